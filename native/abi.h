@@ -1,0 +1,165 @@
+/* The contract between Python and C. cffi and both C halves read this file verbatim, so it holds only
+ * declarations, enumerations and integer definitions. */
+
+/* One encoded plan: this header, then the operations (host, child, init), then an arena of strings and lists.
+ * Offsets are counted in bytes from the header; 0 means "none". A list is an array of uint64_t offsets, ended by 0.
+ * The last byte of a plan is 0. */
+struct plan_header {
+    uint64_t size;          /* bytes, header included */
+    uint32_t host_count;    /* run in the caller before the clone */
+    uint32_t child_count;   /* run in the caller after the clone, on the child's pid */
+    uint32_t init_count;    /* run in the child by the static init */
+    uint32_t host_slots;    /* slots 0 .. host_slots-1 are filled by the host and given to the child */
+    uint32_t slots;         /* all slots */
+    uint32_t preserve_fds;  /* descriptors 3 .. 2+n reach the user program */
+};
+
+#define PLAN_SIZE_LIMIT 16777216
+#define PLAN_SLOT_LIMIT 4096
+#define PLAN_TEXTS 2
+#define PLAN_SLOTS 2
+#define PLAN_NUMBERS 4
+
+/* Operands have the order of the fields of the Python class of the same name (pyruntime/plan/operations.py). A
+ * bytes or list field takes the next text, a Slot the next slot, an int the next number. */
+struct operation {
+    uint32_t kind;
+    uint32_t text[PLAN_TEXTS];
+    int32_t slot[PLAN_SLOTS];   /* -1: none */
+    uint32_t reserved;
+    uint64_t number[PLAN_NUMBERS];
+};
+
+enum operation_kind {
+    /* host, before the clone */
+    OP_MAKE_CGROUP = 1,
+    OP_ENABLE_CONTROLLERS,
+    OP_WRITE_FILE,
+    OP_ATTACH_DEVICE_PROGRAM,
+    OP_OPEN_CGROUP,
+    OP_OPEN_TREE,
+    OP_OPEN_NAMESPACE,
+    OP_LISTEN_FOR_START,
+    /* host, on the child's pid */
+    OP_WRITE_CHILD_PROC,
+    OP_RAISE_HARD_LIMIT,
+    OP_RELEASE_CHILD,
+    /* init */
+    OP_JOIN_CGROUP,
+    OP_JOIN_NAMESPACE,
+    OP_JOIN_PROCESS_NAMESPACES,
+    OP_AWAIT_ID_MAPS,
+    OP_UNSHARE_CGROUP_NAMESPACE,
+    OP_UNSHARE_TIME_NAMESPACE,
+    OP_ENTER_PID_NAMESPACE,
+    OP_ISOLATE_PROPAGATION,
+    OP_SET_PROPAGATION,
+    OP_OPEN_PROC,
+    OP_WRITE_PROC,
+    OP_NEW_FILESYSTEM,
+    OP_SET_MOUNT_ATTRIBUTES,
+    OP_PIVOT_ROOT,
+    OP_SWITCH_ROOT,
+    OP_CHANGE_ROOT,
+    OP_ATTACH_MOUNT,
+    OP_MAKE_DIRECTORY,
+    OP_MAKE_NODE,
+    OP_MAKE_LINK,
+    OP_OPEN_CONSOLE,
+    OP_MASK_PATH,
+    OP_PROTECT_PATH,
+    OP_SET_HOSTNAME,
+    OP_SET_DOMAINNAME,
+    OP_RAISE_LOOPBACK,
+    OP_JOIN_SESSION_KEYRING,
+    OP_AWAIT_START,
+    OP_CHANGE_DIRECTORY,
+    OP_SET_RLIMIT,
+    OP_OWN_STDIO,
+    OP_SET_HOME,
+    OP_SET_BOUNDING_CAPABILITIES,
+    OP_SET_IDENTITY,
+    OP_SET_CAPABILITIES,
+    OP_SET_AMBIENT_CAPABILITIES,
+    OP_SET_NO_NEW_PRIVILEGES,
+    OP_SET_UMASK,
+    OP_EXECUTE_PROGRAM,
+    OP_END
+};
+
+/* What the init tells: on the wire until READY or EXECUTING, afterwards on the connection of the one who starts it. */
+enum message_type {
+    MESSAGE_FAILURE = 1,    /* operation, error, detail */
+    MESSAGE_READY,          /* everything up to await_start is done */
+    MESSAGE_CONSOLE,        /* carries the pty master */
+    MESSAGE_PROCESS,        /* carries the pidfd of the process that takes init's place in another pid namespace; pid */
+    MESSAGE_EXECUTING       /* the next thing is execve: closing without MESSAGE_FAILURE is success */
+};
+
+#define MESSAGE_DETAIL 240
+
+struct message {
+    uint32_t type;
+    int32_t operation;      /* index into the init operations, -1: before them */
+    int32_t error;          /* errno */
+    int32_t pid;
+    char detail[MESSAGE_DETAIL];
+};
+
+/* Where spawn_process failed. */
+enum spawn_phase { SPAWN_HOST = 1, SPAWN_CLONE, SPAWN_CHILD };
+
+struct spawn_result {
+    int32_t pid;
+    int32_t pidfd;          /* close-on-exec; the caller's */
+    int32_t wire;           /* close-on-exec; the caller's */
+    int32_t phase;          /* on failure: enum spawn_phase */
+    int32_t operation;      /* on failure: index into the phase's operations, -1: none of them */
+    char detail[MESSAGE_DETAIL];
+};
+
+struct exit_report {
+    int32_t code;           /* as waitid's si_code: CLD_EXITED, CLD_KILLED, CLD_DUMPED */
+    int32_t status;         /* exit code or signal */
+    int32_t has_usage;      /* 0: the three below are not known */
+    int32_t reserved;
+    int64_t user_microseconds;
+    int64_t system_microseconds;
+    int64_t peak_kibibytes;
+};
+
+/* All return 0 (or what is said) or -errno and release nothing on failure that they were given. */
+
+/* The static init in a sealed memfd: a close-on-exec descriptor. */
+int open_init(void);
+
+/* Run the host operations, clone, run the child operations. stdio are the child's 0, 1, 2; preserve_fds of the header
+ * are taken from the caller's 3, 4, ...; on failure the child, if any, is killed and reaped. */
+int spawn_process(void *plan, uint64_t size, uint64_t clone_flags, int init_fd, int cgroup_slot,
+                  const int *stdio, struct spawn_result *ret_result);
+
+/* One message, and the descriptor that it carries (close-on-exec, -1 if none). 1: a message, 0: the other side is closed,
+ * -EINTR: a signal came in. */
+int receive_message(int socket, struct message *ret_message, int *ret_fd);
+
+/* Connect to the start socket `name` in a directory; returns the descriptor. */
+int connect_start(int directory, const char *name);
+
+/* A pidfd, close-on-exec. */
+int open_pidfd(int pid);
+int signal_pidfd(int pidfd, int signal);
+
+/* Wait until the process ends (timeout_ms -1: for ever). 1: ended, 0: timeout, -EINTR: a signal came in. */
+int poll_pidfd(int pidfd, int timeout_ms);
+
+/* Reap a child that has ended: 1, or 0 while it has not; -ECHILD: somebody else did, or it is not ours. */
+int reap_pidfd(int pidfd, struct exit_report *ret_report);
+
+/* The status that the kernel keeps for a pidfd (Linux 6.15): -ENODATA where it does not. */
+int inspect_pidfd(int pidfd, struct exit_report *ret_report);
+
+/* An open pseudoterminal's size in characters. */
+int set_terminal_size(int terminal, unsigned int width, unsigned int height);
+
+/* SHA-free identity of the build: the size of the embedded init in bytes. */
+extern const uint64_t init_image_size;

@@ -1,0 +1,79 @@
+/* What the files of the static init share. Between the clone and the user program nothing allocates, locks or
+ * buffers: every operand was encoded before, and everything that changes is in one struct on main's stack. */
+#ifndef PYRUNTIME_INIT_H
+#define PYRUNTIME_INIT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "plan.h"
+#include "syscalls.h"
+
+struct init {
+    struct plan plan;
+    int wire;               /* to the creator, later to the one who starts; -1: nobody listens */
+    int first_fd;           /* descriptors from here on are the init's own */
+    int slots[PLAN_SLOT_LIMIT];
+    char **environment_spare;
+    const char *home;
+    char home_text[256 + 8];
+    char detail[MESSAGE_DETAIL];
+};
+
+/* Say what an operation was doing when it failed; returns error for `return explain(...)`. */
+int explain(struct init *init, int error, const char *doing);
+/* The same with an object, as in «open target '/etc'». */
+int explain_path(struct init *init, int error, const char *doing, const char *path);
+
+int send_message(int wire, const struct message *message, int fd);
+
+/* paths.c: the container's root is the current directory of AT_FDCWD and "/" when these are used. */
+int open_inside(const char *path, uint64_t flags);
+int make_directory_inside(struct init *init, const char *path, unsigned int mode, int *ret_fd);
+int make_file_inside(struct init *init, const char *path, int *ret_fd);
+/* The directory of a path, made if missing, and the last component. */
+int open_parent_inside(struct init *init, const char *path, int *ret_fd, const char **ret_name);
+
+/* One function an operation, in the files by subject. */
+#define OPERATION(name) int name(struct init *init, const struct operation *op)
+OPERATION(join_cgroup);
+OPERATION(join_namespace);
+OPERATION(join_process_namespaces);
+OPERATION(await_id_maps);
+OPERATION(unshare_cgroup_namespace);
+OPERATION(unshare_time_namespace);
+OPERATION(enter_pid_namespace);
+OPERATION(isolate_propagation);
+OPERATION(set_propagation);
+OPERATION(open_proc);
+OPERATION(write_proc);
+OPERATION(new_filesystem);
+OPERATION(apply_mount_attributes);
+OPERATION(change_to_pivot_root);
+OPERATION(switch_root);
+OPERATION(change_root);
+OPERATION(attach_mount);
+OPERATION(make_directory);
+OPERATION(make_node);
+OPERATION(make_link);
+OPERATION(open_console);
+OPERATION(mask_path);
+OPERATION(protect_path);
+OPERATION(set_hostname);
+OPERATION(set_domainname);
+OPERATION(raise_loopback);
+OPERATION(join_session_keyring);
+OPERATION(await_start);
+OPERATION(change_directory);
+OPERATION(set_rlimit);
+OPERATION(own_stdio);
+OPERATION(set_home);
+OPERATION(set_bounding_capabilities);
+OPERATION(set_identity);
+OPERATION(set_capabilities);
+OPERATION(set_ambient_capabilities);
+OPERATION(set_no_new_privileges);
+OPERATION(set_umask);
+OPERATION(execute_program);
+
+#endif

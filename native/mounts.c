@@ -1,0 +1,252 @@
+/* Mounts and the change of root. A mount is finished while detached (attributes, read-only) and then moved onto
+ * a descriptor of its target. */
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include "init.h"
+
+#define MS_REC 16384UL
+#define MS_SLAVE (1UL << 19)
+#define MNT_DETACH 2
+
+/* What the kernel said in the file system's own words, else what was being done. */
+static int explain_filesystem(struct init *init, int error, int context, const char *doing, const char *object)
+{
+    char log[MESSAGE_DETAIL / 2];
+    ssize_t length = read(context, log, sizeof log - 1);
+
+    if (length <= 0)
+        return explain_path(init, error, doing, object);
+    log[length] = 0;
+    log[strcspn(log, "\n")] = 0;
+    /* "e tmpfs: Unknown parameter 'x'": the letter is the severity */
+    return explain_path(init, error, length > 2 && log[1] == ' ' ? log + 2 : log, object);
+}
+
+static int configure(int context, unsigned int command, const char *key, const char *value)
+{
+    return (int)checked(syscall(SYS_fsconfig, context, command, key, value, 0));
+}
+
+static int mount_new(struct init *init, const struct operation *op, const char *type, int *ret_fd)
+{
+    AUTO_FD context = (int)checked(syscall(SYS_fsopen, type, FSOPEN_CLOEXEC));
+
+    if (context < 0)
+        return explain_path(init, context, "open file system type", type);
+    const char *option;
+    for (uint32_t i = 0; (option = plan_item(&init->plan, op, 1, i)); i++) {
+        const char *equals = strchr(option, '=');
+        char key[64];
+        size_t length = equals ? (size_t)(equals - option) : strlen(option);
+        if (length >= sizeof key)
+            return explain_path(init, -EINVAL, "set option", option);
+        memcpy(key, option, length);
+        key[length] = 0;
+        int error = equals ? configure(context, FSCONFIG_SET_STRING, key, equals + 1)
+                           : configure(context, FSCONFIG_SET_FLAG, key, NULL);
+        if (error)
+            return explain_filesystem(init, error, context, "set option", option);
+    }
+    int error = configure(context, FSCONFIG_CMD_CREATE, NULL, NULL);
+    if (error)
+        return explain_filesystem(init, error, context, "create file system", type);
+    AUTO_FD mount = (int)checked(syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, (unsigned int)op->number[0]));
+    if (mount < 0)
+        return explain_filesystem(init, mount, context, "mount file system", type);
+    *ret_fd = take_fd(&mount);
+    return 0;
+}
+
+OPERATION(new_filesystem)
+{
+    return mount_new(init, op, plan_text(&init->plan, op, 0), &init->slots[op->slot[0]]);
+}
+
+OPERATION(open_proc)
+{
+    AUTO_FD context = (int)checked(syscall(SYS_fsopen, "proc", FSOPEN_CLOEXEC));
+
+    if (context < 0)
+        return explain(init, context, "open file system type proc");
+    int error = configure(context, FSCONFIG_CMD_CREATE, NULL, NULL);
+    if (error)
+        return explain(init, error, "create a private procfs");
+    int mount = (int)checked(syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC,
+                                     MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
+    if (mount < 0)
+        return explain(init, mount, "mount a private procfs");
+    init->slots[op->slot[0]] = mount;
+    return 0;
+}
+
+OPERATION(write_proc)
+{
+    const char *path = plan_text(&init->plan, op, 0);
+    const char *value = plan_text(&init->plan, op, 1);
+    AUTO_FD fd = open_at(init->slots[op->slot[0]], path, O_WRONLY, 0,
+                         RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS);
+
+    if (fd < 0)
+        return explain(init, fd, "open for writing");
+    if (write(fd, value, strlen(value)) < 0)
+        return explain_path(init, -errno, "write", value);
+    return 0;
+}
+
+static int change_attributes(int fd, uint64_t set, uint64_t clear, uint64_t propagation, bool recursive)
+{
+    /* the access time modes are a field of values, not of bits: setting one clears the field */
+    struct mount_attr attributes = {.attr_set = set, .attr_clr = clear, .propagation = propagation};
+
+    return set_mount_attributes(fd, recursive ? AT_RECURSIVE : 0, &attributes);
+}
+
+OPERATION(apply_mount_attributes)
+{
+    uint64_t propagation = op->number[2];
+    int error = change_attributes(init->slots[op->slot[0]], op->number[0], op->number[1], propagation & ~MS_REC,
+                                  op->number[3]);
+
+    return error ? explain(init, error, "set mount attributes") : 0;
+}
+
+OPERATION(set_propagation)
+{
+    const char *path = plan_text(&init->plan, op, 0);
+    AUTO_FD fd = open_inside(path, O_PATH);
+
+    if (fd < 0)
+        return explain_path(init, fd, "open", path);
+    int error = change_attributes(fd, 0, 0, op->number[0], op->number[1]);
+    return error ? explain(init, error, "set propagation") : 0;
+}
+
+OPERATION(isolate_propagation)
+{
+    /* Every mount of the new namespace becomes a slave, so that neither the change of root nor an unmount reaches the
+     * host. mount_setattr cannot: the root of a namespace may itself not be a mount's root in a chroot. */
+    (void)op;
+    if (syscall(SYS_mount, NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
+        return explain(init, -errno, "make all mounts slaves of the host's");
+    return 0;
+}
+
+static int enter_new_root(struct init *init, const struct operation *op)
+{
+    int root = init->slots[op->slot[0]];
+    /* The new root goes on top of the old one: no path of the host has to be looked up, and there is no place
+     * where something else could be. */
+    int error = move_mount(root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH);
+
+    if (error)
+        return explain(init, error, "move the new root onto the old one");
+    return fchdir(root) < 0 ? explain(init, -errno, "enter the new root") : 0;
+}
+
+OPERATION(change_to_pivot_root)
+{
+    int error = enter_new_root(init, op);
+
+    if (error)
+        return error;
+    if (syscall(SYS_pivot_root, ".", ".") < 0)
+        return explain(init, -errno, "pivot_root");
+    /* both are now at ".": the old one is on top */
+    if (syscall(SYS_umount2, ".", MNT_DETACH) < 0)
+        return explain(init, -errno, "detach the old root");
+    return chdir("/") < 0 ? explain(init, -errno, "enter the new root") : 0;
+}
+
+/* The root of an initramfs has no parent and cannot be pivoted away: cover it, as switch_root does. */
+OPERATION(switch_root)
+{
+    int error = enter_new_root(init, op);
+
+    if (error)
+        return error;
+    if (chroot(".") < 0)
+        return explain(init, -errno, "chroot");
+    return chdir("/") < 0 ? explain(init, -errno, "enter the new root") : 0;
+}
+
+OPERATION(change_root)
+{
+    const char *path = plan_text(&init->plan, op, 0);
+    AUTO_FD root = open_at(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0, RESOLVE_NO_MAGICLINKS);
+
+    if (root < 0)
+        return explain(init, root, "open");
+    if (fchdir(root) < 0 || chroot(".") < 0 || chdir("/") < 0)
+        return explain(init, -errno, "chroot");
+    return 0;
+}
+
+OPERATION(attach_mount)
+{
+    const char *path = plan_text(&init->plan, op, 0);
+    int mount = init->slots[op->slot[0]];
+    AUTO_FD target = -1;
+    struct stat st;
+
+    if (fstat(mount, &st) < 0)
+        return explain(init, -errno, "stat the mount's root");
+    int error = S_ISDIR(st.st_mode) ? make_directory_inside(init, path, 0755, &target)
+                                    : make_file_inside(init, path, &target);
+    if (error)
+        return error;
+    error = move_mount(mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+    return error ? explain(init, error, "move_mount") : 0;
+}
+
+/* The absent may stay absent: 0 and -1. */
+static int open_if_present(struct init *init, const char *path, int *ret_fd)
+{
+    int fd = open_inside(path, O_PATH);
+
+    if (fd == -ENOENT || fd == -ENOTDIR)
+        fd = -1;
+    else if (fd < 0)
+        return explain(init, fd, "open");
+    *ret_fd = fd;
+    return 0;
+}
+
+/* slot[0]: the null device, slot[1]: an empty read-only directory; the first use attaches the mount
+ * itself, later ones a copy (before Linux 6.15 a detached mount cannot be copied). */
+OPERATION(mask_path)
+{
+    AUTO_FD target = -1;
+    struct stat st;
+    int error = open_if_present(init, plan_text(&init->plan, op, 0), &target);
+
+    if (error || target < 0)
+        return error;
+    if (fstat(target, &st) < 0)
+        return explain(init, -errno, "stat");
+    int mask = init->slots[op->slot[S_ISDIR(st.st_mode) ? 1 : 0]];
+    AUTO_FD copy = open_tree(mask, "", AT_EMPTY_PATH | OPEN_TREE_CLONE);
+    if (copy < 0 && copy != -EINVAL)
+        return explain(init, copy, "copy the mask");
+    error = move_mount(copy < 0 ? mask : copy, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+    return error ? explain(init, error, "move_mount") : 0;
+}
+
+OPERATION(protect_path)
+{
+    AUTO_FD target = -1;
+    int error = open_if_present(init, plan_text(&init->plan, op, 0), &target);
+
+    if (error || target < 0)
+        return error;
+    AUTO_FD copy = open_tree(target, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | AT_RECURSIVE);
+    if (copy < 0)
+        return explain(init, copy, "copy the mount");
+    /* not recursive, as the specification's readonlyPaths: what is mounted below keeps its own flags */
+    error = change_attributes(copy, MOUNT_ATTR_RDONLY, 0, 0, false);
+    if (error)
+        return explain(init, error, "make read-only");
+    error = move_mount(copy, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+    return error ? explain(init, error, "move_mount") : 0;
+}

@@ -1,0 +1,134 @@
+#include "plan.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* What the texts of an operation are: t text, l list, b block of number[0] bytes; a digit is the number of slots. */
+static const char *const operands[OP_END] = {
+    [OP_MAKE_CGROUP] = "t",
+    [OP_ENABLE_CONTROLLERS] = "tt",
+    [OP_WRITE_FILE] = "tl",
+    [OP_ATTACH_DEVICE_PROGRAM] = "tb",
+    [OP_OPEN_CGROUP] = "t1",
+    [OP_OPEN_TREE] = "t1",
+    [OP_OPEN_NAMESPACE] = "t1",
+    [OP_LISTEN_FOR_START] = "tt1",
+    [OP_WRITE_CHILD_PROC] = "tt",
+    [OP_RAISE_HARD_LIMIT] = "",
+    [OP_RELEASE_CHILD] = "",
+    [OP_JOIN_CGROUP] = "t",
+    [OP_JOIN_NAMESPACE] = "1",
+    [OP_JOIN_PROCESS_NAMESPACES] = "1",
+    [OP_AWAIT_ID_MAPS] = "",
+    [OP_UNSHARE_CGROUP_NAMESPACE] = "",
+    [OP_UNSHARE_TIME_NAMESPACE] = "t1",
+    [OP_ENTER_PID_NAMESPACE] = "1",
+    [OP_ISOLATE_PROPAGATION] = "",
+    [OP_SET_PROPAGATION] = "t",
+    [OP_OPEN_PROC] = "1",
+    [OP_WRITE_PROC] = "tt1",
+    [OP_NEW_FILESYSTEM] = "tl1",
+    [OP_SET_MOUNT_ATTRIBUTES] = "1",
+    [OP_PIVOT_ROOT] = "1",
+    [OP_SWITCH_ROOT] = "1",
+    [OP_CHANGE_ROOT] = "t",
+    [OP_ATTACH_MOUNT] = "t1",
+    [OP_MAKE_DIRECTORY] = "t",
+    [OP_MAKE_NODE] = "t",
+    [OP_MAKE_LINK] = "tt",
+    [OP_OPEN_CONSOLE] = "",
+    [OP_MASK_PATH] = "t2",
+    [OP_PROTECT_PATH] = "t",
+    [OP_SET_HOSTNAME] = "t",
+    [OP_SET_DOMAINNAME] = "t",
+    [OP_RAISE_LOOPBACK] = "",
+    [OP_JOIN_SESSION_KEYRING] = "t",
+    [OP_AWAIT_START] = "1",
+    [OP_CHANGE_DIRECTORY] = "t",
+    [OP_SET_RLIMIT] = "",
+    [OP_OWN_STDIO] = "",
+    [OP_SET_HOME] = "",
+    [OP_SET_BOUNDING_CAPABILITIES] = "",
+    [OP_SET_IDENTITY] = "b",
+    [OP_SET_CAPABILITIES] = "",
+    [OP_SET_AMBIENT_CAPABILITIES] = "",
+    [OP_SET_NO_NEW_PRIVILEGES] = "",
+    [OP_SET_UMASK] = "",
+    [OP_EXECUTE_PROGRAM] = "ll",
+};
+
+static bool is_list(const char *base, uint64_t size, uint32_t offset)
+{
+    if (offset % sizeof(uint64_t))
+        return false;
+    for (uint64_t at = offset; at + sizeof(uint64_t) <= size; at += sizeof(uint64_t)) {
+        uint64_t item = *(const uint64_t *)(const void *)(base + at);
+        if (!item)
+            return true;
+        if (item < sizeof(struct plan_header) || item >= size)
+            return false;
+    }
+    return false;
+}
+
+static bool is_sound(const struct plan *plan, const struct operation *op)
+{
+    uint64_t size = plan->header->size;
+    int slots = 0;
+
+    if (op->kind == 0 || op->kind >= OP_END || !operands[op->kind])
+        return false;
+    const char *operand = operands[op->kind];
+    for (int text = 0; text < PLAN_TEXTS; text++) {
+        uint32_t offset = op->text[text];
+        char type = *operand;
+        if (type == 't' || type == 'l' || type == 'b')
+            operand++;
+        else
+            type = 0;
+        if (!type ? offset != 0 : offset < sizeof(struct plan_header) || offset >= size)
+            return false;
+        if (type == 'l' && !is_list(plan->base, size, offset))
+            return false;
+        if (type == 'b' && (op->number[0] > size || offset + op->number[0] >= size || offset % sizeof(uint64_t)))
+            return false;
+    }
+    if (*operand)
+        slots = *operand - '0';
+    for (int slot = 0; slot < PLAN_SLOTS; slot++)
+        if (op->slot[slot] < -1 || op->slot[slot] >= (slot < slots ? (int32_t)plan->header->slots : 0))
+            return false;
+    return true;
+}
+
+int open_plan(void *data, uint64_t size, struct plan *ret_plan)
+{
+    const struct plan_header *header = data;
+    struct plan plan = {.base = data, .header = header};
+
+    if (size <= sizeof *header || size > PLAN_SIZE_LIMIT || header->size != size || plan.base[size - 1] != 0)
+        return -EBADMSG;
+    uint64_t count = (uint64_t)header->host_count + header->child_count + header->init_count;
+    if (count > (size - sizeof *header) / sizeof(struct operation))
+        return -EBADMSG;
+    if (header->slots > PLAN_SLOT_LIMIT || header->host_slots > header->slots || header->preserve_fds > PLAN_SLOT_LIMIT)
+        return -EBADMSG;
+    plan.host = (const void *)(plan.base + sizeof *header);
+    plan.child = plan.host + header->host_count;
+    plan.init = plan.child + header->child_count;
+    for (uint64_t i = 0; i < count; i++)
+        if (!is_sound(&plan, &plan.host[i]))
+            return -EBADMSG;
+    *ret_plan = plan;
+    return 0;
+}
+
+char **plan_vector(const struct plan *plan, const struct operation *op, int index)
+{
+    uint64_t *list = (void *)(plan->base + op->text[index]);
+
+    for (uint64_t *item = list; *item; item++)
+        *item = (uint64_t)(uintptr_t)(plan->base + *item);
+    return (char **)(void *)list;
+}
