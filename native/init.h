@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include <linux/close_range.h>
+
 #include "plan.h"
 #include "syscalls.h"
 
@@ -14,7 +16,6 @@ struct init {
     int wire;               /* to the creator, later to the one who starts; -1: nobody listens */
     int first_fd;           /* descriptors from here on are the init's own */
     int slots[PLAN_SLOT_LIMIT];
-    char **environment_spare;
     const char *home;
     char home_text[256 + 8];
     char detail[MESSAGE_DETAIL];

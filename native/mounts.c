@@ -6,8 +6,6 @@
 
 #include "init.h"
 
-#define MS_REC 16384UL
-#define MS_SLAVE (1UL << 19)
 #define MNT_DETACH 2
 
 /* What the kernel said in the file system's own words, else what was being done. */

@@ -2,6 +2,7 @@
 #ifndef PYRUNTIME_PLAN_H
 #define PYRUNTIME_PLAN_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "abi.h"

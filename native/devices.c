@@ -1,0 +1,133 @@
+/* Directories, device nodes, links and the console below the container's root. */
+#include <linux/magic.h>
+#include <sys/ioctl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <termios.h>
+
+#include "init.h"
+
+#ifndef TIOCGPTPEER
+#define TIOCGPTPEER 0x5441
+#endif
+#ifndef DEVPTS_SUPER_MAGIC
+#define DEVPTS_SUPER_MAGIC 0x1cd1
+#endif
+
+OPERATION(make_directory)
+{
+    AUTO_FD fd = -1;
+
+    return make_directory_inside(init, plan_text(&init->plan, op, 0), (unsigned int)op->number[0], &fd);
+}
+
+/* numbers: mode with the file type, device, uid, gid */
+OPERATION(make_node)
+{
+    AUTO_FD parent = -1;
+    const char *name;
+    struct stat st;
+    mode_t mode = (mode_t)op->number[0];
+    dev_t device = (dev_t)op->number[1];
+    int error = open_parent_inside(init, plan_text(&init->plan, op, 0), &parent, &name);
+
+    if (error)
+        return error;
+    if (mknodat(parent, name, mode, device) < 0) {
+        if (errno != EEXIST)
+            return explain(init, -errno, "mknodat");
+        if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+            return explain(init, -errno, "stat");
+        if ((st.st_mode & S_IFMT) != (mode & S_IFMT) || (!S_ISFIFO(mode) && st.st_rdev != device))
+            return explain(init, -EEXIST, "there is something else than that device");
+    }
+    if (fchownat(parent, name, (uid_t)op->number[2], (gid_t)op->number[3], AT_SYMLINK_NOFOLLOW) < 0)
+        return explain(init, -errno, "chown");
+    return 0;
+}
+
+/* text: target, path; number: 1 to replace what is there. Otherwise the image's own choice stays. */
+OPERATION(make_link)
+{
+    AUTO_FD parent = -1;
+    const char *name, *target = plan_text(&init->plan, op, 1);
+    int error = open_parent_inside(init, plan_text(&init->plan, op, 0), &parent, &name);
+
+    if (error)
+        return error;
+    if (op->number[0] && unlinkat(parent, name, 0) < 0 && errno != ENOENT)
+        return explain(init, -errno, "unlink");
+    if (symlinkat(target, parent, name) < 0 && errno != EEXIST)
+        return explain(init, -errno, "symlink");
+    return 0;
+}
+
+static int open_multiplexer(struct init *init)
+{
+    AUTO_FD fd = open_inside("/dev/pts/ptmx", O_RDWR | O_NOCTTY);
+    struct stat st;
+    struct statfs fs;
+
+    if (fd < 0)
+        return explain(init, fd, "open /dev/pts/ptmx");
+    if (fstat(fd, &st) < 0 || fstatfs(fd, &fs) < 0)
+        return explain(init, -errno, "stat /dev/pts/ptmx");
+    if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(5, 2) || fs.f_type != DEVPTS_SUPER_MAGIC)
+        return explain(init, -ENOTTY, "/dev/pts/ptmx is not a devpts multiplexer");
+    return take_fd(&fd);
+}
+
+static int attach_console(struct init *init, int terminal)
+{
+    AUTO_FD target = -1;
+    int error = make_file_inside(init, "/dev/console", &target);
+
+    if (error)
+        return error;
+    AUTO_FD mount = open_tree(terminal, "", AT_EMPTY_PATH | OPEN_TREE_CLONE);
+    if (mount < 0)
+        return explain(init, mount, "bind the terminal");
+    error = move_mount(mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+    return error ? explain(init, error, "attach /dev/console") : 0;
+}
+
+/* numbers: width, height, uid, whether to bind /dev/console */
+OPERATION(open_console)
+{
+    AUTO_FD master = open_multiplexer(init);
+    int unlocked = 0;
+
+    if (master < 0)
+        return master;
+    if (ioctl(master, TIOCSPTLCK, &unlocked) < 0)
+        return explain(init, -errno, "unlock the terminal");
+    AUTO_FD terminal = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (terminal < 0)
+        return explain(init, -errno, "open the terminal");
+    if (op->number[0] && op->number[1]) {
+        struct winsize size = {.ws_col = (unsigned short)op->number[0], .ws_row = (unsigned short)op->number[1]};
+        if (ioctl(master, TIOCSWINSZ, &size) < 0)
+            return explain(init, -errno, "set the terminal's size");
+    }
+    if (fchown(terminal, (uid_t)op->number[2], (gid_t)-1) < 0 && errno != EPERM)
+        return explain(init, -errno, "chown the terminal");
+    if (op->number[3]) {
+        int error = attach_console(init, terminal);
+        if (error)
+            return error;
+    }
+    if (setsid() < 0 && errno != EPERM)
+        return explain(init, -errno, "setsid");
+    if (ioctl(terminal, TIOCSCTTY, 0) < 0)
+        return explain(init, -errno, "make it the controlling terminal");
+    struct message message = {.type = MESSAGE_CONSOLE, .operation = -1};
+    int error = send_message(init->wire, &message, master);
+    if (error < 0)
+        return explain(init, error, "send the terminal's master");
+    for (int fd = 0; fd < 3; fd++)
+        if (dup3(terminal, fd, 0) < 0)
+            return explain(init, -errno, "dup3");
+    return 0;
+}

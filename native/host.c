@@ -1,0 +1,331 @@
+/* The host operations: cgroups, descriptors that the child gets, and what is written about the child from outside. */
+#define _GNU_SOURCE
+#include "host.h"
+
+#include <linux/bpf.h>
+#include <linux/nsfs.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/un.h>
+
+static int explain(struct host *host, int error, const char *doing, const char *object)
+{
+    snprintf(host->detail, MESSAGE_DETAIL, object ? "%.100s %.120s" : "%.100s", doing, object);
+    return error;
+}
+
+static ssize_t read_text(int directory, const char *name, char *ret_text, size_t size)
+{
+    AUTO_FD fd = open_at(directory, name, O_RDONLY, 0, 0);
+    ssize_t length = fd < 0 ? fd : read(fd, ret_text, size - 1);
+
+    if (fd >= 0 && length < 0)
+        length = -errno;
+    if (length >= 0)
+        ret_text[length] = 0;
+    return length;
+}
+
+static int write_text(int directory, const char *name, const char *text)
+{
+    AUTO_FD fd = open_at(directory, name, O_WRONLY, 0, 0);
+
+    if (fd < 0)
+        return fd;
+    return write(fd, text, strlen(text)) < 0 ? -errno : 0;
+}
+
+/* A new cpuset has no CPUs and no memory nodes unless its parent says that children inherit: take the parent's, and say so
+ * for the children of this one. */
+static int inherit_cpuset(int parent, int cgroup)
+{
+    static const char *const files[] = {"cpuset.cpus", "cpuset.mems"};
+    char text[4096];
+
+    for (int i = 0; i < 2; i++) {
+        if (read_text(cgroup, files[i], text, sizeof text) > 1)
+            continue;
+        ssize_t length = read_text(parent, files[i], text, sizeof text);
+        int error = length < 0 ? (int)length : write_text(cgroup, files[i], text);
+        if (error)
+            return error;
+    }
+    return 0;
+}
+
+/* numbers: length of the hierarchy's mount point in the path, 1 for a v1 cpuset */
+static int make_cgroup(struct host *host, const struct operation *op)
+{
+    const char *path = plan_text(host->plan, op, 0);
+    size_t at = op->number[0], size = strlen(path);
+    char prefix[4096];
+
+    if (size >= sizeof prefix || at >= size)
+        return explain(host, -ENAMETOOLONG, "make", path);
+    memcpy(prefix, path, size + 1);
+    if (!op->number[1] && mkdir(path, 0755) == 0)
+        return 0;
+    if (!op->number[1] && errno == EEXIST)
+        return 0;
+    prefix[at] = 0;
+    AUTO_FD parent = open_at(AT_FDCWD, prefix, O_PATH | O_DIRECTORY, 0, 0);
+    if (parent < 0)
+        return explain(host, parent, "open", prefix);
+    while (path[at]) {
+        size_t begin = at + strspn(path + at, "/"), end = begin + strcspn(path + begin, "/");
+        prefix[end] = 0;
+        const char *name = prefix + begin;
+        if (begin == end)
+            break;
+        bool made = mkdirat(parent, name, 0755) == 0;
+        if (!made && errno != EEXIST)
+            return explain(host, -errno, "mkdir", prefix);
+        AUTO_FD cgroup = open_at(parent, name, O_PATH | O_DIRECTORY, 0, 0);
+        if (cgroup < 0)
+            return explain(host, cgroup, "open", prefix);
+        if (op->number[1]) {
+            int error = inherit_cpuset(parent, cgroup);
+            if (!error && made && path[end])
+                error = write_text(cgroup, "cgroup.clone_children", "1");
+            if (error)
+                return explain(host, error, "inherit cpuset of", prefix);
+        }
+        close(parent);
+        parent = take_fd(&cgroup);
+        prefix[end] = path[end];
+        at = end;
+    }
+    return 0;
+}
+
+/* Controllers reach a v2 cgroup if every ancestor passes them on. One that cannot be had is no failure here: the write
+ * of a limit that needs it then fails and names the file. */
+static int enable_controllers(struct host *host, const struct operation *op)
+{
+    const char *path = plan_text(host->plan, op, 0), *wanted = plan_text(host->plan, op, 1);
+    char prefix[4096], enabled[1024], padded[1026];
+    size_t size = strlen(path);
+
+    if (size >= sizeof prefix)
+        return explain(host, -ENAMETOOLONG, "enable controllers in", path);
+    memcpy(prefix, path, size + 1);
+    for (size_t at = op->number[0]; path[at]; at += 1 + strcspn(path + at + 1, "/")) {
+        prefix[at] = 0;
+        AUTO_FD cgroup = open_at(AT_FDCWD, prefix, O_PATH | O_DIRECTORY, 0, 0);
+        prefix[at] = '/';
+        if (cgroup < 0)
+            return explain(host, cgroup, "open", prefix);
+        ssize_t length = read_text(cgroup, "cgroup.subtree_control", enabled, sizeof enabled);
+        if (length < 0)
+            return explain(host, (int)length, "read cgroup.subtree_control of", prefix);
+        enabled[strcspn(enabled, "\n")] = 0;
+        snprintf(padded, sizeof padded, " %s ", enabled);
+        for (const char *name = wanted; *name;) {
+            char word[64] = " ", command[64] = "+";
+            size_t width = strcspn(name, " ");
+            if (width > sizeof word - 3)
+                return explain(host, -EINVAL, "controller", name);
+            memcpy(word + 1, name, width);
+            memcpy(command + 1, name, width);
+            word[width + 1] = ' ';
+            if (!strstr(padded, word))
+                (void)write_text(cgroup, "cgroup.subtree_control", command);
+            name += width + strspn(name + width, " ");
+        }
+    }
+    return 0;
+}
+
+static int write_file(struct host *host, const struct operation *op)
+{
+    const char *path = plan_text(host->plan, op, 0), *value;
+    AUTO_FD fd = open_at(AT_FDCWD, path, O_WRONLY, 0, 0);
+
+    if (fd < 0)
+        return explain(host, fd, "open", NULL);
+    for (uint32_t i = 0; (value = plan_item(host->plan, op, 1, i)); i++)
+        if (write(fd, value, strlen(value)) < 0)
+            return explain(host, -errno, "write", value);
+    return 0;
+}
+
+static int attach_device_program(struct host *host, const struct operation *op)
+{
+    union bpf_attr attributes;
+    AUTO_FD cgroup = open_at(AT_FDCWD, plan_text(host->plan, op, 0), O_RDONLY | O_DIRECTORY, 0, 0);
+
+    if (cgroup < 0)
+        return explain(host, cgroup, "open", NULL);
+    memset(&attributes, 0, sizeof attributes);
+    attributes.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
+    attributes.insns = (uint64_t)(uintptr_t)plan_text(host->plan, op, 1);
+    attributes.insn_cnt = (uint32_t)(op->number[0] / sizeof(struct bpf_insn));
+    attributes.license = (uint64_t)(uintptr_t) "Apache-2.0";
+    AUTO_FD program = (int)checked(syscall(SYS_bpf, BPF_PROG_LOAD, &attributes, sizeof attributes));
+    if (program < 0)
+        return explain(host, program, "load the device program", NULL);
+    memset(&attributes, 0, sizeof attributes);
+    attributes.target_fd = (uint32_t)cgroup;
+    attributes.attach_bpf_fd = (uint32_t)program;
+    attributes.attach_type = BPF_CGROUP_DEVICE;
+    attributes.attach_flags = BPF_F_ALLOW_MULTI;
+    int error = (int)checked(syscall(SYS_bpf, BPF_PROG_ATTACH, &attributes, sizeof attributes));
+    return error < 0 ? explain(host, error, "attach the device program", NULL) : 0;
+}
+
+static int fill_slot(struct host *host, const struct operation *op, int fd, const char *doing)
+{
+    if (fd < 0)
+        return explain(host, fd, doing, NULL);
+    host->slots[op->slot[0]] = fd;
+    return 0;
+}
+
+static int open_cgroup(struct host *host, const struct operation *op)
+{
+    return fill_slot(host, op, open_at(AT_FDCWD, plan_text(host->plan, op, 0), O_RDONLY | O_DIRECTORY, 0, 0), "open");
+}
+
+/* numbers: 1 for recursive, propagation, the device that it must be (0: anything) */
+static int copy_tree(struct host *host, const struct operation *op)
+{
+    struct stat st;
+    struct mount_attr attributes = {.propagation = op->number[1]};
+    unsigned int recursive = op->number[0] ? AT_RECURSIVE : 0;
+    AUTO_FD tree = open_tree(AT_FDCWD, plan_text(host->plan, op, 0), OPEN_TREE_CLONE | recursive);
+
+    if (tree < 0)
+        return explain(host, tree, "open_tree", NULL);
+    if (op->number[2]) {
+        if (fstat(tree, &st) < 0)
+            return explain(host, -errno, "stat", NULL);
+        if (!S_ISCHR(st.st_mode) || st.st_rdev != (dev_t)op->number[2])
+            return explain(host, -ENODEV, "it is not the device that it should be", NULL);
+    }
+    if (attributes.propagation) {
+        int error = set_mount_attributes(tree, recursive, &attributes);
+        if (error)
+            return explain(host, error, "set propagation", NULL);
+    }
+    return fill_slot(host, op, take_fd(&tree), "open_tree");
+}
+
+static int open_namespace(struct host *host, const struct operation *op)
+{
+    AUTO_FD fd = open_at(AT_FDCWD, plan_text(host->plan, op, 0), O_RDONLY, 0, 0);
+
+    if (fd < 0)
+        return explain(host, fd, "open", NULL);
+    int type = ioctl(fd, NS_GET_NSTYPE);
+    if (type < 0)
+        return explain(host, -EINVAL, "it is not a namespace", NULL);
+    if (type != (int)op->number[0])
+        return explain(host, -EINVAL, "it is a namespace of another type", NULL);
+    return fill_slot(host, op, take_fd(&fd), "open");
+}
+
+/* The name is bound through the directory's descriptor: a state directory's path may be longer than a socket's may. */
+static int start_address(int directory, const char *name, struct sockaddr_un *ret_address)
+{
+    ret_address->sun_family = AF_UNIX;
+    int length = snprintf(ret_address->sun_path, sizeof ret_address->sun_path, "/proc/self/fd/%d/%s", directory, name);
+    return length >= (int)sizeof ret_address->sun_path ? -ENAMETOOLONG : 0;
+}
+
+static int listen_for_start(struct host *host, const struct operation *op)
+{
+    struct sockaddr_un address = {0};
+    const char *name = plan_text(host->plan, op, 1);
+    AUTO_FD directory = open_at(AT_FDCWD, plan_text(host->plan, op, 0), O_PATH | O_DIRECTORY, 0, 0);
+    AUTO_FD listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+    if (directory < 0)
+        return explain(host, directory, "open", NULL);
+    if (listener < 0)
+        return explain(host, -errno, "socket", NULL);
+    int error = start_address(directory, name, &address);
+    if (error)
+        return explain(host, error, "name", name);
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0)
+        return explain(host, -errno, "bind", name);
+    if (listen(listener, 1) < 0)
+        return explain(host, -errno, "listen", name);
+    return fill_slot(host, op, take_fd(&listener), "listen");
+}
+
+int connect_start(int directory, const char *name)
+{
+    struct sockaddr_un address = {0};
+    AUTO_FD connection = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+    if (connection < 0)
+        return -errno;
+    int error = start_address(directory, name, &address);
+    if (error)
+        return error;
+    if (connect(connection, (struct sockaddr *)&address, sizeof address) < 0)
+        return -errno;
+    return take_fd(&connection);
+}
+
+static int write_child_proc(struct host *host, const struct operation *op)
+{
+    char path[64];
+
+    snprintf(path, sizeof path, "/proc/%d/%s", host->pid, plan_text(host->plan, op, 0));
+    int error = write_text(AT_FDCWD, path, plan_text(host->plan, op, 1));
+    return error ? explain(host, error, "write", plan_text(host->plan, op, 1)) : 0;
+}
+
+/* A process in a user namespace may not raise its own hard limits. */
+static int raise_hard_limit(struct host *host, const struct operation *op)
+{
+    struct rlimit limit;
+
+    if (prlimit(host->pid, (int)op->number[0], NULL, &limit) < 0)
+        return explain(host, -errno, "read the limit", NULL);
+    if (limit.rlim_max >= op->number[1])
+        return 0;
+    limit.rlim_max = op->number[1];
+    return prlimit(host->pid, (int)op->number[0], &limit, NULL) < 0 ? explain(host, -errno, "prlimit", NULL) : 0;
+}
+
+static int release_child(struct host *host, const struct operation *op)
+{
+    (void)op;
+    return send(host->wire, "", 1, MSG_NOSIGNAL) < 0 ? explain(host, -errno, "release the child", NULL) : 0;
+}
+
+static int (*const operations_of_host[OP_END])(struct host *host, const struct operation *op) = {
+    [OP_MAKE_CGROUP] = make_cgroup,
+    [OP_ENABLE_CONTROLLERS] = enable_controllers,
+    [OP_WRITE_FILE] = write_file,
+    [OP_ATTACH_DEVICE_PROGRAM] = attach_device_program,
+    [OP_OPEN_CGROUP] = open_cgroup,
+    [OP_OPEN_TREE] = copy_tree,
+    [OP_OPEN_NAMESPACE] = open_namespace,
+    [OP_LISTEN_FOR_START] = listen_for_start,
+    [OP_WRITE_CHILD_PROC] = write_child_proc,
+    [OP_RAISE_HARD_LIMIT] = raise_hard_limit,
+    [OP_RELEASE_CHILD] = release_child,
+};
+
+int run_host_operations(struct host *host, const struct operation *operations, uint32_t count, int *ret_index)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        host->detail[0] = 0;
+        int error = operations_of_host[operations[i].kind] ? operations_of_host[operations[i].kind](host, &operations[i])
+                                                           : -ENOSYS;
+        if (error) {
+            *ret_index = (int)i;
+            return error;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,19 @@
+/* What the caller's side does for one process: the operations before the clone, and those on the child's pid. */
+#ifndef PYRUNTIME_HOST_H
+#define PYRUNTIME_HOST_H
+
+#include "plan.h"
+#include "syscalls.h"
+
+struct host {
+    const struct plan *plan;
+    int *slots;
+    int pid;                /* of the child, once there is one */
+    int wire;
+    char *detail;           /* MESSAGE_DETAIL bytes */
+};
+
+/* Run operations until one fails: 0 or -errno, and which. */
+int run_host_operations(struct host *host, const struct operation *operations, uint32_t count, int *ret_index);
+
+#endif

@@ -1,0 +1,170 @@
+/* The static init: the first process of a container until it becomes the user program.
+ *
+ * Started as `pyruntime-init` with the descriptors 0, 1, 2 and 3 .. 2+preserve_fds of the user program, then the wire,
+ * the plan, and the host's slots. argv[1] is the number of the wire. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "init.h"
+
+static const struct {
+    const char *name;
+    int (*run)(struct init *init, const struct operation *op);
+} operations[OP_END] = {
+#define ROW(kind, function) [kind] = {#function, function}
+    ROW(OP_JOIN_CGROUP, join_cgroup),
+    ROW(OP_JOIN_NAMESPACE, join_namespace),
+    ROW(OP_JOIN_PROCESS_NAMESPACES, join_process_namespaces),
+    ROW(OP_AWAIT_ID_MAPS, await_id_maps),
+    ROW(OP_UNSHARE_CGROUP_NAMESPACE, unshare_cgroup_namespace),
+    ROW(OP_UNSHARE_TIME_NAMESPACE, unshare_time_namespace),
+    ROW(OP_ENTER_PID_NAMESPACE, enter_pid_namespace),
+    ROW(OP_ISOLATE_PROPAGATION, isolate_propagation),
+    ROW(OP_SET_PROPAGATION, set_propagation),
+    ROW(OP_OPEN_PROC, open_proc),
+    ROW(OP_WRITE_PROC, write_proc),
+    ROW(OP_NEW_FILESYSTEM, new_filesystem),
+    ROW(OP_SET_MOUNT_ATTRIBUTES, apply_mount_attributes),
+    ROW(OP_PIVOT_ROOT, change_to_pivot_root),
+    ROW(OP_SWITCH_ROOT, switch_root),
+    ROW(OP_CHANGE_ROOT, change_root),
+    ROW(OP_ATTACH_MOUNT, attach_mount),
+    ROW(OP_MAKE_DIRECTORY, make_directory),
+    ROW(OP_MAKE_NODE, make_node),
+    ROW(OP_MAKE_LINK, make_link),
+    ROW(OP_OPEN_CONSOLE, open_console),
+    ROW(OP_MASK_PATH, mask_path),
+    ROW(OP_PROTECT_PATH, protect_path),
+    ROW(OP_SET_HOSTNAME, set_hostname),
+    ROW(OP_SET_DOMAINNAME, set_domainname),
+    ROW(OP_RAISE_LOOPBACK, raise_loopback),
+    ROW(OP_JOIN_SESSION_KEYRING, join_session_keyring),
+    ROW(OP_AWAIT_START, await_start),
+    ROW(OP_CHANGE_DIRECTORY, change_directory),
+    ROW(OP_SET_RLIMIT, set_rlimit),
+    ROW(OP_OWN_STDIO, own_stdio),
+    ROW(OP_SET_HOME, set_home),
+    ROW(OP_SET_BOUNDING_CAPABILITIES, set_bounding_capabilities),
+    ROW(OP_SET_IDENTITY, set_identity),
+    ROW(OP_SET_CAPABILITIES, set_capabilities),
+    ROW(OP_SET_AMBIENT_CAPABILITIES, set_ambient_capabilities),
+    ROW(OP_SET_NO_NEW_PRIVILEGES, set_no_new_privileges),
+    ROW(OP_SET_UMASK, set_umask),
+    ROW(OP_EXECUTE_PROGRAM, execute_program),
+#undef ROW
+};
+
+int explain_path(struct init *init, int error, const char *doing, const char *path)
+{
+    size_t length = strlen(doing), rest = strlen(path);
+
+    if (length > MESSAGE_DETAIL / 2)
+        length = MESSAGE_DETAIL / 2;
+    memcpy(init->detail, doing, length);
+    if (rest) {
+        init->detail[length++] = ' ';
+        if (rest > MESSAGE_DETAIL - 1 - length)
+            rest = MESSAGE_DETAIL - 1 - length;
+        memcpy(init->detail + length, path, rest);
+    }
+    init->detail[length + rest] = 0;
+    return error;
+}
+
+int explain(struct init *init, int error, const char *doing)
+{
+    return explain_path(init, error, doing, "");
+}
+
+int send_message(int wire, const struct message *message, int fd)
+{
+    struct iovec part = {.iov_base = (void *)(uintptr_t)message, .iov_len = sizeof *message};
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct msghdr packet = {.msg_iov = &part, .msg_iovlen = 1};
+
+    if (fd >= 0) {
+        packet.msg_control = control.space;
+        packet.msg_controllen = sizeof control.space;
+        control.header.cmsg_level = SOL_SOCKET;
+        control.header.cmsg_type = SCM_RIGHTS;
+        control.header.cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+    }
+    return (int)checked(sendmsg(wire, &packet, MSG_NOSIGNAL));
+}
+
+static void fail(struct init *init, int operation, int error)
+{
+    struct message message = {.type = MESSAGE_FAILURE, .operation = operation, .error = -error};
+
+    memcpy(message.detail, init->detail, sizeof message.detail);
+    if (init->wire >= 0)
+        send_message(init->wire, &message, -1);
+    _exit(127);
+}
+
+/* Signals that the caller ignores (Python ignores SIGPIPE) would stay ignored in the user program. */
+static void reset_signals(void)
+{
+    sigset_t none;
+
+    for (int number = 1; number < 65; number++)
+        signal(number, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int map_plan(struct init *init, int fd)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    void *data = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+    if (data == MAP_FAILED)
+        return -errno;
+    close(fd);
+    return open_plan(data, (uint64_t)st.st_size, &init->plan);
+}
+
+int main(int argc, char **argv)
+{
+    struct init init;
+
+    if (argc != 2)
+        _exit(126);
+    /* only what is read before it is written: the slots need not be touched */
+    init.wire = atoi(argv[1]);
+    init.first_fd = init.wire;
+    init.home = NULL;
+    memset(init.detail, 0, sizeof init.detail);
+    /* before any namespace is joined: nothing in a container may trace this process or open its descriptors */
+    prctl(PR_SET_DUMPABLE, 0);
+    prctl(PR_SET_NAME, "pyruntime-init");
+    reset_signals();
+    umask(0);
+    int error = map_plan(&init, init.wire + 1);
+    if (error)
+        fail(&init, -1, explain(&init, error, "read the plan"));
+    for (uint32_t slot = 0; slot < init.plan.header->host_slots; slot++)
+        init.slots[slot] = init.wire + 2 + (int)slot;
+    if (close_from((unsigned int)init.wire, CLOSE_RANGE_CLOEXEC) < 0)
+        fail(&init, -1, explain(&init, -errno, "close_range"));
+    for (uint32_t i = 0; i < init.plan.header->init_count; i++) {
+        const struct operation *op = &init.plan.init[i];
+        init.detail[0] = 0;
+        error = operations[op->kind].run ? operations[op->kind].run(&init, op) : -ENOSYS;
+        if (error)
+            fail(&init, (int)i, error);
+    }
+    fail(&init, -1, explain(&init, -EBADMSG, "the plan does not end in a program"));
+}

@@ -1,0 +1,118 @@
+/* Namespaces and cgroups that the init enters. */
+#include <linux/sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+
+#include "init.h"
+
+OPERATION(join_cgroup)
+{
+    /* "0" is the writer. A single thread that moves itself into `tasks` spares the kernel its global lock. */
+    AUTO_FD fd = open_at(AT_FDCWD, plan_text(&init->plan, op, 0), O_WRONLY, 0, 0);
+
+    if (fd < 0)
+        return explain(init, fd, "open");
+    return write(fd, "0", 1) < 0 ? explain(init, -errno, "write") : 0;
+}
+
+static int become_root_of_namespace(struct init *init, const struct operation *op)
+{
+    /* nothing of the caller's groups may remain; where setgroups is denied there is nothing to drop */
+    if (syscall(SYS_setgroups, 0, NULL) < 0 && errno != EPERM)
+        return explain(init, -errno, "setgroups");
+    uint64_t uid = op->number[0], gid = op->number[1];
+    if (syscall(SYS_setresgid, gid, gid, gid) < 0)
+        return explain(init, -errno, "setresgid");
+    if (syscall(SYS_setresuid, uid, uid, uid) < 0)
+        return explain(init, -errno, "setresuid");
+    prctl(PR_SET_DUMPABLE, 0);
+    return 0;
+}
+
+OPERATION(join_namespace)
+{
+    int fd = init->slots[op->slot[0]];
+
+    if (syscall(SYS_setns, fd, (int)op->number[0]) < 0)
+        return explain(init, -errno, "setns");
+    close(fd);
+    return 0;
+}
+
+OPERATION(join_process_namespaces)
+{
+    int pidfd = init->slots[op->slot[0]];
+
+    if (syscall(SYS_setns, pidfd, (int)op->number[0]) < 0)
+        return explain(init, -errno, "setns");
+    return 0;
+}
+
+OPERATION(await_id_maps)
+{
+    char released = 0;
+
+    if (op->number[2]) {
+        ssize_t length = read(init->wire, &released, 1);
+        if (length != 1)
+            return explain(init, length < 0 ? -errno : -EPIPE, "wait for the id maps");
+    }
+    return become_root_of_namespace(init, op);
+}
+
+OPERATION(unshare_cgroup_namespace)
+{
+    (void)op;
+    return syscall(SYS_unshare, CLONE_NEWCGROUP) < 0 ? explain(init, -errno, "unshare") : 0;
+}
+
+/* The offsets can be written between making the namespace and entering it only. */
+OPERATION(unshare_time_namespace)
+{
+    int proc = init->slots[op->slot[0]];
+    const char *offsets = plan_text(&init->plan, op, 0);
+
+    if (syscall(SYS_unshare, CLONE_NEWTIME) < 0)
+        return explain(init, -errno, "unshare");
+    if (*offsets) {
+        AUTO_FD fd = open_at(proc, "self/timens_offsets", O_WRONLY, 0, RESOLVE_BENEATH | RESOLVE_NO_XDEV);
+        if (fd < 0 || write(fd, offsets, strlen(offsets)) < 0)
+            return explain(init, fd < 0 ? fd : -errno, "write timens_offsets");
+    }
+    AUTO_FD namespace = open_at(proc, "self/ns/time_for_children", O_RDONLY, 0, 0);
+    if (namespace < 0)
+        return explain(init, namespace, "open time_for_children");
+    return syscall(SYS_setns, namespace, CLONE_NEWTIME) < 0 ? explain(init, -errno, "setns") : 0;
+}
+
+/* Entering a pid namespace takes a new process. It becomes the caller's child in this one's place (CLONE_PARENT);
+ * this one hands over its pidfd and ends. slot: a namespace or a pidfd; number: 1 if nothing but the wire and what the user program
+ * gets may come along. */
+OPERATION(enter_pid_namespace)
+{
+    int pidfd = -1;
+    struct clone_args args = {
+        .flags = CLONE_PARENT | CLONE_PIDFD,
+        .pidfd = (uint64_t)(uintptr_t)&pidfd,
+    };
+
+    if (syscall(SYS_setns, init->slots[op->slot[0]], CLONE_NEWPID) < 0)
+        return explain(init, -errno, "setns");
+    if (op->number[0] && close_from((unsigned int)init->first_fd + 1, 0) < 0)
+        return explain(init, -errno, "close_range");
+    long pid = syscall(SYS_clone3, &args, sizeof args);
+    if (pid < 0)
+        return explain(init, -errno, "clone3");
+    if (pid == 0)
+        return 0;
+    struct message message = {.type = MESSAGE_PROCESS, .operation = -1, .pid = (int32_t)pid};
+    int error = send_message(init->wire, &message, pidfd);
+    if (error < 0) {
+        syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+        return explain(init, error, "tell the pid");
+    }
+    _exit(0);
+}

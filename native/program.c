@@ -1,0 +1,194 @@
+/* The last steps: names of the host, waiting for start, and becoming the user program. */
+#include <limits.h>
+#include <net/if.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "init.h"
+
+OPERATION(set_hostname)
+{
+    const char *name = plan_text(&init->plan, op, 0);
+
+    return sethostname(name, strlen(name)) < 0 ? explain(init, -errno, "sethostname") : 0;
+}
+
+OPERATION(set_domainname)
+{
+    const char *name = plan_text(&init->plan, op, 0);
+
+    return syscall(SYS_setdomainname, name, strlen(name)) < 0 ? explain(init, -errno, "setdomainname") : 0;
+}
+
+OPERATION(raise_loopback)
+{
+    struct ifreq request = {.ifr_name = "lo"};
+    AUTO_FD fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    (void)op;
+    if (fd < 0)
+        return explain(init, -errno, "socket");
+    request.ifr_flags = IFF_UP | IFF_RUNNING;
+    return ioctl(fd, SIOCSIFFLAGS, &request) < 0 ? explain(init, -errno, "set lo up") : 0;
+}
+
+OPERATION(await_start)
+{
+    struct message message = {.type = MESSAGE_READY, .operation = -1};
+    int listener = init->slots[op->slot[0]];
+    int error = send_message(init->wire, &message, -1);
+
+    if (error < 0)
+        return explain(init, error, "say ready");
+    close(init->wire);
+    init->wire = -1;
+    int connection;
+    while ((connection = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) < 0)
+        if (errno != EINTR && errno != ECONNABORTED)
+            return -errno;
+    close(listener);
+    init->wire = connection;
+    return 0;
+}
+
+/* number: 1 to make the directory if it is missing, as runc and crun do for a container's first process */
+OPERATION(change_directory)
+{
+    const char *path = plan_text(&init->plan, op, 0);
+    char reached[PATH_MAX];
+    AUTO_FD fd = open_inside(path, O_PATH | O_DIRECTORY);
+
+    if (fd == -ENOENT && op->number[0]) {
+        int error = make_directory_inside(init, path, 0755, &fd);
+        if (error)
+            return error;
+    }
+    if (fd < 0)
+        return explain(init, fd, "open");
+    if (fchdir(fd) < 0)
+        return explain(init, -errno, "chdir");
+    /* the system call says "(unreachable)" for what is outside of the root; the library function would hide it */
+    if (syscall(SYS_getcwd, reached, sizeof reached) < 0 || reached[0] != '/')
+        return explain(init, -EPERM, "it is outside of the container's root");
+    return 0;
+}
+
+/* HOME as runc sets it: the image's passwd entry of the numeric uid, else "/". Only the third field is compared: a name
+ * never stands for an id. */
+static bool home_of_line(const char *line, size_t length, uint64_t uid, char *ret_home, size_t size)
+{
+    const char *field[7];
+    size_t width[7];
+    int fields = 0;
+
+    for (size_t begin = 0; fields < 7 && begin <= length; fields++) {
+        const char *colon = memchr(line + begin, ':', length - begin);
+        size_t end = colon ? (size_t)(colon - line) : length;
+        field[fields] = line + begin;
+        width[fields] = end - begin;
+        begin = end + 1;
+    }
+    if (fields < 6 || width[2] == 0 || width[2] > 10)
+        return false;
+    uint64_t number = 0;
+    for (size_t i = 0; i < width[2]; i++) {
+        if (field[2][i] < '0' || field[2][i] > '9')
+            return false;
+        number = number * 10 + (uint64_t)(field[2][i] - '0');
+    }
+    if (number != uid || width[5] == 0 || width[5] >= size)
+        return false;
+    memcpy(ret_home, field[5], width[5]);
+    ret_home[width[5]] = 0;
+    return true;
+}
+
+OPERATION(set_home)
+{
+    char buffer[4096];
+    size_t held = 0;
+    char *home = init->home_text + 5;
+    AUTO_FD fd = open_inside("/etc/passwd", O_RDONLY | O_NONBLOCK);
+    struct stat st;
+
+    memcpy(init->home_text, "HOME=/", 7);
+    init->home = init->home_text;
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+        return 0;
+    for (;;) {
+        ssize_t length = read(fd, buffer + held, sizeof buffer - held);
+        if (length < 0)
+            return 0;
+        size_t end = held + (size_t)length, begin = 0;
+        char *newline;
+        while ((newline = memchr(buffer + begin, '\n', end - begin))) {
+            if (home_of_line(buffer + begin, (size_t)(newline - buffer) - begin, op->number[0], home, 250))
+                return 0;
+            begin = (size_t)(newline - buffer) + 1;
+        }
+        if (length == 0) {
+            home_of_line(buffer + begin, end - begin, op->number[0], home, 250);
+            return 0;
+        }
+        held = end - begin;
+        if (held == sizeof buffer)
+            held = 0;
+        memmove(buffer, buffer + begin, held);
+    }
+}
+
+/* execvp's rule with the container's PATH: go on where a file is missing, remember where one may not be executed. */
+static int search_and_execute(char **arguments, char **environment)
+{
+    const char *path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    char file[PATH_MAX];
+    int error = -ENOENT;
+
+    for (char **variable = environment; *variable; variable++)
+        if (strncmp(*variable, "PATH=", 5) == 0)
+            path = *variable + 5;
+    for (;;) {
+        size_t length = strcspn(path, ":"), name = strlen(arguments[0]);
+        if (length + name + 2 <= sizeof file) {
+            memcpy(file, path, length);
+            if (length)
+                file[length++] = '/';
+            memcpy(file + length, arguments[0], name + 1);
+            execve(file, arguments, environment);
+            if (errno == EACCES)
+                error = -EACCES;
+            else if (errno != ENOENT && errno != ENOTDIR)
+                return -errno;
+        }
+        path += strcspn(path, ":");
+        if (!*path++)
+            return error;
+    }
+}
+
+OPERATION(execute_program)
+{
+    char **arguments = plan_vector(&init->plan, op, 0);
+    char **environment = plan_vector(&init->plan, op, 1);
+    struct message message = {.type = MESSAGE_EXECUTING, .operation = -1};
+
+    if (init->home) {
+        /* the encoder leaves one place behind the list's end */
+        char **end = environment;
+        while (*end)
+            end++;
+        end[0] = (char *)(uintptr_t)init->home;
+        end[1] = NULL;
+    }
+    int error = send_message(init->wire, &message, -1);
+    if (error < 0)
+        return explain(init, error, "say that the program starts");
+    if (close_from(3 + init->plan.header->preserve_fds, CLOSE_RANGE_CLOEXEC) < 0)
+        return explain(init, -errno, "close_range");
+    if (!strchr(arguments[0], '/'))
+        return search_and_execute(arguments, environment);
+    execve(arguments[0], arguments, environment);
+    return -errno;
+}

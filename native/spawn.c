@@ -1,0 +1,265 @@
+/* Making a process: from an encoded plan to a running static init with its descriptors in place. */
+#define _GNU_SOURCE
+#include <linux/capability.h>
+#include <linux/close_range.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "clone.h"
+#include "host.h"
+
+#ifndef CLONE_CLEAR_SIGHAND
+#define CLONE_CLEAR_SIGHAND 0x100000000ULL
+#endif
+#ifndef CLONE_INTO_CGROUP
+#define CLONE_INTO_CGROUP 0x200000000ULL
+#endif
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x0010U
+#endif
+#define CHILD_STACK 16384
+
+extern const char init_image[];
+extern const uint64_t init_image_size;
+
+/* Shared with the child, which runs in this address space until it executes the init. */
+struct child {
+    int *sources;           /* by target number; -1: stays what it is (a preserved descriptor) */
+    int count;
+    int init_fd;
+    bool keep_capabilities;
+    char wire_text[12];
+    int error;
+};
+
+static int write_all(int fd, const char *data, uint64_t size)
+{
+    while (size) {
+        ssize_t written = write(fd, data, size);
+        if (written < 0)
+            return -errno;
+        data += written;
+        size -= (uint64_t)written;
+    }
+    return 0;
+}
+
+int open_init(void)
+{
+    AUTO_FD fd = memfd_create("pyruntime-init", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
+
+    if (fd < 0 && errno == EINVAL)  /* before Linux 6.3 every memfd is executable */
+        fd = memfd_create("pyruntime-init", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return -errno;
+    int error = write_all(fd, init_image, init_image_size);
+    if (error)
+        return error;
+    if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
+        return -errno;
+    return take_fd(&fd);
+}
+
+/* Execution with an id that is not mapped yet would take all capabilities of the new user namespace away, unless they
+ * are ambient. */
+static int keep_capabilities(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+
+    if (syscall(SYS_capget, &header, data) < 0)
+        return -errno;
+    data[0].inheritable = data[0].permitted;
+    data[1].inheritable = data[1].permitted;
+    if (syscall(SYS_capset, &header, data) < 0)
+        return -errno;
+    for (int capability = 0; capability < 64; capability++)
+        if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) < 0 && errno != EINVAL && errno != EPERM)
+            return -errno;
+    return 0;
+}
+
+static int arrange_descriptors(struct child *child)
+{
+    for (int i = 0; i < child->count; i++) {
+        if (child->sources[i] < 0 || child->sources[i] >= child->count)
+            continue;
+        child->sources[i] = fcntl(child->sources[i], F_DUPFD_CLOEXEC, child->count);
+        if (child->sources[i] < 0)
+            return -errno;
+    }
+    if (child->init_fd < child->count && (child->init_fd = fcntl(child->init_fd, F_DUPFD_CLOEXEC, child->count)) < 0)
+        return -errno;
+    for (int i = 0; i < child->count; i++)
+        if (child->sources[i] >= 0 ? dup3(child->sources[i], i, 0) < 0 : fcntl(i, F_SETFD, 0) < 0)
+            return -errno;
+    return close_from((unsigned int)child->count, CLOSE_RANGE_CLOEXEC);
+}
+
+static void enter_init(void *argument)
+{
+    struct child *child = argument;
+    char *arguments[] = {(char *)(uintptr_t)"pyruntime-init", child->wire_text, NULL};
+    char *environment[] = {NULL};
+
+    child->error = arrange_descriptors(child);
+    if (!child->error && child->keep_capabilities)
+        child->error = keep_capabilities();
+    if (!child->error) {
+        syscall(SYS_execveat, child->init_fd, "", arguments, environment, AT_EMPTY_PATH);
+        child->error = -errno;
+    }
+    _exit(127);
+}
+
+int reap_pidfd(int pidfd, struct exit_report *ret_report)
+{
+    siginfo_t info = {0};
+    struct rusage usage;
+
+    if (syscall(SYS_waitid, P_PIDFD, pidfd, &info, WEXITED | WNOHANG | __WALL, &usage) < 0)
+        return -errno;
+    if (info.si_pid == 0)
+        return 0;
+    *ret_report = (struct exit_report){
+        .code = info.si_code,
+        .status = info.si_status,
+        .has_usage = 1,
+        .user_microseconds = usage.ru_utime.tv_sec * 1000000L + usage.ru_utime.tv_usec,
+        .system_microseconds = usage.ru_stime.tv_sec * 1000000L + usage.ru_stime.tv_usec,
+        .peak_kibibytes = usage.ru_maxrss,
+    };
+    return 1;
+}
+
+static void kill_and_reap(int pidfd)
+{
+    struct exit_report report;
+
+    syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+    while (poll_pidfd(pidfd, -1) == -EINTR)
+        ;
+    reap_pidfd(pidfd, &report);
+}
+
+static int clone_child(struct child *child, uint64_t flags, int cgroup, struct spawn_result *result)
+{
+    char stack[CHILD_STACK] __attribute__((aligned(16)));
+    int pidfd = -1;
+    struct clone_args args = {
+        .flags = flags | CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
+        .pidfd = (uint64_t)(uintptr_t)&pidfd,
+        .stack = (uint64_t)(uintptr_t)stack,
+        .stack_size = sizeof stack,
+    };
+    uint64_t all = ~0ULL, saved;
+
+    if (cgroup >= 0) {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = (uint64_t)cgroup;
+    }
+    /* no handler of the caller's may run in the child; the raw call also blocks what the C library keeps for itself */
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &saved, sizeof all);
+    long pid = clone_and_enter(&args, enter_init, child);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &saved, NULL, sizeof saved);
+    if (pid < 0) {
+        snprintf(result->detail, sizeof result->detail, "clone3");
+        return (int)pid;
+    }
+    if (child->error) {
+        snprintf(result->detail, sizeof result->detail, "execute the init");
+        kill_and_reap(pidfd);
+        close(pidfd);
+        return child->error;
+    }
+    result->pid = (int32_t)pid;
+    result->pidfd = pidfd;
+    return 0;
+}
+
+static int write_plan(const struct plan *plan)
+{
+    AUTO_FD fd = memfd_create("pyruntime-plan", MFD_CLOEXEC);
+    int error = fd < 0 ? -errno : write_all(fd, plan->base, plan->header->size);
+
+    return error ? error : take_fd(&fd);
+}
+
+static int start_init(const struct plan *plan, const int *slots, uint64_t flags, int init_fd, int cgroup_slot,
+                      const int *stdio, int wire, struct spawn_result *result)
+{
+    int preserved = (int)plan->header->preserve_fds, slot_count = (int)plan->header->host_slots;
+    int sources[3 + 2 + 2 * PLAN_SLOT_LIMIT];
+    struct child child = {
+        .sources = sources,
+        .count = 3 + preserved + 2 + slot_count,
+        .init_fd = init_fd,
+        .keep_capabilities = flags & CLONE_NEWUSER,
+    };
+    AUTO_FD plan_fd = write_plan(plan);
+
+    if (plan_fd < 0) {
+        snprintf(result->detail, sizeof result->detail, "write the plan");
+        return plan_fd;
+    }
+    for (int i = 0; i < 3; i++)
+        sources[i] = stdio[i];
+    for (int i = 0; i < preserved; i++)
+        sources[3 + i] = -1;
+    sources[3 + preserved] = wire;
+    sources[3 + preserved + 1] = plan_fd;
+    for (int i = 0; i < slot_count; i++)
+        sources[3 + preserved + 2 + i] = slots[i];
+    snprintf(child.wire_text, sizeof child.wire_text, "%d", 3 + preserved);
+    return clone_child(&child, flags, cgroup_slot < 0 ? -1 : slots[cgroup_slot], result);
+}
+
+int spawn_process(void *data, uint64_t size, uint64_t clone_flags, int init_fd, int cgroup_slot, const int *stdio,
+                  struct spawn_result *ret_result)
+{
+    struct plan plan;
+    int slots[PLAN_SLOT_LIMIT];
+    int wires[2] = {-1, -1};
+    struct host host = {.plan = &plan, .slots = slots, .wire = -1, .detail = ret_result->detail};
+
+    *ret_result = (struct spawn_result){.pid = -1, .pidfd = -1, .wire = -1, .phase = SPAWN_HOST, .operation = -1};
+    int error = open_plan(data, size, &plan);
+    if (error)
+        return error;
+    uint32_t slot_count = plan.header->host_slots;
+    for (uint32_t i = 0; i < slot_count; i++)
+        slots[i] = -1;
+    error = run_host_operations(&host, plan.host, plan.header->host_count, &ret_result->operation);
+    if (!error) {
+        ret_result->phase = SPAWN_CLONE;
+        error = (int)checked(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, wires));
+    }
+    if (!error)
+        error = start_init(&plan, slots, clone_flags, init_fd, cgroup_slot, stdio, wires[1], ret_result);
+    close_fd(&wires[1]);
+    for (uint32_t i = 0; i < slot_count; i++)
+        close_fd(&slots[i]);
+    if (!error) {
+        ret_result->phase = SPAWN_CHILD;
+        host.pid = ret_result->pid;
+        host.wire = wires[0];
+        error = run_host_operations(&host, plan.child, plan.header->child_count, &ret_result->operation);
+        if (error)
+            kill_and_reap(ret_result->pidfd);
+    }
+    if (error) {
+        close_fd(&ret_result->pidfd);
+        close_fd(&wires[0]);
+        ret_result->pidfd = -1;
+        return error;
+    }
+    ret_result->wire = wires[0];
+    return 0;
+}

@@ -1,0 +1,89 @@
+/* Talking to and waiting for processes that run. */
+#define _GNU_SOURCE
+#include <stdbool.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "plan.h"
+#include "syscalls.h"
+
+int receive_message(int socket, struct message *ret_message, int *ret_fd)
+{
+    struct iovec part = {.iov_base = ret_message, .iov_len = sizeof *ret_message};
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct msghdr packet = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+    ssize_t length = recvmsg(socket, &packet, MSG_CMSG_CLOEXEC);
+
+    *ret_fd = -1;
+    if (length < 0)
+        return errno == ECONNRESET ? 0 : -errno;
+    if (length == 0)
+        return 0;
+    for (struct cmsghdr *item = CMSG_FIRSTHDR(&packet); item; item = CMSG_NXTHDR(&packet, item))
+        if (item->cmsg_level == SOL_SOCKET && item->cmsg_type == SCM_RIGHTS && item->cmsg_len == CMSG_LEN(sizeof(int)))
+            memcpy(ret_fd, CMSG_DATA(item), sizeof *ret_fd);
+    if (length != sizeof *ret_message) {
+        close_fd(ret_fd);
+        *ret_fd = -1;
+        return -EBADMSG;
+    }
+    ret_message->detail[MESSAGE_DETAIL - 1] = 0;
+    return 1;
+}
+
+int open_pidfd(int pid)
+{
+    return (int)checked(syscall(SYS_pidfd_open, pid, 0));
+}
+
+int signal_pidfd(int pidfd, int signal)
+{
+    return (int)checked(syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0));
+}
+
+int poll_pidfd(int pidfd, int timeout_ms)
+{
+    struct pollfd entry = {.fd = pidfd, .events = POLLIN};
+
+    return (int)checked(poll(&entry, 1, timeout_ms));
+}
+
+/* include/uapi/linux/pidfd.h of Linux 6.15, which is newer than the headers that we are built with */
+struct exit_info {
+    uint64_t mask;
+    uint64_t cgroup;
+    uint32_t ids[11];
+    int32_t exit_code;      /* as wait(2) gives it */
+};
+#define EXIT_INFO_REQUEST _IOWR(0xFF, 11, struct exit_info)
+#define EXIT_INFO_EXIT (1ULL << 3)
+
+int inspect_pidfd(int pidfd, struct exit_report *ret_report)
+{
+    struct exit_info info = {.mask = EXIT_INFO_EXIT};
+
+    if (ioctl(pidfd, EXIT_INFO_REQUEST, &info) < 0)
+        return errno == ENOTTY || errno == EINVAL || errno == ESRCH ? -ENODATA : -errno;
+    if (!(info.mask & EXIT_INFO_EXIT))
+        return -ENODATA;
+    bool signaled = WIFSIGNALED(info.exit_code);
+    *ret_report = (struct exit_report){
+        .code = signaled ? (WCOREDUMP(info.exit_code) ? CLD_DUMPED : CLD_KILLED) : CLD_EXITED,
+        .status = signaled ? WTERMSIG(info.exit_code) : WEXITSTATUS(info.exit_code),
+    };
+    return 0;
+}
+
+int set_terminal_size(int terminal, unsigned int width, unsigned int height)
+{
+    struct winsize size = {.ws_col = (unsigned short)width, .ws_row = (unsigned short)height};
+
+    return (int)checked(ioctl(terminal, TIOCSWINSZ, &size));
+}
