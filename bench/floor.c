@@ -21,11 +21,9 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <linux/bpf.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -36,207 +34,7 @@
 
 #include "floor.h"
 
-struct hierarchy {
-	char mount_point[128];
-	bool is_cpuset, is_devices;
-	int parent_fd;
-};
-
-struct floor {
-	const char *rootfs;
-	struct hierarchy v1[MAX_HIERARCHIES];
-	int v1_count;
-	int v2_parent_fd; /* -1: no cgroup2 */
-	int device_program; /* -1: the v1 hierarchy does it */
-	char cpus[256], mems[256];
-	int null_fd, self_fd, own_pidns_fd, steps_fd;
-	struct steps *steps;
-	unsigned next_id;
-};
-
-struct container {
-	char id[16];
-	pid_t pid;
-	int pidfd, wire, child_wire, v2_fd;
-};
-
 char *const container_environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm", NULL};
-
-/* What runc allows by default, after denying everything. -1 stands for any minor number. */
-static const struct {
-	const char *v1;
-	int major, minor;
-} device_rules[] = {
-	{"c 1:3 rwm", 1, 3}, {"c 1:5 rwm", 1, 5}, {"c 1:7 rwm", 1, 7},	     {"c 1:8 rwm", 1, 8},	{"c 1:9 rwm", 1, 9},
-	{"c 5:0 rwm", 5, 0}, {"c 5:2 rwm", 5, 2}, {"c 10:200 rwm", 10, 200}, {"c 136:* rwm", 136, -1},
-};
-enum { DEVICE_RULES = sizeof(device_rules) / sizeof(*device_rules) };
-
-static void write_at(int dir, const char *id, const char *file, const char *text)
-{
-	char path[64];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/%s", id, file);
-	fd = openat(dir, path, O_WRONLY | O_CLOEXEC);
-	MUST(fd);
-	MUST(write(fd, text, strlen(text)));
-	close(fd);
-}
-
-static void read_at(int dir, const char *path, char *text, size_t size)
-{
-	int fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
-	ssize_t length;
-
-	MUST(fd);
-	length = read(fd, text, size - 1);
-	MUST(length);
-	text[length] = 0;
-	close(fd);
-}
-
-/* BPF_PROG_TYPE_CGROUP_DEVICE with the same rules: mknod of anything, everything for the devices of the table. */
-static int load_device_program(void)
-{
-#define INSN(c, d, s, o, i) (struct bpf_insn){.code = (c), .dst_reg = (d), .src_reg = (s), .off = (o), .imm = (i)}
-#define LOAD(d, o) INSN(BPF_LDX | BPF_MEM | BPF_W, d, 1, o, 0)
-#define SKIP_UNLESS_EQUAL(d, i, o) INSN(BPF_JMP | BPF_JNE | BPF_K, d, 0, o, i)
-#define RETURN(i) INSN(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, i), INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
-	struct bpf_insn code[16 + 4 * DEVICE_RULES] = {
-		LOAD(2, 0), LOAD(3, 0), LOAD(4, 4), LOAD(5, 8),
-		INSN(BPF_ALU64 | BPF_AND | BPF_K, 2, 0, 0, 0xffff),
-		INSN(BPF_ALU64 | BPF_RSH | BPF_K, 3, 0, 0, 16),
-		INSN(BPF_ALU64 | BPF_AND | BPF_K, 3, 0, 0, BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE),
-		SKIP_UNLESS_EQUAL(3, 0, 2), RETURN(1),
-		INSN(BPF_JMP | BPF_JEQ | BPF_K, 2, 0, 2, BPF_DEVCG_DEV_CHAR), RETURN(0),
-	};
-	struct bpf_insn allow[] = {RETURN(1)}, deny[] = {RETURN(0)};
-	int count = 13, fd;
-
-	for (int i = 0; i < DEVICE_RULES; i++) {
-		bool any_minor = device_rules[i].minor < 0;
-
-		code[count++] = SKIP_UNLESS_EQUAL(4, device_rules[i].major, any_minor ? 2 : 3);
-		if (!any_minor)
-			code[count++] = SKIP_UNLESS_EQUAL(5, device_rules[i].minor, 2);
-		memcpy(code + count, allow, sizeof(allow));
-		count += 2;
-	}
-	memcpy(code + count, deny, sizeof(deny));
-	count += 2;
-
-	union bpf_attr attr = {
-		.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE, .insns = (uintptr_t)code, .insn_cnt = count, .license = (uintptr_t)"MIT",
-	};
-	fd = syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof(attr));
-	MUST(fd);
-	return fd;
-}
-
-static void enable_controllers(int dir)
-{
-	char controllers[256], change[260], *rest, *name;
-
-	read_at(dir, "cgroup.controllers", controllers, sizeof(controllers));
-	for (name = strtok_r(controllers, " \n", &rest); name; name = strtok_r(NULL, " \n", &rest)) {
-		snprintf(change, sizeof(change), "+%s", name);
-		write_at(dir, ".", "cgroup.subtree_control", change);
-	}
-}
-
-static void add_hierarchy(struct floor *floor, const char *mount_point, bool is_v2, const char *options)
-{
-	struct hierarchy *v1 = &floor->v1[floor->v1_count];
-	int root = open(mount_point, O_PATH | O_DIRECTORY | O_CLOEXEC), parent;
-
-	MUST(root);
-	if (mkdirat(root, FLOOR_CGROUP, 0755) < 0 && errno != EEXIST)
-		MUST(-1);
-	parent = openat(root, FLOOR_CGROUP, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	MUST(parent);
-	if (is_v2) {
-		floor->v2_parent_fd = parent;
-		enable_controllers(root);
-		enable_controllers(parent);
-	} else if (floor->v1_count < MAX_HIERARCHIES) {
-		floor->v1_count++;
-		snprintf(v1->mount_point, sizeof(v1->mount_point), "%s", mount_point);
-		v1->is_cpuset = strstr(options, "cpuset") != NULL;
-		v1->is_devices = strstr(options, "devices") != NULL;
-		v1->parent_fd = parent;
-		if (v1->is_cpuset) {
-			read_at(root, "cpuset.cpus", floor->cpus, sizeof(floor->cpus));
-			read_at(root, "cpuset.mems", floor->mems, sizeof(floor->mems));
-			write_at(parent, ".", "cpuset.cpus", floor->cpus);
-			write_at(parent, ".", "cpuset.mems", floor->mems);
-		}
-	}
-	close(root);
-}
-
-static void find_hierarchies(struct floor *floor)
-{
-	FILE *mounts = fopen("/proc/self/mountinfo", "re");
-	char line[4096], mount_point[128], type[32], options[256];
-
-	if (mounts == NULL)
-		MUST(-1);
-	while (fgets(line, sizeof(line), mounts)) {
-		const char *dash = strstr(line, " - ");
-
-		if (dash && sscanf(line, "%*s %*s %*s %*s %127s", mount_point) == 1 &&
-		    sscanf(dash + 3, "%31s %*s %255s", type, options) == 2 && strncmp(type, "cgroup", 6) == 0)
-			add_hierarchy(floor, mount_point, strcmp(type, "cgroup2") == 0, options);
-	}
-	fclose(mounts);
-}
-
-static void make_cgroups(struct floor *floor, struct container *container)
-{
-	for (struct hierarchy *v1 = floor->v1; v1 < floor->v1 + floor->v1_count; v1++) {
-		MUST(mkdirat(v1->parent_fd, container->id, 0755));
-		if (v1->is_cpuset) {
-			write_at(v1->parent_fd, container->id, "cpuset.cpus", floor->cpus);
-			write_at(v1->parent_fd, container->id, "cpuset.mems", floor->mems);
-		}
-		if (v1->is_devices) {
-			write_at(v1->parent_fd, container->id, "devices.deny", "a");
-			write_at(v1->parent_fd, container->id, "devices.allow", "b *:* m");
-			write_at(v1->parent_fd, container->id, "devices.allow", "c *:* m");
-			for (int i = 0; i < DEVICE_RULES; i++)
-				write_at(v1->parent_fd, container->id, "devices.allow", device_rules[i].v1);
-		}
-		note_step(floor->steps, strrchr(v1->mount_point, '/') + 1);
-	}
-	container->v2_fd = -1;
-	if (floor->v2_parent_fd >= 0) {
-		MUST(mkdirat(floor->v2_parent_fd, container->id, 0755));
-		container->v2_fd = openat(floor->v2_parent_fd, container->id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		MUST(container->v2_fd);
-	}
-	if (floor->device_program >= 0) {
-		union bpf_attr attr = {
-			.target_fd = container->v2_fd, .attach_bpf_fd = floor->device_program, .attach_type = BPF_CGROUP_DEVICE,
-		};
-		MUST(syscall(SYS_bpf, BPF_PROG_ATTACH, &attr, sizeof(attr)));
-	}
-	note_step(floor->steps, "cgroup2");
-}
-
-static void remove_cgroups(const struct floor *floor, const char *id)
-{
-	for (int i = 0; i < floor->v1_count; i++)
-		MUST(unlinkat(floor->v1[i].parent_fd, id, AT_REMOVEDIR));
-	if (floor->v2_parent_fd >= 0)
-		MUST(unlinkat(floor->v2_parent_fd, id, AT_REMOVEDIR));
-}
-
-static void join_v1_cgroups(const struct floor *floor, const char *id)
-{
-	for (int i = 0; i < floor->v1_count; i++)
-		write_at(floor->v1[i].parent_fd, id, "tasks", "0");
-}
 
 /* Run child(floor, container) in a process that borrows this one's memory until it has executed something. */
 static pid_t spawn(struct floor *floor, struct container *container, uint64_t namespaces,
@@ -276,11 +74,9 @@ static pid_t spawn(struct floor *floor, struct container *container, uint64_t na
 	return (pid_t)pid;
 }
 
-static char *program = "/bin/true", *program_argument = "";
-
 static void become_init(struct floor *floor, struct container *container)
 {
-	char wire[12], steps[12], *argv[FLOOR_ARGV] = {"init", (char *)floor->rootfs, container->id, wire, steps, program, program_argument};
+	char wire[12], steps[12], *argv[INIT_HIERARCHIES + MAX_HIERARCHIES + 1] = {"init", (char *)floor->rootfs, container->id, wire, steps, container->program, container->argument};
 
 	note_step(floor->steps, "cloned");
 	join_v1_cgroups(floor, container->id);
@@ -288,7 +84,7 @@ static void become_init(struct floor *floor, struct container *container)
 	if (floor->v1_count == 0)
 		MUST(unshare(CLONE_NEWCGROUP));
 	for (int i = 0; i < floor->v1_count; i++)
-		argv[FLOOR_FIRST_HIERARCHY + i] = floor->v1[i].mount_point;
+		argv[INIT_HIERARCHIES + i] = floor->v1[i].mount_point;
 	snprintf(wire, sizeof(wire), "%d", container->child_wire);
 	snprintf(steps, sizeof(steps), "%d", floor->steps_fd);
 	MUST(dup2(floor->null_fd, 0));
@@ -298,7 +94,7 @@ static void become_init(struct floor *floor, struct container *container)
 	MUST(syscall(SYS_execveat, floor->self_fd, "", argv, container_environment, AT_EMPTY_PATH));
 }
 
-static void create(struct floor *floor, struct container *container)
+static void create(struct floor *floor, struct container *container, char *program, char *argument)
 {
 	int sockets[2];
 	char byte;
@@ -308,6 +104,8 @@ static void create(struct floor *floor, struct container *container)
 	snprintf(container->id, sizeof(container->id), "%u", floor->next_id++);
 	make_cgroups(floor, container);
 	MUST(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets));
+	container->program = program;
+	container->argument = argument;
 	container->wire = sockets[0];
 	container->child_wire = sockets[1];
 	container->pid = spawn(floor, container, CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS,
@@ -347,7 +145,7 @@ static void answer_cycle(struct floor *floor, bool with_steps)
 	struct container container;
 	int64_t at[5] = {now_ns()};
 
-	create(floor, &container);
+	create(floor, &container, "/bin/true", "");
 	at[1] = now_ns();
 	start(&container);
 	at[2] = now_ns();
@@ -397,11 +195,64 @@ static void answer_exec(struct floor *floor, struct container *container)
 	       (long long)(at[2] - at[0]));
 }
 
+static void answer_container(struct floor *floor, struct container *held, bool to_run)
+{
+	create(floor, held, "/bin/sleep", "1000000");
+	if (to_run)
+		start(held);
+	printf("{\"pid\": %d}\n", held->pid);
+}
+
 static void drop(struct floor *floor, struct container *container)
 {
-	if (container->pid == 0)
-		return;
-	MUST(kill(container->pid, SIGKILL));
-	await_exit(container->pidfd, SIGKILL);
-	delete(floor, container);
+	if (container->pid) {
+		MUST(kill(container->pid, SIGKILL));
+		await_exit(container->pidfd, SIGKILL);
+		delete(floor, container);
+	}
+	puts("{}");
+}
+
+static void open_floor(struct floor *floor, const char *rootfs)
+{
+	floor->rootfs = rootfs;
+	floor->v2_parent_fd = -1;
+	find_hierarchies(floor);
+	floor->device_program = floor->v1_count ? -1 : load_device_program();
+	MUST(floor->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC));
+	MUST(floor->self_fd = open("/proc/self/exe", O_PATH | O_CLOEXEC));
+	MUST(floor->own_pidns_fd = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC));
+	MUST(floor->steps_fd = memfd_create("steps", MFD_CLOEXEC));
+	MUST(ftruncate(floor->steps_fd, sizeof(*floor->steps)));
+	floor->steps = mmap(NULL, sizeof(*floor->steps), PROT_READ | PROT_WRITE, MAP_SHARED, floor->steps_fd, 0);
+}
+
+int main(int argc, char **argv)
+{
+	static struct floor floor;
+	static struct container held;
+	char line[32];
+
+	if (argc > 2)
+		return run_init(argc, argv);
+	if (argc != 2)
+		return 2;
+	open_floor(&floor, argv[1]);
+	while (fgets(line, sizeof(line), stdin)) {
+		line[strcspn(line, "\n")] = 0;
+		if (strcmp(line, "cycle") == 0 || strcmp(line, "steps") == 0)
+			answer_cycle(&floor, line[0] == 's');
+		else if (strcmp(line, "create") == 0 || strcmp(line, "run") == 0)
+			answer_container(&floor, &held, line[0] == 'r');
+		else if (strcmp(line, "exec") == 0)
+			answer_exec(&floor, &held);
+		else if (strcmp(line, "drop") == 0)
+			drop(&floor, &held);
+		else
+			return 2;
+		fflush(stdout);
+	}
+	drop(&floor, &held);
+	close_hierarchies(&floor);
+	return 0;
 }

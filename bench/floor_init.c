@@ -19,8 +19,6 @@
 
 #include "floor.h"
 
-enum { FIRST_HIERARCHY = 7 };
-
 static const uint32_t kept_capabilities = 1u << CAP_AUDIT_WRITE | 1u << CAP_KILL | 1u << CAP_NET_BIND_SERVICE;
 
 static const char *const readonly_paths[] = {
@@ -205,7 +203,7 @@ void apply_identity(struct steps *steps)
 
 int run_init(int argc, char **argv)
 {
-	if (argc < FIRST_HIERARCHY)
+	if (argc < INIT_HIERARCHIES)
 		return 2;
 
 	const char *rootfs = argv[1], *id = argv[2];
@@ -225,7 +223,7 @@ int run_init(int argc, char **argv)
 	note_step(steps, "loopback");
 	MUST(sethostname("runc", 4));
 	MUST(setrlimit(RLIMIT_NOFILE, &open_files));
-	make_root(rootfs, id, argv + FIRST_HIERARCHY, steps);
+	make_root(rootfs, id, argv + INIT_HIERARCHIES, steps);
 	apply_identity(steps);
 
 	MUST(write(wire, &byte, 1)); /* created */

@@ -26,8 +26,7 @@
 #endif
 #define CHILD_STACK 16384
 
-extern const char init_image[];
-extern const uint64_t init_image_size;
+extern const unsigned char init_image[];
 
 /* Shared with the child, which runs in this address space until it executes the init. */
 struct child {
@@ -59,7 +58,7 @@ int open_init(void)
         fd = memfd_create("pyruntime-init", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return -errno;
-    int error = write_all(fd, init_image, init_image_size);
+    int error = write_all(fd, (const char *)init_image, init_image_size);
     if (error)
         return error;
     if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)

@@ -1,0 +1,126 @@
+"""Build backend and cffi build script: compiles the static init with musl, then the extension that embeds it.
+
+`pyproject.toml` names this module as its (in-tree) build backend; it is setuptools' with the extension added.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sysconfig
+
+import cffi
+import setuptools
+from setuptools import build_meta
+
+ROOT = pathlib.Path(__file__).resolve().parent
+NATIVE = ROOT / "native"
+INIT_SOURCES = ("init", "plan", "namespaces", "paths", "mounts", "devices", "credentials", "program")
+HOST_SOURCES = ("plan", "host", "spawn", "wait")
+HEADERS = ("abi", "plan", "syscalls", "init", "host", "clone")
+WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Wstrict-prototypes",
+            "-Wmissing-prototypes", "-Wformat=2", "-Wno-format-nonliteral", "-Wvla")
+# -fcf-protection needs nothing of musl; _FORTIFY_SOURCE is glibc's own
+INIT_HARDENING = ("-fPIE", "-fstack-protector-strong", "-fstack-clash-protection")
+HOST_HARDENING = ("-D_FORTIFY_SOURCE=2", "-fstack-protector-strong", "-fstack-clash-protection")
+# set by `make test-sanitized`: address and undefined-behaviour checks in the extension, traps in the init
+SANITIZE = os.environ.get("PYRUNTIME_SANITIZE") == "1"
+
+
+class MissingDependencyError(SystemExit):
+    """One line that names the Debian package."""
+
+
+def find_musl_gcc() -> str:
+    """Path of musl-gcc, or of what MUSL_GCC names."""
+    compiler = shutil.which(os.environ.get("MUSL_GCC", "musl-gcc"))
+    if compiler is None:
+        raise MissingDependencyError("pyruntime: cannot build: musl-gcc not found; install Debian's package musl-tools")
+    return compiler
+
+
+def check_headers() -> None:
+    """The kernel's headers must be there: musl brings none."""
+    wanted = {"linux/openat2.h": "linux-libc-dev", "linux/mount.h": "linux-libc-dev", "seccomp.h": "libseccomp-dev",
+              "sys/capability.h": "libcap-dev"}
+    for header, package in wanted.items():
+        if not any((directory / header).exists() for directory in include_directories()):
+            raise MissingDependencyError(f"pyruntime: cannot build: <{header}> not found; install Debian's package {package}")
+
+
+def include_directories() -> list[pathlib.Path]:
+    """Where the system's headers are; musl-gcc looks at neither by itself."""
+    directories = [pathlib.Path("/usr/include")]
+    multiarch = sysconfig.get_config_var("MULTIARCH")
+    if not multiarch:
+        multiarch = subprocess.run(["gcc", "-print-multiarch"], capture_output=True, text=True, check=False).stdout.strip()
+    if multiarch:
+        directories.append(directories[0] / multiarch)
+    return directories
+
+
+def build_init(directory: pathlib.Path) -> pathlib.Path:
+    """Compile the static init into directory; return its path."""
+    compiler = find_musl_gcc()
+    check_headers()
+    image = directory / "pyruntime-init"
+    command = [compiler, "-std=gnu11", "-Os", "-static-pie", "-s", "-ffunction-sections",
+               "-Wl,--gc-sections,-z,relro,-z,now,-z,noexecstack", *WARNINGS, *INIT_HARDENING]
+    if SANITIZE:
+        command += ["-fsanitize=undefined", "-fsanitize-undefined-trap-on-error"]
+    for include in include_directories():
+        command += ["-idirafter", str(include)]
+    command += ["-o", str(image), *(str(NATIVE / f"{name}.c") for name in INIT_SOURCES)]
+    subprocess.run(command, check=True)
+    return image
+
+
+def embed(image: pathlib.Path, directory: pathlib.Path) -> pathlib.Path:
+    """A C file that holds the image as an array."""
+    data = image.read_bytes()
+    source = directory / "init_image.c"
+    rows = [",".join(map(str, data[at:at + 64])) for at in range(0, len(data), 64)]
+    source.write_text("#include <stdint.h>\n"
+                      "extern const unsigned char init_image[];\nextern const uint64_t init_image_size;\n"
+                      "const unsigned char init_image[] = {\n" + ",\n".join(rows) + "\n};\n"
+                      f"const uint64_t init_image_size = {len(data)};\n")
+    return source
+
+
+def make_ffibuilder() -> cffi.FFI:
+    """The cffi module `pyruntime._native`."""
+    directory = ROOT / "build" / ("sanitized" if SANITIZE else "init")
+    directory.mkdir(parents=True, exist_ok=True)
+    image_source = embed(build_init(directory), directory)
+    ffi = cffi.FFI()
+    ffi.cdef((NATIVE / "abi.h").read_text())
+    sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"] if SANITIZE else []
+    ffi.set_source("pyruntime._native", '#include "plan.h"', py_limited_api=True,
+                   sources=[os.path.relpath(path, ROOT) for path in
+                            (*(NATIVE / f"{name}.c" for name in HOST_SOURCES), image_source)],
+                   depends=[os.path.relpath(NATIVE / f"{name}.h", ROOT) for name in HEADERS],
+                   include_dirs=["native"],
+                   extra_compile_args=["-std=gnu11", "-O2", *WARNINGS, "-Wno-missing-prototypes", "-Wno-shadow",
+                                       "-Wno-conversion", "-Wno-unused-parameter", "-Wno-unused-function",
+                                       *HOST_HARDENING, *sanitize],
+                   extra_link_args=["-Wl,-z,relro,-z,now,-z,noexecstack", *sanitize])
+    return ffi
+
+
+class _Backend(build_meta._BuildMetaBackend):  # type: ignore[misc]  # setuptools offers no public class
+    def run_setup(self, setup_script: str = "setup.py") -> None:
+        os.chdir(ROOT)
+        setuptools.setup(cffi_modules=["build.py:make_ffibuilder"], options={"bdist_wheel": {"py_limited_api": "cp311"}})
+
+
+_backend = _Backend()
+build_wheel = _backend.build_wheel
+build_sdist = _backend.build_sdist
+build_editable = _backend.build_editable
+prepare_metadata_for_build_wheel = _backend.prepare_metadata_for_build_wheel
+prepare_metadata_for_build_editable = _backend.prepare_metadata_for_build_editable
+get_requires_for_build_wheel = _backend.get_requires_for_build_wheel
+get_requires_for_build_sdist = _backend.get_requires_for_build_sdist
+get_requires_for_build_editable = _backend.get_requires_for_build_editable

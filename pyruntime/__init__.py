@@ -1,0 +1,1 @@
+"""OCI containers from Python without a runtime binary."""

@@ -1,0 +1,171 @@
+"""What is done with a container's cgroups while it exists: freezing, listing, killing, removing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import time
+
+from pyruntime.cgroups.paths import Cgroup
+from pyruntime.errors import SetupError
+
+REMOVAL_TIMEOUT_S = 10.0
+
+
+class ContainerCgroups:
+    """The cgroups of one container. Paths may be gone already: what is not there has no processes and needs no removal."""
+
+    def __init__(self, cgroups: tuple[Cgroup, ...]) -> None:
+        self.cgroups = cgroups
+
+    @property
+    def _unified(self) -> Cgroup | None:
+        return next((cgroup for cgroup in self.cgroups if cgroup.is_v2), None)
+
+    def _freezer(self) -> tuple[str, bytes, bytes]:
+        """The file, and what freezes and thaws."""
+        for cgroup in self.cgroups:
+            if "freezer" in cgroup.controllers:
+                return f"{cgroup.path}/freezer.state", b"FROZEN", b"THAWED"
+        if self._unified is not None:
+            return f"{self._unified.path}/cgroup.freeze", b"1", b"0"
+        raise SetupError("freeze", None, errno.ENODEV, None, "no freezer is mounted on this host")
+
+    def is_frozen(self) -> bool:
+        """Whether the container is paused, or about to be."""
+        try:
+            path, frozen, _ = self._freezer()
+            return _read(path).strip() in (frozen, b"FREEZING")
+        except (FileNotFoundError, SetupError):
+            return False
+
+    def freeze(self) -> None:
+        """Stop every process; returns when all are stopped."""
+        path, frozen, thawed = self._freezer()
+        _write("freeze", path, frozen)
+        deadline = time.monotonic() + REMOVAL_TIMEOUT_S
+        while not self._all_frozen(path):
+            if time.monotonic() > deadline:
+                _write("thaw", path, thawed)
+                raise SetupError("freeze", path, errno.ETIMEDOUT, None, "a process could not be stopped")
+            # v1 has no event for this; on v2 cgroup.events is polled
+            self._await_event(path)
+
+    def _all_frozen(self, path: str) -> bool:
+        if path.endswith("freezer.state"):
+            state = _read(path).strip()
+            if state == b"FREEZING":
+                # a process that forked meanwhile may have been missed: the kernel looks again on a write
+                _write("freeze", path, b"FROZEN")
+            return state == b"FROZEN"
+        return b"frozen 1" in _read(path.replace("cgroup.freeze", "cgroup.events"))
+
+    def _await_event(self, path: str) -> None:
+        if path.endswith("freezer.state"):
+            time.sleep(0.0005)
+            return
+        with open(path.replace("cgroup.freeze", "cgroup.events"), "rb", buffering=0) as events:
+            events.read()
+            poll = select.poll()
+            poll.register(events, select.POLLPRI)
+            if b"frozen 1" not in os.pread(events.fileno(), 4096, 0):
+                poll.poll(100)
+
+    def thaw(self) -> None:
+        """Let every process go on."""
+        path, _, thawed = self._freezer()
+        _write("thaw", path, thawed)
+
+    def pids(self) -> list[int]:
+        """Pids of all processes in the container's cgroup and those below it, ascending."""
+        # one hierarchy knows them all: pids on v1, else the unified one, else any
+        chosen = next((c for c in self.cgroups if "pids" in c.controllers), None) or self._unified \
+            or next(iter(self.cgroups), None)
+        found: set[int] = set()
+        if chosen is not None:
+            for directory, _, _ in os.walk(chosen.path):
+                try:
+                    found.update(map(int, _read(f"{directory}/cgroup.procs").split()))
+                except (FileNotFoundError, OSError):
+                    continue
+        found.discard(0)  # processes of pid namespaces that are not below ours
+        return sorted(found)
+
+    def kill(self, spare: frozenset[int] = frozenset()) -> None:
+        """SIGKILL for every process but those spared; returns when they are gone from the cgroup."""
+        deadline = time.monotonic() + REMOVAL_TIMEOUT_S
+        while True:
+            left = [pid for pid in self.pids() if pid not in spare]
+            if not left:
+                return
+            descriptors = []
+            for pid in left:
+                try:
+                    descriptor = os.pidfd_open(pid)
+                except ProcessLookupError:
+                    continue
+                descriptors.append(descriptor)
+                try:
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            if self.is_frozen():
+                self.thaw()
+            try:
+                for descriptor in descriptors:
+                    poll = select.poll()
+                    poll.register(descriptor, select.POLLIN)
+                    if not poll.poll(max(0, int((deadline - time.monotonic()) * 1000))):
+                        raise SetupError("kill", f"{len(left)} processes", errno.ETIMEDOUT, None)
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+
+    def remove(self) -> None:
+        """Remove the directories, and those that the container made below them."""
+        for cgroup in self.cgroups:
+            try:
+                os.rmdir(cgroup.path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
+                    raise SetupError("remove cgroup", cgroup.path, error.errno or 0, None) from error
+                self._remove_busy(cgroup.path)
+
+    def _remove_busy(self, path: str) -> None:
+        """A child below it, or a process on its way out."""
+        deadline = time.monotonic() + REMOVAL_TIMEOUT_S
+        while True:
+            for directory, _, _ in os.walk(path, topdown=False):
+                try:
+                    os.rmdir(directory)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                        raise SetupError("remove cgroup", directory, error.errno or 0, None) from error
+            if not os.path.exists(path):
+                return
+            time.sleep(0.001)  # the kernel tells of no event when the last reference to a v1 cgroup goes
+
+
+def _read(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 1 << 20)
+    finally:
+        os.close(descriptor)
+
+
+def _write(step: str, path: str, value: bytes) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, value)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise SetupError(step, path, error.errno or 0, None) from error

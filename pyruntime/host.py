@@ -1,0 +1,90 @@
+"""Facts about the host that a plan depends on, read once."""
+
+from __future__ import annotations
+
+import functools
+import os
+
+import msgspec
+
+from pyruntime.errors import UnsupportedHostError
+
+MINIMUM_KERNEL = (5, 14)
+
+
+class Hierarchy(msgspec.Struct, frozen=True):
+    """A mounted cgroup hierarchy; `controllers` are of v1 (a named one is `name=systemd`), v2 has its own file for them."""
+
+    mount_point: str
+    is_v2: bool
+    controllers: tuple[str, ...] = ()
+
+
+class Host(msgspec.Struct, frozen=True):
+    """kernel is (major, minor); held_capabilities is the bit set of the caller's permitted ones."""
+
+    kernel: tuple[int, int]
+    hierarchies: tuple[Hierarchy, ...]
+    held_capabilities: int
+    page_size: int = 4096
+
+    @property
+    def is_unified(self) -> bool:
+        """Whether every controller is on v2: there is no v1 hierarchy."""
+        return all(hierarchy.is_v2 for hierarchy in self.hierarchies)
+
+
+def parse_kernel(release: str) -> tuple[int, int]:
+    """`6.1.0-23-amd64` is (6, 1)."""
+    major, _, rest = release.partition(".")
+    minor = ""
+    for character in rest:
+        if not character.isdigit():
+            break
+        minor += character
+    return int(major), int(minor or 0)
+
+
+def check_kernel(kernel: tuple[int, int]) -> None:
+    """Raises UnsupportedHostError below Linux 5.14."""
+    if kernel < MINIMUM_KERNEL:
+        raise UnsupportedHostError(f"Linux {kernel[0]}.{kernel[1]} is too old: pyruntime needs "
+                                   f"{MINIMUM_KERNEL[0]}.{MINIMUM_KERNEL[1]} or newer")
+
+
+def parse_hierarchies(mountinfo: str) -> tuple[Hierarchy, ...]:
+    """The cgroup mounts of /proc/PID/mountinfo; of several mounts of one hierarchy the first."""
+    found: dict[tuple[str, ...], Hierarchy] = {}
+    for line in mountinfo.splitlines():
+        left, _, right = line.partition(" - ")
+        kind, _, super_options = right.split(" ", 2)
+        if kind not in ("cgroup", "cgroup2"):
+            continue
+        mount_point = left.split(" ")[4].encode().decode("unicode_escape")
+        if kind == "cgroup2":
+            found.setdefault(("",), Hierarchy(mount_point, True))
+            continue
+        ignored = {"rw", "ro", "xattr", "noprefix", "clone_children", "cpuset_v2_mode", "favordynmods", "none"}
+        controllers = tuple(option for option in super_options.split(",")
+                            if option not in ignored and not option.startswith("release_agent="))
+        if controllers:
+            found.setdefault(controllers, Hierarchy(mount_point, False, controllers))
+    return tuple(found.values())
+
+
+def _permitted_capabilities() -> int:
+    with open("/proc/thread-self/status") as status:
+        for line in status:
+            if line.startswith("CapPrm:"):
+                return int(line.split()[1], 16)
+    return 0
+
+
+@functools.lru_cache(maxsize=1)
+def read_host() -> Host:
+    """The facts of this host, read at the first call. Raises UnsupportedHostError."""
+    kernel = parse_kernel(os.uname().release)
+    check_kernel(kernel)
+    with open("/proc/self/mountinfo") as mountinfo:
+        hierarchies = parse_hierarchies(mountinfo.read())
+    return Host(kernel, hierarchies, _permitted_capabilities(), os.sysconf("SC_PAGESIZE"))

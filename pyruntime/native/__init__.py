@@ -1,0 +1,1 @@
+"""The compiled module, in Python's terms; nothing else imports it."""

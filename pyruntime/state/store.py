@@ -1,0 +1,174 @@
+"""The directories below the root: `<root>/<id>/` with `state.json`, `start` (a socket, until it is started), `lock`, and
+`processes/<pid>.json`."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+
+import msgspec
+
+from pyruntime.errors import ContainerExistsError, ContainerNotFoundError, DamagedStateError, InvalidIdError, SetupError
+from pyruntime.state.record import ContainerRecord, ProcessRecord
+
+START_SOCKET = "start"
+_STATE = "state.json"
+_PROCESSES = "processes"
+_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
+
+_encoder = msgspec.json.Encoder()
+_container_decoder = msgspec.json.Decoder(ContainerRecord)
+_process_decoder = msgspec.json.Decoder(ProcessRecord)
+
+
+def check_id(id: str) -> None:
+    """Raises InvalidIdError unless the id is a file name of `[a-zA-Z0-9_+-][a-zA-Z0-9_+.-]*`."""
+    if not isinstance(id, str) or not id:
+        raise InvalidIdError(str(id), "it is empty" if id == "" else "it is not a string")
+    if len(id) > 255:
+        raise InvalidIdError(id[:40] + "...", f"it has {len(id)} characters, at most 255 can be a file name")
+    if id[0] == ".":
+        raise InvalidIdError(id, "it begins with a dot")
+    for character in id:
+        if character not in _ID_CHARACTERS:
+            raise InvalidIdError(id, f"{character!r} is not one of a-z A-Z 0-9 _ + - .")
+
+
+class Store:
+    """The root directory (0700), made at the first container."""
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.abspath(root)
+
+    def directory(self, id: str) -> str:
+        return f"{self.root}/{id}"
+
+    def add(self, id: str) -> str:
+        """Make the directory of a new container. Raises ContainerExistsError."""
+        check_id(id)
+        directory = self.directory(id)
+        try:
+            try:
+                os.mkdir(directory, 0o700)
+            except FileNotFoundError:
+                os.makedirs(self.root, 0o700, exist_ok=True)
+                os.mkdir(directory, 0o700)
+        except FileExistsError as error:
+            raise ContainerExistsError(id) from error
+        except OSError as error:
+            raise SetupError("make state directory", directory, error.errno or 0, None) from error
+        return directory
+
+    def remove(self, id: str) -> None:
+        """Remove the directory; one that is gone is fine."""
+        directory = self.directory(id)
+        for name in (_STATE, START_SOCKET, "lock"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{directory}/{name}")
+        try:
+            os.rmdir(directory)
+        except FileNotFoundError:
+            return
+        except OSError:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def exists(self, id: str) -> bool:
+        check_id(id)
+        return os.path.isdir(self.directory(id))
+
+    def ids(self) -> list[str]:
+        """Names of all entries, sorted."""
+        try:
+            return sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir(follow_symlinks=False))
+        except FileNotFoundError:
+            return []
+
+    @contextlib.contextmanager
+    def locked(self, id: str) -> Iterator[None]:
+        """Hold the container against other processes; threads of this one are held apart by the runtime."""
+        try:
+            descriptor = os.open(f"{self.directory(id)}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError as error:
+            raise ContainerNotFoundError(id, self.root) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def save(self, record: ContainerRecord) -> None:
+        _replace(f"{self.directory(record.id)}/{_STATE}", _encoder.encode(record))
+
+    def load(self, id: str) -> ContainerRecord:
+        """Raises InvalidIdError, ContainerNotFoundError, DamagedStateError."""
+        check_id(id)
+        path = f"{self.directory(id)}/{_STATE}"
+        try:
+            data = _read(path)
+        except FileNotFoundError as error:
+            if os.path.isdir(self.directory(id)):
+                raise DamagedStateError(id, path, "it is missing: its creation was interrupted or is under way") from error
+            raise ContainerNotFoundError(id, self.root) from error
+        except OSError as error:
+            raise DamagedStateError(id, path, os.strerror(error.errno or 0)) from error
+        try:
+            record = _container_decoder.decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise DamagedStateError(id, path, str(error)) from error
+        if record.id != id:
+            raise DamagedStateError(id, path, f"it is of container {record.id!r}")
+        return record
+
+    def save_process(self, id: str, record: ProcessRecord) -> None:
+        directory = f"{self.directory(id)}/{_PROCESSES}"
+        try:
+            _replace(f"{directory}/{record.pid}.json", _encoder.encode(record))
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(directory, 0o700)
+            _replace(f"{directory}/{record.pid}.json", _encoder.encode(record))
+
+    def load_process(self, id: str, pid: int) -> ProcessRecord | None:
+        try:
+            return _process_decoder.decode(_read(f"{self.directory(id)}/{_PROCESSES}/{pid}.json"))
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return None
+
+    def remove_process(self, id: str, pid: int) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{self.directory(id)}/{_PROCESSES}/{pid}.json")
+
+    def processes(self, id: str) -> list[ProcessRecord]:
+        """All records of exec processes, by pid."""
+        try:
+            names = os.listdir(f"{self.directory(id)}/{_PROCESSES}")
+        except FileNotFoundError:
+            return []
+        found = (self.load_process(id, int(name[:-5])) for name in names if name.endswith(".json") and name[:-5].isdigit())
+        return sorted((record for record in found if record is not None), key=lambda record: record.pid)
+
+
+def _read(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(descriptor, 1 << 16)
+        while len(data) % (1 << 16) == 0 and (more := os.read(descriptor, 1 << 16)):
+            data += more
+        return data
+    finally:
+        os.close(descriptor)
+
+
+def _replace(path: str, data: bytes) -> None:
+    temporary = f"{path}.new"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        if os.write(descriptor, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), temporary)
+    finally:
+        os.close(descriptor)
+    os.rename(temporary, path)
