@@ -101,7 +101,7 @@ static void create(struct floor *floor, struct container *container, char *progr
 
 	floor->steps->count = 0;
 	note_step(floor->steps, "begin");
-	snprintf(container->id, sizeof(container->id), "%u", floor->next_id++);
+	snprintf(container->id, sizeof(container->id), "%d-%u", (int)getpid(), floor->next_id++);
 	make_cgroups(floor, container);
 	MUST(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets));
 	container->program = program;

@@ -52,7 +52,7 @@ struct floor {
 };
 
 struct container {
-	char id[16];
+	char id[32];
 	pid_t pid;
 	int pidfd, wire, child_wire;
 	int v2_fd; /* -1: no cgroup2 */

@@ -132,7 +132,7 @@ static void make_devices(struct steps *steps)
 		MUST(mknod(devices[i].path, S_IFCHR | 0666, makedev(devices[i].major, devices[i].minor)));
 	for (size_t i = 0; i < COUNT(links); i++)
 		MUST(symlink(links[i].target, links[i].path));
-	note_step(steps, "devices");
+	note_step(steps, "device-nodes");
 }
 
 static void restrict_paths(struct steps *steps)

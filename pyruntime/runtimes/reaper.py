@@ -76,7 +76,8 @@ class WatchedProcess:
                 return
             self._exit = _reap_child(self.pid, pidfd) or _read_zombie(self.pid, pidfd) or _read_kept(pidfd)
             self._pidfd = -1
-            os.close(pidfd)  # leaves the epoll set by that
+            _unwatch(pidfd)
+            os.close(pidfd)
         self._ended.set()
 
 
@@ -148,11 +149,18 @@ def _watch(process: WatchedProcess, pidfd: int) -> None:
         _epoll.register(pidfd, select.EPOLLIN | select.EPOLLONESHOT)
 
 
+def _unwatch(pidfd: int) -> None:
+    with _lock:
+        if _watched.pop(pidfd, None) is not None and _epoll is not None:
+            # closing alone would not do it while a process that is just being forked holds a copy
+            _epoll.unregister(pidfd)
+
+
 def _collect_ended(epoll: select.epoll) -> None:
     while True:
         for pidfd, _ in epoll.poll():
             with _lock:
-                process = _watched.pop(pidfd, None)
+                process = _watched.get(pidfd)
             try:
                 if process is not None:
                     process.collect()

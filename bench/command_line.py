@@ -1,0 +1,93 @@
+"""runc and crun, as the programs that they are: a process for every operation."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from bench.samples import ContenderError, Sample
+
+
+class CommandLine:
+    """Times go from the spawn to the exit of the program; `posix_spawn` does not copy this process's memory."""
+
+    def __init__(self, name: str, directory: Path, bundle: Path, sleep_bundle: Path) -> None:
+        program = shutil.which(name)
+        if program is None:
+            raise ContenderError("not installed")
+        self.name = name
+        self._program = program
+        self._root = directory / f"{name}-root"
+        self._bundle = bundle
+        self._sleep_bundle = sleep_bundle
+        self._pid_file = directory / f"{name}.pid"
+        self._null = os.open(os.devnull, os.O_RDWR)
+        self._errors = tempfile.TemporaryFile()
+        self._held: str | None = None
+        self._count = 0
+
+    def version(self) -> str:
+        completed = subprocess.run([self._program, "--version"], capture_output=True, text=True, check=True)
+        return completed.stdout.splitlines()[0]
+
+    def _call(self, *arguments: str) -> int:
+        """Run it, return the nanoseconds that it took."""
+        streams = [
+            (os.POSIX_SPAWN_DUP2, self._null, 0),
+            (os.POSIX_SPAWN_DUP2, self._null, 1),
+            (os.POSIX_SPAWN_DUP2, self._errors.fileno(), 2),
+        ]
+        command = [self._program, "--root", str(self._root), *arguments]
+        begin = time.perf_counter_ns()
+        pid = os.posix_spawn(self._program, command, os.environ, file_actions=streams)
+        _, status = os.waitpid(pid, 0)
+        end = time.perf_counter_ns()
+        if status:
+            raise ContenderError(f"'{' '.join(command)}' failed: {self._last_error()}")
+        return end - begin
+
+    def _last_error(self) -> str:
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "no message"
+
+    def _next_id(self) -> str:
+        self._count += 1
+        return f"bench-{self.name}-{self._count}"
+
+    def cycle(self) -> Sample:
+        return {"cycle": self._call("run", "--bundle", str(self._bundle), self._next_id())}
+
+    def run_sleep(self) -> int:
+        pid = self._create(self._sleep_bundle)
+        assert self._held is not None
+        self._call("start", self._held)
+        return pid
+
+    def create(self) -> int:
+        return self._create(self._bundle)
+
+    def _create(self, bundle: Path) -> int:
+        self._held = self._next_id()
+        self._call("create", "--bundle", str(bundle), "--pid-file", str(self._pid_file), self._held)
+        return int(self._pid_file.read_text())
+
+    def execute(self) -> Sample:
+        assert self._held is not None
+        return {"cycle": self._call("exec", self._held, "/bin/true")}
+
+    def remove(self) -> None:
+        if self._held is not None:
+            self._call("delete", "--force", self._held)
+            self._held = None
+
+    def close(self) -> None:
+        try:
+            self.remove()
+        finally:
+            os.close(self._null)
+            self._errors.close()

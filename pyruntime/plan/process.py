@@ -1,0 +1,96 @@
+"""A `process` object: identity, capabilities, limits, execution."""
+
+from __future__ import annotations
+
+import struct
+
+from pyruntime.errors import InvalidBundleError, UnsupportedFieldError
+from pyruntime.plan import flags
+from pyruntime.plan import operations as op
+from pyruntime.plan.draft import Draft
+from pyruntime.spec import Process
+
+DEFAULT_UMASK = 0o022  # as runc and crun; the specification leaves it to the runtime
+
+
+def capability_bits(names: tuple[str, ...] | None) -> int:
+    """The known names as a bit set; the unknown are warned of by the runtime and left out, as the specification asks."""
+    bits = 0
+    for name in names or ():
+        number = flags.CAPABILITIES.get(name)
+        if number is not None:
+            bits |= 1 << number
+    return bits
+
+
+def unknown_capabilities(process: Process) -> set[str]:
+    """Names that this version does not know."""
+    sets = process.capabilities
+    if sets is None:
+        return set()
+    every = (sets.bounding, sets.effective, sets.permitted, sets.inheritable, sets.ambient)
+    return {name for names in every for name in names or () if name not in flags.CAPABILITIES}
+
+
+def refuse_unsupported(process: Process, json_path: str) -> None:
+    """Raises UnsupportedFieldError for what is valid but not executed yet."""
+    later = {"apparmorProfile": process.apparmor_profile, "selinuxLabel": process.selinux_label,
+             "scheduler": process.scheduler, "ioPriority": process.io_priority,
+             "execCPUAffinity": process.exec_cpu_affinity}
+    for name, value in later.items():
+        if value:
+            raise UnsupportedFieldError(None, f"{json_path}.{name}", "is not executed yet")
+
+
+def limit_process(draft: Draft, process: Process, json_path: str, in_user_namespace: bool) -> None:
+    """What is done about the process from outside."""
+    if process.oom_score_adj is not None:
+        draft.child.append(op.WriteChildProc(f"{json_path}.oomScoreAdj", b"oom_score_adj", b"%d" % process.oom_score_adj))
+    if in_user_namespace:
+        for i, limit in enumerate(process.rlimits or ()):
+            draft.child.append(op.RaiseHardLimit(f"{json_path}.rlimits[{i}].hard", flags.RLIMITS[limit.type], limit.hard))
+
+
+def take_identity(draft: Draft, process: Process, json_path: str, *, make_cwd: bool, denies_setgroups: bool) -> None:
+    """Everything up to, and without, execution."""
+    user = process.user
+    init = draft.init
+    init.append(op.ChangeDirectory(f"{json_path}.cwd", process.cwd.encode(), make_cwd))
+    init.append(op.OwnStdio(f"{json_path}.user.uid", user.uid))
+    if not any(variable.startswith("HOME=") for variable in process.env or ()):
+        init.append(op.SetHome("", user.uid))
+    for i, limit in enumerate(process.rlimits or ()):
+        init.append(op.SetRlimit(f"{json_path}.rlimits[{i}]", flags.RLIMITS[limit.type], limit.soft, limit.hard))
+    sets = process.capabilities
+    if sets is not None:
+        init.append(op.SetBoundingCapabilities(f"{json_path}.capabilities.bounding", capability_bits(sets.bounding)))
+    groups = tuple(user.additional_gids or ())
+    if groups and denies_setgroups:
+        raise InvalidBundleError(None, f"{json_path}.user.additionalGids", "this user namespace denies setgroups")
+    packed = struct.pack(f"={len(groups)}I", *groups)
+    init.append(op.SetIdentity(f"{json_path}.user", packed, len(packed), user.uid, user.gid, denies_setgroups))
+    if sets is not None:
+        path = f"{json_path}.capabilities"
+        init.append(op.SetCapabilities(path, capability_bits(sets.effective), capability_bits(sets.permitted),
+                                       capability_bits(sets.inheritable)))
+        init.append(op.SetAmbientCapabilities(f"{path}.ambient", capability_bits(sets.ambient)))
+    elif user.uid != 0:
+        # keeping capabilities over the change of uid was for the sets; without them the usual rule holds
+        init.append(op.SetCapabilities("", 0, 0, 0))
+    if process.no_new_privileges:
+        init.append(op.SetNoNewPrivileges(f"{json_path}.noNewPrivileges"))
+    init.append(op.SetUmask(f"{json_path}.user.umask", DEFAULT_UMASK if user.umask is None else user.umask))
+
+
+def open_console(draft: Draft, process: Process, json_path: str, binds_console: bool) -> None:
+    """The pseudoterminal, where one is asked for."""
+    if process.terminal:
+        size = process.console_size
+        draft.init.append(op.OpenConsole(f"{json_path}.terminal", size.width if size else 0, size.height if size else 0,
+                                         process.user.uid, binds_console))
+
+
+def execute(draft: Draft, process: Process, json_path: str) -> None:
+    """The last operation."""
+    draft.init.append(op.ExecuteProgram(f"{json_path}.args", tuple(a.encode(errors="surrogateescape") for a in process.args),
+                                        tuple(v.encode(errors="surrogateescape") for v in process.env or ())))

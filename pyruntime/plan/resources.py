@@ -1,0 +1,199 @@
+"""Resources as writes to cgroup files, on v1 and on v2 (config-linux.md, "Control groups")."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from pyruntime.cgroups.paths import Cgroup
+from pyruntime.errors import UnsupportedFieldError
+from pyruntime.plan import operations as op
+from pyruntime.plan.device_rules import device_program, device_rules, v1_rule
+from pyruntime.plan.draft import Draft
+from pyruntime.spec import Resources
+
+_PATH = "$.linux.resources"
+_V2_CONTROLLERS = b"cpuset cpu io memory hugetlb pids"
+
+
+def make_cgroups(draft: Draft, cgroups: tuple[Cgroup, ...], resources: Resources | None) -> None:
+    """Make the container's cgroups and set its limits, before there is a process."""
+    for cgroup in cgroups:
+        path = cgroup.path.encode()
+        draft.host.append(op.MakeCgroup("$.linux.cgroupsPath", path, cgroup.mount_length, "cpuset" in cgroup.controllers))
+    unified = all(cgroup.is_v2 for cgroup in cgroups)
+    if unified:
+        for cgroup in cgroups:
+            draft.host.append(op.EnableControllers("$.linux.cgroupsPath", cgroup.path.encode(), _V2_CONTROLLERS,
+                                                   cgroup.mount_length))
+    limit_devices(draft, cgroups, resources)
+    if resources is not None:
+        for json_path, path, value in resource_writes(cgroups, resources):
+            draft.host.append(op.WriteFile(json_path, path.encode(), (value.encode(),)))
+
+
+def join_cgroups(draft: Draft, cgroups: tuple[Cgroup, ...]) -> None:
+    """The child is cloned into the v2 cgroup where that has the controllers; it moves itself into the others."""
+    unified = all(cgroup.is_v2 for cgroup in cgroups)
+    for cgroup in cgroups:
+        if unified:
+            draft.cgroup = draft.host_slot()
+            draft.host.append(op.OpenCgroup("$.linux.cgroupsPath", cgroup.path.encode(), draft.cgroup))
+        else:
+            name = "cgroup.procs" if cgroup.is_v2 else "tasks"
+            draft.init.append(op.JoinCgroup("$.linux.cgroupsPath", f"{cgroup.path}/{name}".encode()))
+
+
+def limit_devices(draft: Draft, cgroups: tuple[Cgroup, ...], resources: Resources | None) -> None:
+    """The list is what is allowed: everything else is denied, whatever the list begins with."""
+    rules = device_rules(resources.devices if resources is not None else None)
+    json_path = f"{_PATH}.devices"
+    for cgroup in cgroups:
+        if "devices" in cgroup.controllers:
+            draft.host.append(op.WriteFile(json_path, f"{cgroup.path}/devices.deny".encode(), (b"a",)))
+            run: list[bytes] = []
+            allow = True
+            for rule in rules:
+                if rule.allow != allow and run:
+                    draft.host.append(_device_write(json_path, cgroup, allow, run))
+                    run = []
+                allow = rule.allow
+                run.append(v1_rule(rule).encode())
+            if run:
+                draft.host.append(_device_write(json_path, cgroup, allow, run))
+            return
+    for cgroup in cgroups:
+        if cgroup.is_v2:
+            program = device_program(rules)
+            draft.host.append(op.AttachDeviceProgram(json_path, cgroup.path.encode(), program, len(program)))
+
+
+def _device_write(json_path: str, cgroup: Cgroup, allow: bool, rules: list[bytes]) -> op.WriteFile:
+    name = "devices.allow" if allow else "devices.deny"
+    return op.WriteFile(json_path, f"{cgroup.path}/{name}".encode(), tuple(rules))
+
+
+def cpu_weight(shares: int) -> int:
+    """v2's 1..10000 for v1's 2..262144, such that both minima, defaults (1024: 100) and maxima meet.
+
+    The quadratic in log2(shares) that runc 1.3.2 and crun 1.23 agreed on.
+    """
+    if shares == 0:
+        return 0
+    if shares <= 2:
+        return 1
+    if shares >= 262144:
+        return 10000
+    exponent = math.log2(shares)
+    return math.ceil(10 ** ((exponent * exponent + 125 * exponent) / 612 - 7 / 34))
+
+
+def resource_writes(cgroups: tuple[Cgroup, ...], resources: Resources) -> Iterator[tuple[str, str, str]]:
+    """(JSON path, file, value) of everything but devices, in the order in which the kernel takes them.
+
+    Raises UnsupportedFieldError for what is not executed yet.
+    """
+    for name in ("block_io", "hugepage_limits", "network", "rdma"):
+        if getattr(resources, name):
+            parts = name.split("_")
+            field = "blockIO" if name == "block_io" else parts[0] + "".join(part.title() for part in parts[1:])
+            raise UnsupportedFieldError(None, f"{_PATH}.{field}", "is not executed yet")
+    if all(cgroup.is_v2 for cgroup in cgroups):
+        for cgroup in cgroups:
+            for json_path, name, value in _v2_values(resources):
+                yield f"{_PATH}.{json_path}", f"{cgroup.path}/{name}", value
+    else:
+        by_controller = {controller: cgroup for cgroup in cgroups for controller in cgroup.controllers}
+        for json_path, controller, name, value in _v1_values(resources):
+            cgroup_of = by_controller.get(controller)
+            if cgroup_of is None:
+                raise UnsupportedFieldError(None, f"{_PATH}.{json_path}", f"this host has no v1 cgroup {controller!r}")
+            yield f"{_PATH}.{json_path}", f"{cgroup_of.path}/{name}", value
+        for key, value in (resources.unified or {}).items():
+            unified = next((cgroup for cgroup in cgroups if cgroup.is_v2), None)
+            if unified is None:
+                raise UnsupportedFieldError(None, f'{_PATH}.unified["{key}"]', "this host has no v2 cgroup")
+            yield f'{_PATH}.unified["{key}"]', f"{unified.path}/{key}", value
+
+
+def _v1_values(resources: Resources) -> Iterator[tuple[str, str, str, str]]:
+    memory, cpu, pids = resources.memory, resources.cpu, resources.pids
+    if memory is not None:
+        if memory.kernel is not None:
+            raise UnsupportedFieldError(None, f"{_PATH}.memory.kernel", "the kernel took this limit away")
+        # the limit with swap may never be below the one without, so it is first when both grow: both start unlimited
+        if memory.limit is not None:
+            yield "memory.limit", "memory", "memory.limit_in_bytes", str(memory.limit)
+        if memory.swap is not None:
+            yield "memory.swap", "memory", "memory.memsw.limit_in_bytes", str(memory.swap)
+        if memory.reservation is not None:
+            yield "memory.reservation", "memory", "memory.soft_limit_in_bytes", str(memory.reservation)
+        if memory.kernel_tcp is not None:
+            yield "memory.kernelTCP", "memory", "memory.kmem.tcp.limit_in_bytes", str(memory.kernel_tcp)
+        if memory.swappiness is not None:
+            yield "memory.swappiness", "memory", "memory.swappiness", str(memory.swappiness)
+        if memory.disable_oom_killer:
+            yield "memory.disableOOMKiller", "memory", "memory.oom_control", "1"
+    if cpu is not None:
+        if cpu.shares:
+            yield "cpu.shares", "cpu", "cpu.shares", str(cpu.shares)
+        if cpu.period:
+            yield "cpu.period", "cpu", "cpu.cfs_period_us", str(cpu.period)
+        if cpu.quota:
+            yield "cpu.quota", "cpu", "cpu.cfs_quota_us", str(cpu.quota)
+        if cpu.burst is not None:
+            yield "cpu.burst", "cpu", "cpu.cfs_burst_us", str(cpu.burst)
+        if cpu.realtime_period:
+            yield "cpu.realtimePeriod", "cpu", "cpu.rt_period_us", str(cpu.realtime_period)
+        if cpu.realtime_runtime:
+            yield "cpu.realtimeRuntime", "cpu", "cpu.rt_runtime_us", str(cpu.realtime_runtime)
+        if cpu.idle is not None:
+            yield "cpu.idle", "cpu", "cpu.idle", str(cpu.idle)
+        if cpu.cpus:
+            yield "cpu.cpus", "cpuset", "cpuset.cpus", cpu.cpus
+        if cpu.mems:
+            yield "cpu.mems", "cpuset", "cpuset.mems", cpu.mems
+    if pids is not None and pids.limit is not None:
+        yield "pids.limit", "pids", "pids.max", _maximum(pids.limit)
+
+
+def _v2_values(resources: Resources) -> Iterator[tuple[str, str, str]]:
+    memory, cpu, pids = resources.memory, resources.cpu, resources.pids
+    if memory is not None:
+        for name, value in (("kernel", memory.kernel), ("kernelTCP", memory.kernel_tcp),
+                            ("swappiness", memory.swappiness), ("disableOOMKiller", memory.disable_oom_killer or None)):
+            if value is not None:
+                raise UnsupportedFieldError(None, f"{_PATH}.memory.{name}", "there is no such setting on cgroup v2")
+        if memory.limit is not None:
+            yield "memory.limit", "memory.max", _maximum(memory.limit)
+        if memory.swap is not None:
+            # v1's value is memory and swap together
+            swap = memory.swap if memory.swap < 0 or memory.limit is None else memory.swap - max(memory.limit, 0)
+            yield "memory.swap", "memory.swap.max", _maximum(swap)
+        if memory.reservation is not None:
+            yield "memory.reservation", "memory.low", _maximum(memory.reservation)
+    if cpu is not None:
+        for name, number in (("realtimePeriod", cpu.realtime_period), ("realtimeRuntime", cpu.realtime_runtime)):
+            if number:
+                raise UnsupportedFieldError(None, f"{_PATH}.cpu.{name}", "there is no such setting on cgroup v2")
+        if cpu.idle is not None:
+            yield "cpu.idle", "cpu.idle", str(cpu.idle)
+        if cpu.shares and not cpu.idle:
+            yield "cpu.shares", "cpu.weight", str(cpu_weight(cpu.shares))
+        if cpu.quota or cpu.period:
+            quota = "max" if not cpu.quota or cpu.quota < 0 else str(cpu.quota)
+            yield "cpu.quota" if cpu.quota else "cpu.period", "cpu.max", f"{quota} {cpu.period or 100000}"
+        if cpu.burst is not None:
+            yield "cpu.burst", "cpu.max.burst", str(cpu.burst)
+        if cpu.cpus:
+            yield "cpu.cpus", "cpuset.cpus", cpu.cpus
+        if cpu.mems:
+            yield "cpu.mems", "cpuset.mems", cpu.mems
+    if pids is not None and pids.limit is not None:
+        yield "pids.limit", "pids.max", _maximum(pids.limit)
+    for key, value_text in (resources.unified or {}).items():
+        yield f'unified["{key}"]', key, value_text
+
+
+def _maximum(value: int) -> str:
+    return "max" if value < 0 else str(value)
