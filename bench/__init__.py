@@ -1,1 +1,1 @@
-"""The benchmark: pyruntime against the bare kernel work, crun and runc, interleaved in one run. `python -m bench --help`."""
+"""The benchmark: pyruntime against the bare kernel work, crun and runc, interleaved (`python -m bench --help`)."""

@@ -26,7 +26,7 @@ class CommandLine:
         self._sleep_bundle = sleep_bundle
         self._pid_file = directory / f"{name}.pid"
         self._null = os.open(os.devnull, os.O_RDWR)
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
         self._held: str | None = None
         self._count = 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import tempfile
@@ -15,10 +16,10 @@ CLOSE_TIMEOUT_S = 30
 
 
 class Coprocess:
-    """Ends by the end of its input, and then removes what it made; so Ctrl-C must not reach it: it has its own session."""
+    """At the end of its input it removes what it made. Ctrl-C must not reach it before: it has its own session."""
 
     def __init__(self, arguments: Sequence[str], directory: Path | None = None) -> None:
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
         self._process = subprocess.Popen(
             arguments,
             stdin=subprocess.PIPE,
@@ -47,10 +48,8 @@ class Coprocess:
 
     def close(self) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it ended before it read everything
             self._process.stdin.close()
-        except BrokenPipeError:
-            pass  # it ended before it read everything
         try:
             self._process.wait(CLOSE_TIMEOUT_S)
         except subprocess.TimeoutExpired:

@@ -34,7 +34,7 @@
 
 #include "floor.h"
 
-char *const container_environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm", NULL};
+char *const container_environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm", "HOME=/", NULL};
 
 /* Run child(floor, container) in a process that borrows this one's memory until it has executed something. */
 static pid_t spawn(struct floor *floor, struct container *container, uint64_t namespaces,

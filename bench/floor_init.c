@@ -113,7 +113,7 @@ static void mount_cgroups(const char *id, char **mount_points, struct steps *ste
 		note_step(steps, "cgroup2");
 		return;
 	}
-	MUST(mount("cgroup", "sys/fs/cgroup", "tmpfs", quiet, "mode=755"));
+	MUST(mount("tmpfs", "sys/fs/cgroup", "tmpfs", quiet, "mode=755"));
 	note_step(steps, "cgroup-tmpfs");
 	for (; *mount_points; mount_points++) {
 		snprintf(source, sizeof(source), "%s/" FLOOR_CGROUP "/%s", *mount_points, id);

@@ -14,9 +14,6 @@ Sample = Mapping[str, float]
 Series = dict[str, list[Sample]]
 """Samples by contender; the n-th of each were taken in the same round."""
 
-SETTLE_S = 0.005
-"""After every sample: the kernel frees network namespaces and cgroups after the fact, and the next one should not pay."""
-
 WARM_UP_ROUNDS = 3
 
 
@@ -24,8 +21,14 @@ class ContenderError(Exception):
     """A contender cannot do what is measured; it is left out, and the report says so."""
 
 
-def interleave(rounds: int, contenders: Mapping[str, Callable[[], Sample]], notes: list[str]) -> Series:
-    """Run every contender once per round, in an order that differs from round to round."""
+def describe(error: Exception) -> str:
+    return str(error) if isinstance(error, ContenderError) else f"{type(error).__name__}: {error}"
+
+
+def interleave(
+    rounds: int, contenders: Mapping[str, Callable[[], Sample]], notes: list[str], settle_s: float = 0.0
+) -> Series:
+    """Run every contender once per round, in an order that differs from round to round, with a pause after each."""
     series: Series = {name: [] for name in contenders}
     failed: set[str] = set()
     for turn in range(-WARM_UP_ROUNDS, rounds):
@@ -34,13 +37,13 @@ def interleave(rounds: int, contenders: Mapping[str, Callable[[], Sample]], note
                 continue
             try:
                 sample = contenders[name]()
-            except ContenderError as error:
-                notes.append(f"{name}: {error}")
+            except Exception as error:  # whatever it is, the others go on
+                notes.append(f"{name}: {describe(error)}")
                 failed.add(name)
                 continue
             if turn >= 0:
                 series[name].append(sample)
-            time.sleep(SETTLE_S)
+            time.sleep(settle_s)
     return {name: samples for name, samples in series.items() if name not in failed}
 
 

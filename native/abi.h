@@ -39,6 +39,7 @@ enum operation_kind {
     OP_OPEN_CGROUP,
     OP_OPEN_TREE,
     OP_OPEN_NAMESPACE,
+    OP_PASS_DESCRIPTOR,
     OP_LISTEN_FOR_START,
     /* host, on the child's pid */
     OP_WRITE_CHILD_PROC,

@@ -187,6 +187,21 @@ static int fill_slot(struct host *host, const struct operation *op, int fd, cons
     return 0;
 }
 
+static int pass_descriptor(struct host *host, const struct operation *op)
+{
+    return fill_slot(host, op, (int)checked(fcntl((int)op->number[0], F_DUPFD_CLOEXEC, 3)), "duplicate");
+}
+
+/* numbers: attributes to set, to clear, propagation, 1 for recursive */
+static int finish_tree(struct host *host, const struct operation *op)
+{
+    struct mount_attr attributes = {
+        .attr_set = op->number[0], .attr_clr = op->number[1], .propagation = op->number[2]};
+    int error = set_mount_attributes(host->slots[op->slot[0]], op->number[3] ? AT_RECURSIVE : 0, &attributes);
+
+    return error ? explain(host, error, "set mount attributes", NULL) : 0;
+}
+
 static int open_cgroup(struct host *host, const struct operation *op)
 {
     return fill_slot(host, op, open_at(AT_FDCWD, plan_text(host->plan, op, 0), O_RDONLY | O_DIRECTORY, 0, 0), "open");
@@ -310,6 +325,8 @@ static int (*const operations_of_host[OP_END])(struct host *host, const struct o
     [OP_OPEN_CGROUP] = open_cgroup,
     [OP_OPEN_TREE] = copy_tree,
     [OP_OPEN_NAMESPACE] = open_namespace,
+    [OP_PASS_DESCRIPTOR] = pass_descriptor,
+    [OP_SET_MOUNT_ATTRIBUTES] = finish_tree,
     [OP_LISTEN_FOR_START] = listen_for_start,
     [OP_WRITE_CHILD_PROC] = write_child_proc,
     [OP_RAISE_HARD_LIMIT] = raise_hard_limit,

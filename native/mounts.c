@@ -103,8 +103,8 @@ static int change_attributes(int fd, uint64_t set, uint64_t clear, uint64_t prop
 
 OPERATION(apply_mount_attributes)
 {
-    uint64_t propagation = op->number[2];
-    int error = change_attributes(init->slots[op->slot[0]], op->number[0], op->number[1], propagation & ~MS_REC,
+
+    int error = change_attributes(init->slots[op->slot[0]], op->number[0], op->number[1], op->number[2],
                                   op->number[3]);
 
     return error ? explain(init, error, "set mount attributes") : 0;
@@ -190,6 +190,11 @@ OPERATION(attach_mount)
 
     if (fstat(mount, &st) < 0)
         return explain(init, -errno, "stat the mount's root");
+    if (op->number[0]) {
+        AUTO_FD linked = open_at(AT_FDCWD, path, O_PATH, 0, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS);
+        if (linked == -ELOOP)
+            return explain(init, linked, "the target must be a directory and not a link");
+    }
     int error = S_ISDIR(st.st_mode) ? make_directory_inside(init, path, 0755, &target)
                                     : make_file_inside(init, path, &target);
     if (error)

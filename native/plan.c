@@ -13,6 +13,7 @@ static const char *const operands[OP_END] = {
     [OP_OPEN_CGROUP] = "t1",
     [OP_OPEN_TREE] = "t1",
     [OP_OPEN_NAMESPACE] = "t1",
+    [OP_PASS_DESCRIPTOR] = "1",
     [OP_LISTEN_FOR_START] = "tt1",
     [OP_WRITE_CHILD_PROC] = "tt",
     [OP_RAISE_HARD_LIMIT] = "",

@@ -1,0 +1,1 @@
+"""Config to a flat list of operations: pure, printable, comparable."""

@@ -101,6 +101,11 @@ class OpenNamespace(Operation, frozen=True):
     type: int
 
 
+class PassDescriptor(Operation, frozen=True):
+    slot: Slot
+    descriptor: int
+
+
 class ListenForStart(Operation, frozen=True):
     path: bytes
     name: bytes
@@ -211,6 +216,7 @@ class ChangeRoot(Operation, frozen=True):
 class AttachMount(Operation, frozen=True):
     path: bytes
     slot: Slot
+    refuses_links: int
 
 
 class MakeDirectory(Operation, frozen=True):

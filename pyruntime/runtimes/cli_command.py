@@ -14,7 +14,10 @@ import tempfile
 from collections.abc import Sequence
 from types import TracebackType
 
+import msgspec
+
 from pyruntime.errors import RuntimeCommandError, SetupError
+from pyruntime.spec import Process
 
 log = logging.getLogger("pyruntime")
 
@@ -73,6 +76,10 @@ class Scratch:
     def read_pid(self) -> int:
         with open(self.pid_file) as file:
             return int(file.read())
+
+    def write_process(self, process: Process) -> None:
+        with open(self.process_file, "wb") as file:
+            file.write(msgspec.json.encode(process))
 
     def read_error(self) -> str:
         """The last error line of the log."""

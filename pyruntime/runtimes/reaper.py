@@ -38,16 +38,23 @@ def become_subreaper() -> None:
 class WatchedProcess:
     """A process, waited for through a pidfd; any number of threads may wait, each gets the status.
 
-    The pidfd is closed when the process has ended. Raises ProcessLookupError if there is no such process.
+    The pidfd is closed when the process has ended. A pid that is not there has ended with an unknown status.
     """
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self._pidfd = os.pidfd_open(pid)
+        self._pidfd = -1
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._exit: ProcessExitState | None = None
-        _watch(self, self._pidfd)
+        try:
+            if not pid:
+                raise ProcessLookupError
+            self._pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self._ended.set()
+        else:
+            _watch(self, self._pidfd)
 
     @property
     def has_ended(self) -> bool:
@@ -67,6 +74,15 @@ class WatchedProcess:
             if self._pidfd < 0:
                 raise ProcessLookupError(self.pid)
             signal.pidfd_send_signal(self._pidfd, number)
+
+    def disown(self) -> None:
+        """The pid turned out to be another process's: treat it as ended with an unknown status."""
+        with self._lock:
+            if self._pidfd >= 0:
+                _unwatch(self._pidfd)
+                os.close(self._pidfd)
+                self._pidfd = -1
+        self._ended.set()
 
     def collect(self) -> None:
         """Take the status if the process has ended."""

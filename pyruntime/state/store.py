@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import msgspec
 
 from pyruntime.errors import ContainerExistsError, ContainerNotFoundError, DamagedStateError, InvalidIdError, SetupError
+from pyruntime.state.names import START_SOCKET
 from pyruntime.state.record import ContainerRecord, ProcessRecord
 
-START_SOCKET = "start"
 _STATE = "state.json"
 _PROCESSES = "processes"
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")

@@ -1,0 +1,198 @@
+"""What is measured: each function returns samples by contender."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from bench.coprocess import Coprocess
+from bench.floor import Floor
+from bench.native import Native
+from bench.samples import ContenderError, Sample, Series, describe, interleave
+from bench.workspace import Workspace
+
+RESIDENT_BYTES = 2 << 30
+STATE_CALLS = 500
+MEMORY_ROUNDS = 10
+CONTAINERS_PER_ROUND = 24
+
+
+class Contender(Protocol):
+    """What the floor, NativeRuntime, runc and crun can all do."""
+
+    name: str
+
+    def cycle(self) -> Sample:
+        """Create, start, wait for and delete a container of /bin/true."""
+        ...
+
+    def execute(self) -> Sample:
+        """Run /bin/true in the container of `run_sleep`, and wait for it."""
+        ...
+
+    def create(self) -> int:
+        """Leave a container created; its init's pid."""
+        ...
+
+    def run_sleep(self) -> int:
+        """Leave a container running; its init's pid."""
+        ...
+
+    def remove(self) -> None:
+        """Kill and delete the container of `create` or `run_sleep`."""
+        ...
+
+
+class Bench:
+    """The contenders that there are, and how long to measure."""
+
+    def __init__(
+        self, space: Workspace, contenders: list[Contender], rounds: int, settle_s: float, notes: list[str]
+    ) -> None:
+        self.space = space
+        self.contenders = contenders
+        self.rounds = rounds
+        self.settle_s = settle_s
+        self.notes = notes
+
+    def interleave(self, actions: Mapping[str, Callable[[], Sample]], rounds: int | None = None) -> Series:
+        return interleave(rounds or self.rounds, actions, self.notes, self.settle_s)
+
+    def native(self) -> Native:
+        for contender in self.contenders:
+            if isinstance(contender, Native):
+                return contender
+        raise ContenderError("needs NativeRuntime")
+
+
+def measure_cycle(bench: Bench) -> Series:
+    """A whole container's life."""
+    return bench.interleave({each.name: each.cycle for each in bench.contenders})
+
+
+def measure_exec(bench: Bench) -> Series:
+    """A further process in a running container."""
+    running: dict[str, Contender] = {}
+    for contender in bench.contenders:
+        try:
+            contender.run_sleep()
+        except Exception as error:  # the others go on
+            bench.notes.append(f"{contender.name}: no exec: {describe(error)}")
+            continue
+        running[contender.name] = contender
+    try:
+        return bench.interleave({name: each.execute for name, each in running.items()})
+    finally:
+        for contender in running.values():
+            contender.remove()
+
+
+def measure_resident(bench: Bench) -> Series:
+    """The native cycle, from two processes that differ only in how much memory they hold."""
+    bench.native()
+    space = bench.space
+    callers: dict[str, Callable[[], Sample]] = {}
+    for name, size_bytes in (("without", 0), ("with 2 GiB", RESIDENT_BYTES)):
+        label = f"caller-{size_bytes >> 30}"
+        arguments = [str(space.directory / f"{label}-root"), str(space.bundle(label)), str(size_bytes)]
+        caller = Coprocess([sys.executable, "-m", "bench.caller", *arguments], Path(__file__).parent.parent)
+        space.at_end(caller.close)
+        callers[name] = partial(caller.ask, "cycle")
+    return bench.interleave(callers)
+
+
+def proportional_set_kib(pid: int) -> float:
+    """Proportional set size (proc(5), smaps_rollup)."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return float(line.split()[1])
+    raise ContenderError(f"process {pid} has no proportional set size")
+
+
+def measure_memory(bench: Bench) -> Series:
+    """What a container that waits for its start costs."""
+
+    def created(contender: Contender) -> Sample:
+        pid = contender.create()
+        try:
+            return {"pss_kib": proportional_set_kib(pid)}
+        finally:
+            contender.remove()
+
+    actions = {each.name: partial(created, each) for each in bench.contenders}
+    return bench.interleave(actions, min(bench.rounds, MEMORY_ROUNDS))
+
+
+def measure_state(bench: Bench) -> Series:
+    """One `get_container_state`, for a container that was created and for one that runs."""
+    native = bench.native()
+    series: Series = {}
+    for status, make in (("created", native.create), ("running", native.run_sleep)):
+        make()
+        try:
+            series[status] = [{"state": _time_state(native)} for _ in range(STATE_CALLS)]
+        finally:
+            native.remove()
+    return series
+
+
+def _time_state(native: Native) -> float:
+    begin = time.perf_counter_ns()
+    native.runtime.get_container_state(native.held)
+    return time.perf_counter_ns() - begin
+
+
+def measure_throughput(bench: Bench) -> Series:
+    """Containers per second from one process with one thread and with two."""
+    native = bench.native()
+    bundles = [str(bench.space.bundle(f"thread-{number}")) for number in range(2)]
+    turn = iter(range(sys.maxsize))
+
+    def run(thread_count: int) -> Sample:
+        share = CONTAINERS_PER_ROUND // thread_count
+        names = [f"bench-turn-{next(turn)}-thread-{number}" for number in range(thread_count)]
+        ready = threading.Barrier(thread_count + 1)
+        errors: list[Exception] = []
+
+        def work(number: int) -> None:
+            ready.wait()
+            try:
+                for count in range(share):
+                    native.cycle_of(f"{names[number]}-{count}", bundles[number])
+            except Exception as error:  # raised again in the thread that measures
+                errors.append(error)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(thread_count)]
+        for thread in threads:
+            thread.start()
+        ready.wait()
+        begin = time.perf_counter_ns()
+        for thread in threads:
+            thread.join()
+        elapsed_s = (time.perf_counter_ns() - begin) / 1e9
+        if errors:
+            raise errors[0]
+        return {"containers_per_s": share * thread_count / elapsed_s}
+
+    actions = {"1 thread": partial(run, 1), "2 threads": partial(run, 2)}
+    return bench.interleave(actions, max(5, bench.rounds // 8))
+
+
+MEASUREMENTS: Mapping[str, Callable[[Bench], Series]] = {
+    "cycle": measure_cycle,
+    "exec": measure_exec,
+    "resident": measure_resident,
+    "memory": measure_memory,
+    "state": measure_state,
+    "throughput": measure_throughput,
+}
+
+
+def measure_steps(floor: Floor, rounds: int) -> Series:
+    """Where the floor's create spends its time."""
+    return {"floor": [floor.steps() for _ in range(rounds)]}

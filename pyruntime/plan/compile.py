@@ -1,0 +1,206 @@
+"""Spec and host to plan: the order of everything."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pyruntime.cgroups.paths import Cgroup, cgroups_of
+from pyruntime.errors import InvalidBundleError, UnsupportedFieldError
+from pyruntime.host import Host
+from pyruntime.plan import flags
+from pyruntime.plan import operations as op
+from pyruntime.plan.draft import Draft
+from pyruntime.plan.filesystem import FilesystemCompiler
+from pyruntime.plan.operations import Plan, Slot
+from pyruntime.plan.process import execute, limit_process, open_console, refuse_unsupported, take_identity
+from pyruntime.plan.resources import join_cgroups, make_cgroups
+from pyruntime.spec import IDMapping, Linux, Process, Spec
+from pyruntime.state.names import START_SOCKET
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where the container is: all paths absolute and of the host."""
+
+    id: str
+    bundle_path: str
+    rootfs_path: str
+    state_directory: str
+
+
+def cgroups_for(spec: Spec, host: Host, id: str) -> tuple[Cgroup, ...]:
+    """The container's cgroups, whether they exist or not."""
+    linux = spec.linux or Linux()
+    path = linux.cgroups_path
+    if path and ":" in path:
+        raise UnsupportedFieldError(None, "$.linux.cgroupsPath", f"{path!r} is of the systemd driver, which is not executed yet")
+    if path and ".." in path.split("/"):
+        raise InvalidBundleError(None, "$.linux.cgroupsPath", f"{path!r} leads out of the hierarchy")
+    return cgroups_of(host, path, id)
+
+
+def namespace_bits(spec: Spec) -> int:
+    """CLONE_NEW... of the namespaces that are not the host's, new or joined."""
+    bits = 0
+    for namespace in (spec.linux or Linux()).namespaces or ():
+        bits |= flags.NAMESPACES[namespace.type]
+    return bits
+
+
+def compile(spec: Spec, host: Host, place: Place, *, no_pivot: bool = False, preserve_fds: int = 0) -> Plan:
+    """The plan of a new container.
+
+    Raises UnsupportedFieldError for what is valid but not executed yet, InvalidBundleError for what cannot be.
+    """
+    _refuse_unsupported(spec)
+    linux, draft = spec.linux or Linux(), Draft()
+    cgroups = cgroups_for(spec, host, place.id)
+    new, joined = _open_namespaces(draft, linux)
+    bits = namespace_bits(spec)
+    in_user_namespace = bool(bits & flags.CLONE_NEWUSER)
+    draft.clone_flags = sum(flags.NAMESPACES[name] for name in new - {"cgroup", "time"})
+    make_cgroups(draft, cgroups, linux.resources)
+    join_cgroups(draft, cgroups)
+    filesystem = FilesystemCompiler(draft, spec, place.bundle_path, place.rootfs_path, cgroups, in_user_namespace)
+    start = draft.host_slot()
+    draft.host.append(op.ListenForStart("", place.state_directory.encode(), START_SOCKET.encode(), start))
+    if spec.process is not None:
+        limit_process(draft, spec.process, "$.process", in_user_namespace)
+    _enter_namespaces(draft, linux, new, joined)
+    _write_to_proc(draft, linux, new)
+    _change_root(draft, filesystem, new, joined, place, no_pivot, enters_pid_first=in_user_namespace)
+    _finish_environment(draft, spec, new, place.id)
+    if spec.process is not None:
+        open_console(draft, spec.process, "$.process", binds_console=True)
+        take_identity(draft, spec.process, "$.process", make_cwd=False, denies_setgroups=False)
+    draft.init.append(op.AwaitStart("", start))
+    if spec.process is not None:
+        execute(draft, spec.process, "$.process")
+    return draft.finish(preserve_fds)
+
+
+def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int, init_pidfd: int, id: str, *,
+                 preserve_fds: int = 0) -> Plan:
+    """The plan of a further process in a container with these namespaces (CLONE_NEW... bits)."""
+    refuse_unsupported(process, "$")
+    draft = Draft()
+    target = draft.host_slot()
+    draft.host.append(op.PassDescriptor("", target, init_pidfd))
+    join_cgroups(draft, cgroups)
+    limit_process(draft, process, "$", bool(namespaces & flags.CLONE_NEWUSER))
+    if namespaces & ~flags.CLONE_NEWPID:
+        draft.init.append(op.JoinProcessNamespaces("", target, namespaces & ~flags.CLONE_NEWPID))
+    if namespaces & flags.CLONE_NEWUSER:
+        draft.init.append(op.AwaitIdMaps("", 0, 0, 0))
+    draft.init.append(op.JoinSessionKeyring("", f"_ses.{id}".encode()))
+    open_console(draft, process, "$", binds_console=False)
+    take_identity(draft, process, "$", make_cwd=False, denies_setgroups=False)
+    if namespaces & flags.CLONE_NEWPID:
+        draft.init.append(op.EnterPidNamespace("", target, 1))
+    execute(draft, process, "$")
+    return draft.finish(preserve_fds)
+
+
+def _refuse_unsupported(spec: Spec) -> None:
+    linux = spec.linux or Linux()
+    later = {"$.hooks": spec.hooks, "$.linux.seccomp": linux.seccomp, "$.linux.intelRdt": linux.intel_rdt,
+             "$.linux.memoryPolicy": linux.memory_policy, "$.linux.netDevices": linux.net_devices,
+             "$.linux.mountLabel": linux.mount_label, "$.linux.personality": linux.personality}
+    for json_path, value in later.items():
+        if value is not None and value != {} and value != "" and (json_path != "$.hooks" or _any_hook(value)):
+            raise UnsupportedFieldError(None, json_path, "is not executed yet")
+    if spec.process is not None:
+        refuse_unsupported(spec.process, "$.process")
+
+
+def _any_hook(hooks: object) -> bool:
+    return any(getattr(hooks, name) for name in getattr(hooks, "__struct_fields__", ()))
+
+
+def _open_namespaces(draft: Draft, linux: Linux) -> tuple[frozenset[str], dict[str, Slot]]:
+    """Names of the new ones, and slots of the joined ones."""
+    new, joined = set(), {}
+    for i, namespace in enumerate(linux.namespaces or ()):
+        name = str(namespace.type)
+        if namespace.path:
+            joined[name] = draft.host_slot()
+            draft.host.append(op.OpenNamespace(f"$.linux.namespaces[{i}].path", namespace.path.encode(), joined[name],
+                                               flags.NAMESPACES[name]))
+        else:
+            new.add(name)
+    return frozenset(new), joined
+
+
+def _id_map(mappings: tuple[IDMapping, ...]) -> bytes:
+    return b"".join(b"%d %d %d\n" % (m.container_id, m.host_id, m.size) for m in mappings)
+
+
+def _first_id(mappings: tuple[IDMapping, ...]) -> int:
+    """0 if it is mapped: the init is the namespace's root while it sets up."""
+    if any(mapping.container_id == 0 for mapping in mappings):
+        return 0
+    return min(mapping.container_id for mapping in mappings)
+
+
+def _enter_namespaces(draft: Draft, linux: Linux, new: frozenset[str], joined: dict[str, Slot]) -> None:
+    paths = {str(n.type): f"$.linux.namespaces[{i}]" for i, n in enumerate(linux.namespaces or ())}
+    # the user namespace first: it owns the others
+    for name in sorted(joined, key=lambda name: name != "user"):
+        if name != "pid":
+            draft.init.append(op.JoinNamespace(paths[name], joined[name], flags.NAMESPACES[name]))
+    if "user" in new:
+        uids, gids = tuple(linux.uid_mappings or ()), tuple(linux.gid_mappings or ())
+        if not uids or not gids:
+            raise InvalidBundleError(None, "$.linux.uidMappings", "a new user namespace needs uidMappings and gidMappings")
+        draft.child.append(op.WriteChildProc("$.linux.uidMappings", b"uid_map", _id_map(uids)))
+        draft.child.append(op.WriteChildProc("$.linux.gidMappings", b"gid_map", _id_map(gids)))
+        draft.child.append(op.ReleaseChild(""))
+        draft.init.append(op.AwaitIdMaps("$.linux.uidMappings", _first_id(uids), _first_id(gids), 1))
+    elif "user" in joined:
+        draft.init.append(op.AwaitIdMaps(paths["user"], 0, 0, 0))
+    if "cgroup" in new:
+        draft.init.append(op.UnshareCgroupNamespace(paths["cgroup"]))
+
+
+def _write_to_proc(draft: Draft, linux: Linux, new: frozenset[str]) -> None:
+    if not linux.sysctl and "time" not in new:
+        return
+    proc = draft.init_slot()
+    draft.init.append(op.OpenProc("", proc))
+    if "time" in new:
+        offsets = b"".join(b"%s %d %d\n" % (str(clock).encode(), offset.secs, offset.nanosecs)
+                           for clock, offset in (linux.time_offsets or {}).items())
+        draft.init.append(op.UnshareTimeNamespace("$.linux.timeOffsets", offsets, proc))
+    for name, value in (linux.sysctl or {}).items():
+        # sysctl(8): with a slash before any dot the name is a path already
+        dot, slash = name.find("."), name.find("/")
+        path = name if slash >= 0 and (dot < 0 or slash < dot) else name.translate({ord("."): "/", ord("/"): "."})
+        draft.init.append(op.WriteProc(f'$.linux.sysctl["{name}"]', f"sys/{path}".encode(), value.encode(), proc))
+
+
+def _change_root(draft: Draft, filesystem: FilesystemCompiler, new: frozenset[str], joined: dict[str, Slot], place: Place,
+                 no_pivot: bool, *, enters_pid_first: bool) -> None:
+    enter_pid = [op.EnterPidNamespace("$.linux.namespaces", joined["pid"], 0)] if "pid" in joined else []
+    if "mount" not in new and "mount" not in joined:
+        raise UnsupportedFieldError(None, "$.linux.namespaces", "a container without a mount namespace is not executed yet")
+    root = filesystem.compile()
+    if enters_pid_first:
+        draft.init += enter_pid
+    draft.init += filesystem.before
+    if "mount" in new:
+        draft.init.append(op.IsolatePropagation(""))
+        draft.init.append(op.SwitchRoot("$.root.path", root) if no_pivot else op.PivotRoot("$.root.path", root))
+    else:
+        draft.init.append(op.ChangeRoot("$.root.path", place.rootfs_path.encode()))
+    if not enters_pid_first:
+        draft.init += enter_pid
+    draft.init += filesystem.after
+
+
+def _finish_environment(draft: Draft, spec: Spec, new: frozenset[str], id: str) -> None:
+    if spec.hostname:
+        draft.init.append(op.SetHostname("$.hostname", spec.hostname.encode()))
+    if spec.domainname:
+        draft.init.append(op.SetDomainname("$.domainname", spec.domainname.encode()))
+    if "network" in new:
+        draft.init.append(op.RaiseLoopback(""))
+    draft.init.append(op.JoinSessionKeyring("", f"_ses.{id}".encode()))

@@ -1,0 +1,3 @@
+"""Names in a container's state directory that other stages know."""
+
+START_SOCKET = "start"
