@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -11,6 +12,14 @@ from pathlib import Path
 
 from bench.samples import ContenderError, Sample
 
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans() -> None:
+    """Become the parent of the containers that `create` leaves behind: not every host's process 1 waits for them."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0:
+        raise ContenderError(f"PR_SET_CHILD_SUBREAPER: {os.strerror(ctypes.get_errno())}")
+
 
 class CommandLine:
     """Times go from the spawn to the exit of the program; `posix_spawn` does not copy this process's memory."""
@@ -19,6 +28,7 @@ class CommandLine:
         program = shutil.which(name)
         if program is None:
             raise ContenderError("not installed")
+        adopt_orphans()
         self.name = name
         self._program = program
         self._root = directory / f"{name}-root"
@@ -28,6 +38,7 @@ class CommandLine:
         self._null = os.open(os.devnull, os.O_RDWR)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
         self._held: str | None = None
+        self._held_pid = 0
         self._count = 0
 
     def version(self) -> str:
@@ -44,7 +55,11 @@ class CommandLine:
         command = [self._program, "--root", str(self._root), *arguments]
         begin = time.perf_counter_ns()
         pid = os.posix_spawn(self._program, command, os.environ, file_actions=streams)
-        _, status = os.waitpid(pid, 0)
+        try:
+            _, status = os.waitpid(pid, 0)
+        except KeyboardInterrupt:
+            os.waitpid(pid, 0)  # it got the signal too, or ends soon
+            raise
         end = time.perf_counter_ns()
         if status:
             raise ContenderError(f"'{' '.join(command)}' failed: {self._last_error()}")
@@ -72,9 +87,11 @@ class CommandLine:
         return self._create(self._bundle)
 
     def _create(self, bundle: Path) -> int:
-        self._held = self._next_id()
-        self._call("create", "--bundle", str(bundle), "--pid-file", str(self._pid_file), self._held)
-        return int(self._pid_file.read_text())
+        id = self._next_id()
+        self._call("create", "--bundle", str(bundle), "--pid-file", str(self._pid_file), id)
+        self._held = id
+        self._held_pid = int(self._pid_file.read_text())
+        return self._held_pid
 
     def execute(self) -> Sample:
         assert self._held is not None
@@ -84,6 +101,7 @@ class CommandLine:
         if self._held is not None:
             self._call("delete", "--force", self._held)
             self._held = None
+            os.waitpid(self._held_pid, 0)  # ours: see adopt_orphans
 
     def close(self) -> None:
         try:

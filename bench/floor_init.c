@@ -110,7 +110,7 @@ static void mount_cgroups(const char *id, char **mount_points, struct steps *ste
 
 	if (*mount_points == NULL) {
 		MUST(mount("cgroup", "sys/fs/cgroup", "cgroup2", quiet | MS_RELATIME | MS_RDONLY, NULL));
-		note_step(steps, "cgroup2");
+		note_step(steps, "cgroup2-mount");
 		return;
 	}
 	MUST(mount("tmpfs", "sys/fs/cgroup", "tmpfs", quiet, "mode=755"));

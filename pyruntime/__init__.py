@@ -1,1 +1,39 @@
 """OCI containers from Python without a runtime binary."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from pyruntime.errors import *  # noqa: F403  # the whole error tree is public
+from pyruntime.interface import (
+    ContainerProcessState,
+    ContainerState,
+    ProcessExitState,
+    Runtime,
+    Status,
+    StdioOptions,
+    StdioPipes,
+)
+
+if TYPE_CHECKING:
+    from pyruntime.handles import Container as Container
+    from pyruntime.runtimes.cli import CliRuntime
+    from pyruntime.runtimes.mock import MockRuntime
+    from pyruntime.runtimes.native import NativeRuntime
+
+__version__ = "0.1.0"
+__all__ = ["CliRuntime", "ContainerProcessState", "ContainerState", "MockRuntime", "NativeRuntime", "ProcessExitState",
+           "Runtime", "Status", "StdioOptions", "StdioPipes"]
+
+# what costs an import that not every user needs
+_LAZY = {"NativeRuntime": "pyruntime.runtimes.native", "CliRuntime": "pyruntime.runtimes.cli",
+         "MockRuntime": "pyruntime.runtimes.mock", "Container": "pyruntime.handles", "Process": "pyruntime.handles"}
+
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        value = getattr(importlib.import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,7 +14,7 @@ from pyruntime.plan.filesystem import FilesystemCompiler
 from pyruntime.plan.operations import Plan, Slot
 from pyruntime.plan.process import execute, limit_process, open_console, refuse_unsupported, take_identity
 from pyruntime.plan.resources import join_cgroups, make_cgroups
-from pyruntime.spec import IDMapping, Linux, Process, Spec
+from pyruntime.spec import Hooks, IdMapping, Linux, Process, Spec, sysctl_path
 from pyruntime.state.names import START_SOCKET
 
 
@@ -29,7 +29,7 @@ class Place(msgspec.Struct, frozen=True):
 
 def cgroups_for(spec: Spec, host: Host, id: str) -> tuple[Cgroup, ...]:
     """The container's cgroups, whether they exist or not."""
-    linux = spec.linux or Linux()
+    linux = spec.linux
     path = linux.cgroups_path
     if path and ":" in path:
         raise UnsupportedFieldError(None, "$.linux.cgroupsPath", f"{path!r} is of the systemd driver, which is not executed yet")
@@ -41,7 +41,7 @@ def cgroups_for(spec: Spec, host: Host, id: str) -> tuple[Cgroup, ...]:
 def namespace_bits(spec: Spec) -> int:
     """CLONE_NEW... of the namespaces that are not the host's, new or joined."""
     bits = 0
-    for namespace in (spec.linux or Linux()).namespaces or ():
+    for namespace in spec.linux.namespaces:
         bits |= flags.NAMESPACES[namespace.type]
     return bits
 
@@ -52,7 +52,7 @@ def compile(spec: Spec, host: Host, place: Place, *, no_pivot: bool = False, pre
     Raises UnsupportedFieldError for what is valid but not executed yet, InvalidBundleError for what cannot be.
     """
     _refuse_unsupported(spec)
-    linux, draft = spec.linux or Linux(), Draft()
+    linux, draft = spec.linux, Draft()
     cgroups = cgroups_for(spec, host, place.id)
     new, joined = _open_namespaces(draft, linux)
     bits = namespace_bits(spec)
@@ -101,25 +101,21 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
 
 
 def _refuse_unsupported(spec: Spec) -> None:
-    linux = spec.linux or Linux()
-    later = {"$.hooks": spec.hooks, "$.linux.seccomp": linux.seccomp, "$.linux.intelRdt": linux.intel_rdt,
+    linux = spec.linux
+    later = {"$.hooks": spec.hooks if spec.hooks != Hooks() else None, "$.linux.seccomp": linux.seccomp, "$.linux.intelRdt": linux.intel_rdt,
              "$.linux.memoryPolicy": linux.memory_policy, "$.linux.netDevices": linux.net_devices,
              "$.linux.mountLabel": linux.mount_label, "$.linux.personality": linux.personality}
     for json_path, value in later.items():
-        if value is not None and value != {} and value != "" and (json_path != "$.hooks" or _any_hook(value)):
+        if value:
             raise UnsupportedFieldError(None, json_path, "is not executed yet")
     if spec.process is not None:
         refuse_unsupported(spec.process, "$.process")
 
 
-def _any_hook(hooks: object) -> bool:
-    return any(getattr(hooks, name) for name in getattr(hooks, "__struct_fields__", ()))
-
-
 def _open_namespaces(draft: Draft, linux: Linux) -> tuple[frozenset[str], dict[str, Slot]]:
     """Names of the new ones, and slots of the joined ones."""
     new, joined = set(), {}
-    for i, namespace in enumerate(linux.namespaces or ()):
+    for i, namespace in enumerate(linux.namespaces):
         name = str(namespace.type)
         if namespace.path:
             joined[name] = draft.host_slot()
@@ -130,11 +126,11 @@ def _open_namespaces(draft: Draft, linux: Linux) -> tuple[frozenset[str], dict[s
     return frozenset(new), joined
 
 
-def _id_map(mappings: tuple[IDMapping, ...]) -> bytes:
+def _id_map(mappings: tuple[IdMapping, ...]) -> bytes:
     return b"".join(b"%d %d %d\n" % (m.container_id, m.host_id, m.size) for m in mappings)
 
 
-def _first_id(mappings: tuple[IDMapping, ...]) -> int:
+def _first_id(mappings: tuple[IdMapping, ...]) -> int:
     """0 if it is mapped: the init is the namespace's root while it sets up."""
     if any(mapping.container_id == 0 for mapping in mappings):
         return 0
@@ -142,13 +138,13 @@ def _first_id(mappings: tuple[IDMapping, ...]) -> int:
 
 
 def _enter_namespaces(draft: Draft, linux: Linux, new: frozenset[str], joined: dict[str, Slot]) -> None:
-    paths = {str(n.type): f"$.linux.namespaces[{i}]" for i, n in enumerate(linux.namespaces or ())}
+    paths = {str(n.type): f"$.linux.namespaces[{i}]" for i, n in enumerate(linux.namespaces)}
     # the user namespace first: it owns the others
     for name in sorted(joined, key=lambda name: name != "user"):
         if name != "pid":
             draft.init.append(op.JoinNamespace(paths[name], joined[name], flags.NAMESPACES[name]))
     if "user" in new:
-        uids, gids = tuple(linux.uid_mappings or ()), tuple(linux.gid_mappings or ())
+        uids, gids = linux.uid_mappings, linux.gid_mappings
         if not uids or not gids:
             raise InvalidBundleError(None, "$.linux.uidMappings", "a new user namespace needs uidMappings and gidMappings")
         draft.child.append(op.WriteChildProc("$.linux.uidMappings", b"uid_map", _id_map(uids)))
@@ -168,13 +164,10 @@ def _write_to_proc(draft: Draft, linux: Linux, new: frozenset[str]) -> None:
     draft.init.append(op.OpenProc("", proc))
     if "time" in new:
         offsets = b"".join(b"%s %d %d\n" % (str(clock).encode(), offset.secs, offset.nanosecs)
-                           for clock, offset in (linux.time_offsets or {}).items())
+                           for clock, offset in linux.time_offsets.items())
         draft.init.append(op.UnshareTimeNamespace("$.linux.timeOffsets", offsets, proc))
-    for name, value in (linux.sysctl or {}).items():
-        # sysctl(8): with a slash before any dot the name is a path already
-        dot, slash = name.find("."), name.find("/")
-        path = name if slash >= 0 and (dot < 0 or slash < dot) else name.translate({ord("."): "/", ord("/"): "."})
-        draft.init.append(op.WriteProc(f'$.linux.sysctl["{name}"]', f"sys/{path}".encode(), value.encode(), proc))
+    for name, value in linux.sysctl.items():
+        draft.init.append(op.WriteProc(f'$.linux.sysctl["{name}"]', f"sys/{sysctl_path(name)}".encode(), value.encode(), proc))
 
 
 def _change_root(draft: Draft, filesystem: FilesystemCompiler, new: frozenset[str], joined: dict[str, Slot], place: Place,

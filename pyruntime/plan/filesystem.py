@@ -13,7 +13,7 @@ from pyruntime.plan import operations as op
 from pyruntime.plan.draft import Draft
 from pyruntime.plan.mount_options import MountOptions, parse_mount_options
 from pyruntime.plan.operations import Slot
-from pyruntime.spec import Linux, Mount, Spec
+from pyruntime.spec import Mount, Spec
 
 # config-linux.md, "Default Devices"; ptmx is a link, console is bound where there is a terminal
 _DEFAULT_DEVICES = ((b"/dev/null", 1, 3), (b"/dev/zero", 1, 5), (b"/dev/full", 1, 7), (b"/dev/random", 1, 8),
@@ -40,7 +40,7 @@ class FilesystemCompiler:
         self.before: list[op.Operation] = []
         self.after: list[op.Operation] = []
         self.last: list[op.Operation] = []
-        linux = spec.linux or Linux()
+        linux = spec.linux
         self.linux = linux
         # by default nothing of the container's reaches the host, and mounts of the host still reach the container
         self.isolation = {"private": f.MS_PRIVATE, "rprivate": f.MS_PRIVATE, "shared": 0, "rshared": 0}.get(
@@ -51,7 +51,7 @@ class FilesystemCompiler:
         root = self.draft.host_slot()
         # pivot_root refuses a shared root; it becomes shared afterwards
         self.draft.host.append(op.OpenTree("$.root.path", os.fsencode(self.rootfs_path), root, 1, self.isolation or f.MS_SLAVE))
-        for i, mount in enumerate(self.spec.mounts or ()):
+        for i, mount in enumerate(self.spec.mounts):
             self._mount(mount, f"$.mounts[{i}]")
         self._devices()
         self._protected_paths()
@@ -63,14 +63,14 @@ class FilesystemCompiler:
             kind = {"private": f.MS_PRIVATE, "shared": f.MS_SHARED, "slave": f.MS_SLAVE, "unbindable": f.MS_UNBINDABLE}[
                 str(propagation).removeprefix("r")]
             self.after.append(op.SetPropagation("$.linux.rootfsPropagation", b"/", kind, str(propagation).startswith("r")))
-        if self.spec.root is not None and self.spec.root.readonly:
+        if self.spec.root.readonly:
             self.after.append(op.SetMountAttributes("$.root.readonly", root, f.MOUNT_ATTR_RDONLY, 0, 0, 0))
         return root
 
     def _mount(self, mount: Mount, json_path: str) -> None:
         if mount.uid_mappings or mount.gid_mappings:
             raise UnsupportedFieldError(None, f"{json_path}.uidMappings", "id-mapped mounts are not executed yet")
-        options = parse_mount_options(tuple(mount.options or ()), json_path)
+        options = parse_mount_options(mount.options, json_path)
         target = posixpath.normpath("/" + mount.destination.lstrip("/")).encode()
         if options.is_bind:
             self._bind(mount, options, target, json_path)
@@ -146,13 +146,13 @@ class FilesystemCompiler:
 
     def _devices(self) -> None:
         if any(posixpath.normpath("/" + mount.destination.lstrip("/")) == "/dev"
-               and {"bind", "rbind"} & set(mount.options or ()) for mount in self.spec.mounts or ()):
+               and {"bind", "rbind"} & set(mount.options) for mount in self.spec.mounts):
             return  # the host's or an engine's /dev: what is in it is their choice
         configured = {device.path.encode() for device in self.linux.devices or ()}
         for path, major, minor in _DEFAULT_DEVICES:
             if path not in configured:
                 self._device("", path, stat.S_IFCHR | 0o666, os.makedev(major, minor), 0, 0)
-        for i, device in enumerate(self.linux.devices or ()):
+        for i, device in enumerate(self.linux.devices):
             json_path = f"$.linux.devices[{i}]"
             number = 0 if device.type == "p" else os.makedev(device.major or 0, device.minor or 0)
             mode = 0o666 if device.file_mode is None else device.file_mode & 0o7777
@@ -173,9 +173,9 @@ class FilesystemCompiler:
             self.after.append(op.MakeNode(json_path, path, mode, number, uid, gid))
 
     def _protected_paths(self) -> None:
-        for i, path in enumerate(self.linux.readonly_paths or ()):
+        for i, path in enumerate(self.linux.readonly_paths):
             self.after.append(op.ProtectPath(f"$.linux.readonlyPaths[{i}]", path.encode()))
-        masked = self.linux.masked_paths or ()
+        masked = self.linux.masked_paths
         if masked:
             null, directory = self.draft.host_slot(), self.draft.init_slot()
             # the host's node: what is at /dev/null in the container is the image's or a volume's affair

@@ -13,10 +13,10 @@ from pyruntime.spec import Process
 DEFAULT_UMASK = 0o022  # as runc and crun; the specification leaves it to the runtime
 
 
-def capability_bits(names: tuple[str, ...] | None) -> int:
+def capability_bits(names: tuple[str, ...]) -> int:
     """The known names as a bit set; the unknown are warned of by the runtime and left out, as the specification asks."""
     bits = 0
-    for name in names or ():
+    for name in names:
         number = flags.CAPABILITIES.get(name)
         if number is not None:
             bits |= 1 << number
@@ -29,7 +29,7 @@ def unknown_capabilities(process: Process) -> set[str]:
     if sets is None:
         return set()
     every = (sets.bounding, sets.effective, sets.permitted, sets.inheritable, sets.ambient)
-    return {name for names in every for name in names or () if name not in flags.CAPABILITIES}
+    return {name for names in every for name in names if name not in flags.CAPABILITIES}
 
 
 def refuse_unsupported(process: Process, json_path: str) -> None:
@@ -47,7 +47,7 @@ def limit_process(draft: Draft, process: Process, json_path: str, in_user_namesp
     if process.oom_score_adj is not None:
         draft.child.append(op.WriteChildProc(f"{json_path}.oomScoreAdj", b"oom_score_adj", b"%d" % process.oom_score_adj))
     if in_user_namespace:
-        for i, limit in enumerate(process.rlimits or ()):
+        for i, limit in enumerate(process.rlimits):
             draft.child.append(op.RaiseHardLimit(f"{json_path}.rlimits[{i}].hard", flags.RLIMITS[limit.type], limit.hard))
 
 
@@ -57,14 +57,14 @@ def take_identity(draft: Draft, process: Process, json_path: str, *, make_cwd: b
     init = draft.init
     init.append(op.ChangeDirectory(f"{json_path}.cwd", process.cwd.encode(), make_cwd))
     init.append(op.OwnStdio(f"{json_path}.user.uid", user.uid))
-    if not any(variable.startswith("HOME=") for variable in process.env or ()):
+    if not any(variable.startswith("HOME=") for variable in process.env):
         init.append(op.SetHome("", user.uid))
-    for i, limit in enumerate(process.rlimits or ()):
+    for i, limit in enumerate(process.rlimits):
         init.append(op.SetRlimit(f"{json_path}.rlimits[{i}]", flags.RLIMITS[limit.type], limit.soft, limit.hard))
     sets = process.capabilities
     if sets is not None:
         init.append(op.SetBoundingCapabilities(f"{json_path}.capabilities.bounding", capability_bits(sets.bounding)))
-    groups = tuple(user.additional_gids or ())
+    groups = user.additional_gids
     if groups and denies_setgroups:
         raise InvalidBundleError(None, f"{json_path}.user.additionalGids", "this user namespace denies setgroups")
     packed = struct.pack(f"={len(groups)}I", *groups)
@@ -93,4 +93,4 @@ def open_console(draft: Draft, process: Process, json_path: str, binds_console: 
 def execute(draft: Draft, process: Process, json_path: str) -> None:
     """The last operation."""
     draft.init.append(op.ExecuteProgram(f"{json_path}.args", tuple(a.encode(errors="surrogateescape") for a in process.args),
-                                        tuple(v.encode(errors="surrogateescape") for v in process.env or ())))
+                                        tuple(v.encode(errors="surrogateescape") for v in process.env)))

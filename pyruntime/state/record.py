@@ -7,6 +7,7 @@ import datetime
 import msgspec
 
 from pyruntime.cgroups.paths import Cgroup
+from pyruntime.spec import Capabilities
 
 
 class ContainerRecord(msgspec.Struct, frozen=True):
@@ -27,8 +28,7 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     shares_pid_namespace: bool
     cgroups: tuple[Cgroup, ...]
     annotations: dict[str, str] = {}
-    bounding_capabilities: int = 0
-    setgroups_denied: bool = False
+    capabilities: Capabilities | None = None
 
 
 class ProcessRecord(msgspec.Struct, frozen=True):

@@ -1,0 +1,227 @@
+"""Processes: making them from plans, talking to their init, waiting for them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+
+import msgspec
+
+from pyruntime._native import ffi, lib
+from pyruntime.errors import InitDiedError, SetupError
+from pyruntime.interface import ProcessExitState
+from pyruntime.native.encoder import encode
+from pyruntime.plan.operations import ExecuteProgram, Operation, Plan, step_of
+
+MESSAGE_READY = int(lib.MESSAGE_READY)
+MESSAGE_EXECUTING = int(lib.MESSAGE_EXECUTING)
+_CLD_EXITED = 1
+
+_init_lock = threading.Lock()
+_init_fd = -1
+
+
+def _get_init() -> int:
+    """The sealed memfd with the static init: one per process, kept for ever; a forked child may go on using it."""
+    global _init_fd
+    with _init_lock:
+        if _init_fd < 0:
+            fd = lib.open_init()
+            if fd < 0:
+                raise SetupError("make the init's memfd", None, -fd, None)
+            _init_fd = fd
+    return _init_fd
+
+
+class Spawned(msgspec.Struct):
+    """A process that the init runs in. Descriptors are owned by whoever holds this; -1 where there is none."""
+
+    pid: int
+    pidfd: int
+    wire: int
+    console: int = -1
+
+    def close(self) -> None:
+        """Close what is still held."""
+        for name in ("pidfd", "wire", "console"):
+            fd = getattr(self, name)
+            setattr(self, name, -1)
+            if fd >= 0:
+                os.close(fd)
+
+
+def _failure(operation: Operation | None, error: int, detail: str) -> SetupError:
+    if operation is None:
+        return SetupError("set up the process", None, error, None, detail)
+    return SetupError(step_of(operation), operation.subject(), error, operation.json_path or None, detail)
+
+
+def _text(detail: object) -> str:
+    return bytes(ffi.string(detail)).decode(errors="backslashreplace")
+
+
+def spawn(plan: Plan, stdio: tuple[int, int, int]) -> Spawned:
+    """Run the plan's host operations and start its init. Raises SetupError; then nothing of the process is left."""
+    data = encode(plan)
+    result = ffi.new("struct spawn_result *")
+    cgroup = -1 if plan.cgroup is None else plan.cgroup.index
+    error = lib.spawn_process(ffi.from_buffer(data), len(data), plan.clone_flags, _get_init(), cgroup, list(stdio), result)
+    if error:
+        operations = {lib.SPAWN_HOST: plan.host, lib.SPAWN_CHILD: plan.child}.get(result.phase, ())
+        index = result.operation
+        raise _failure(operations[index] if 0 <= index < len(operations) else None, -error, _text(result.detail))
+    return Spawned(result.pid, result.pidfd, result.wire)
+
+
+def follow(spawned: Spawned, plan: Plan, until: int) -> None:
+    """Read the init's messages until READY or the end of the wire; fills in the console and, where the process
+    moved to another pid namespace, its new pid.
+
+    until: MESSAGE_READY, or MESSAGE_EXECUTING for a process that is not started separately.
+    Raises SetupError, InitDiedError; the process is then killed and reaped.
+    """
+    failure: SetupError | None = None
+    reached = False
+    try:
+        message = ffi.new("struct message *")
+        descriptor = ffi.new("int *")
+        while True:
+            got = lib.receive_message(spawned.wire, message, descriptor)
+            if got == -errno.EINTR:
+                continue
+            if got <= 0:
+                break
+            if message.type == lib.MESSAGE_FAILURE:
+                index = message.operation
+                operation = plan.init[index] if 0 <= index < len(plan.init) else None
+                failure = _failure(operation, message.error, _text(message.detail))
+            elif message.type == lib.MESSAGE_CONSOLE:
+                spawned.console = descriptor[0]
+            elif message.type == lib.MESSAGE_PROCESS:
+                _take_over(spawned, message.pid, descriptor[0])
+            elif message.type == until:
+                reached = True
+                if until == MESSAGE_READY:
+                    break
+        if failure is None and reached:
+            os.close(spawned.wire)
+            spawned.wire = -1
+            return
+    except BaseException:
+        _discard(spawned)
+        raise
+    if failure is not None:
+        _discard(spawned)
+        raise failure
+    died = _discard(spawned)
+    how = "it ended without saying why" if died is None else (
+        f"it was killed by signal {died.signal}" if died.signal else f"it exited with {died.exit_code}")
+    raise InitDiedError("set up the process", None, f"the container's init died: {how}",
+                        died.exit_code if died else None, died.signal if died else None)
+
+
+def _take_over(spawned: Spawned, pid: int, pidfd: int) -> None:
+    """The first process hands over to its successor and ends."""
+    first = spawned.pidfd
+    spawned.pid, spawned.pidfd = pid, pidfd
+    wait_until_ended(first)
+    reap(first)
+    os.close(first)
+
+
+def _discard(spawned: Spawned) -> ProcessExitState | None:
+    lib.signal_pidfd(spawned.pidfd, 9)
+    wait_until_ended(spawned.pidfd)
+    exit_state = reap(spawned.pidfd)
+    spawned.close()
+    return exit_state
+
+
+def start(state_directory: str, name: str, execution: ExecuteProgram | None) -> SetupError | None:
+    """Let a created container's init go on; returns why the program could not be executed, None if it runs.
+
+    Raises OSError where nobody listens.
+    """
+    directory = os.open(state_directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        connection = lib.connect_start(directory, name.encode())
+    finally:
+        os.close(directory)
+    if connection < 0:
+        raise OSError(-connection, os.strerror(-connection), f"{state_directory}/{name}")
+    failure: SetupError | None = None
+    try:
+        message = ffi.new("struct message *")
+        descriptor = ffi.new("int *")
+        while True:
+            got = lib.receive_message(connection, message, descriptor)
+            if got == -errno.EINTR:
+                continue
+            if got <= 0:
+                return failure
+            if message.type == lib.MESSAGE_FAILURE:
+                detail = _text(message.detail)
+                failure = _failure(execution, message.error, detail) if execution is not None else \
+                    SetupError("execute program", None, message.error, "$.process.args", detail)
+    finally:
+        os.close(connection)
+
+
+def wait_until_ended(pidfd: int) -> None:
+    """Block until the process is a zombie or gone; signals are handled meanwhile."""
+    while True:
+        got = lib.poll_pidfd(pidfd, -1)
+        if got == 1:
+            return
+        if got != -errno.EINTR:
+            raise OSError(-got, os.strerror(-got))
+
+
+def has_ended(pidfd: int) -> bool:
+    """Whether the process is a zombie or gone."""
+    return bool(lib.poll_pidfd(pidfd, 0) == 1)
+
+
+def _exit_state(report: object) -> ProcessExitState:
+    code, status = report.code, report.status  # type: ignore[attr-defined]  # cffi's structs have no static types
+    signal = None if code == _CLD_EXITED else status
+    exit_code = status if signal is None else 128 + signal
+    if not report.has_usage:  # type: ignore[attr-defined]
+        return ProcessExitState(exit_code, signal)
+    return ProcessExitState(exit_code, signal, report.user_microseconds / 1e6,  # type: ignore[attr-defined]
+                            report.system_microseconds / 1e6,  # type: ignore[attr-defined]
+                            report.peak_kibibytes * 1024)  # type: ignore[attr-defined]
+
+
+def reap(pidfd: int) -> ProcessExitState | None:
+    """Reap an ended child; where it is not ours (any more) what the kernel keeps of it. None: not known."""
+    report = ffi.new("struct exit_report *")
+    got = lib.reap_pidfd(pidfd, report)
+    if got == 1 or (got == -errno.ECHILD and lib.inspect_pidfd(pidfd, report) == 0):
+        return _exit_state(report[0])
+    return None
+
+
+def open_pidfd(pid: int) -> int:
+    """Raises ProcessLookupError."""
+    fd = int(lib.open_pidfd(pid))
+    if fd < 0:
+        raise OSError(-fd, os.strerror(-fd), f"pid {pid}")
+    return fd
+
+
+def send_signal(pidfd: int, signal: int) -> None:
+    """Raises ProcessLookupError, ValueError for what is no signal."""
+    error = lib.signal_pidfd(pidfd, signal)
+    if error == -errno.EINVAL:
+        raise ValueError(f"{signal} is not a signal")
+    if error:
+        raise OSError(-error, os.strerror(-error))
+
+
+def resize_terminal(fd: int, width: int, height: int) -> None:
+    """Set a terminal's size, in characters."""
+    error = lib.set_terminal_size(fd, width, height)
+    if error:
+        raise OSError(-error, os.strerror(-error))

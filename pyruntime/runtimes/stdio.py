@@ -1,0 +1,92 @@
+"""The descriptors that a process gets, and the caller's ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import BinaryIO, cast
+
+from pyruntime.errors import SetupError
+from pyruntime.interface import StdioOptions, StdioPipes
+
+_NULL_DEVICE = os.makedev(1, 3)
+
+
+class PreparedStdio:
+    """Descriptors for one process. `close_child_ends` once it has them; `close` if it never came to be."""
+
+    def __init__(self, options: StdioOptions) -> None:
+        self._own: list[int] = []
+        self._caller: list[int | None] = [None, None, None]
+        child: list[int] = []
+        try:
+            for i, (creates, given) in enumerate(((options.create_in, options.in_fd), (options.create_out, options.out_fd),
+                                                  (options.create_err, options.err_fd))):
+                child.append(self._pipe(i) if creates else self._null() if given is None else self._given(i, given))
+            for fd in range(3, 3 + options.preserve_fds):
+                self._given(fd, fd)
+        except BaseException:
+            self.close()
+            raise
+        self.child = (child[0], child[1], child[2])
+
+    def _pipe(self, stream: int) -> int:
+        read, write = os.pipe2(os.O_CLOEXEC)
+        child, caller = (read, write) if stream == 0 else (write, read)
+        self._own.append(child)
+        self._caller[stream] = caller
+        return child
+
+    def _null(self) -> int:
+        fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        self._own.append(fd)
+        status = os.fstat(fd)
+        if not stat.S_ISCHR(status.st_mode) or status.st_rdev != _NULL_DEVICE:
+            raise SetupError("open the null device", "/dev/null", 0, None, "it is not the null device")
+        return fd
+
+    @staticmethod
+    def _given(stream: int, fd: int) -> int:
+        try:
+            os.fstat(fd)
+        except OSError as error:
+            raise SetupError(f"pass descriptor {stream}", None, error.errno or 0, None, f"{fd} is not open") from error
+        return fd
+
+    def close_child_ends(self) -> None:
+        for fd in self._own:
+            os.close(fd)
+        self._own.clear()
+
+    def close(self) -> None:
+        self.close_child_ends()
+        for i, fd in enumerate(self._caller):
+            if fd is not None:
+                os.close(fd)
+            self._caller[i] = None
+
+    def take_pipes(self, console: int) -> StdioPipes:
+        """The caller's ends as files, which own them; a console takes the place of all three."""
+        if console >= 0:
+            for fd in self._caller:
+                if fd is not None:
+                    os.close(fd)
+            self._caller = [None, None, None]
+            # a descriptor each, so that closing one file leaves the other
+            return StdioPipes(_open(os.dup(console), "wb"), _open(console, "rb"), None)
+        files = [None if fd is None else _open(fd, "wb" if i == 0 else "rb") for i, fd in enumerate(self._caller)]
+        self._caller = [None, None, None]
+        return StdioPipes(*files)
+
+
+def _open(fd: int, mode: str) -> BinaryIO:
+    return cast(BinaryIO, open(fd, mode, buffering=0))
+
+
+def close_pipes(pipes: StdioPipes) -> None:
+    """Close what is still open; data that nobody reads any more is no error."""
+    for file in (pipes.in_, pipes.out, pipes.err):
+        if file is not None:
+            with contextlib.suppress(OSError):
+                file.close()
