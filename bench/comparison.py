@@ -6,9 +6,11 @@ import os
 import re
 import stat
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from bench.bundle import BUSYBOX
 from bench.measurements import Contender
 from bench.samples import describe
 
@@ -16,6 +18,8 @@ NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 OURS = ("native", "floor")
 IDENTITY = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 STATUS = (*IDENTITY, "NoNewPrivs", "Seccomp", "NSpid", "Umask")
+
+START_TIMEOUT_S = 5
 
 Facts = dict[str, str]
 
@@ -85,9 +89,17 @@ def _cgroup_files(cgroup: str) -> Facts:
     return facts
 
 
+def _has_executed(process: Path) -> bool:
+    """Whether the program runs; in the middle of execve(2) there is a new executable without an environment."""
+    return os.path.basename(os.readlink(process / "exe")) == BUSYBOX.name and bool((process / "environ").read_bytes())
+
+
 def _observe_running(contender: Contender) -> Facts:
     pid = contender.run_sleep()
     try:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not _has_executed(Path(f"/proc/{pid}")) and time.monotonic() < deadline:
+            time.sleep(0.01)  # runc's start returns before that
         return observe(pid)
     finally:
         contender.remove()

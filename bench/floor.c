@@ -34,7 +34,12 @@
 
 #include "floor.h"
 
-char *const container_environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm", "HOME=/", NULL};
+char *const container_environment[] = {
+	"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+	"TERM=xterm",
+	"HOME=/",
+	NULL,
+};
 
 /* Run child(floor, container) in a process that borrows this one's memory until it has executed something. */
 static pid_t spawn(struct floor *floor, struct container *container, uint64_t namespaces,
@@ -76,7 +81,10 @@ static pid_t spawn(struct floor *floor, struct container *container, uint64_t na
 
 static void become_init(struct floor *floor, struct container *container)
 {
-	char wire[12], steps[12], *argv[INIT_HIERARCHIES + MAX_HIERARCHIES + 1] = {"init", (char *)floor->rootfs, container->id, wire, steps, container->program, container->argument};
+	char wire[12], steps[12];
+	char *argv[INIT_HIERARCHIES + MAX_HIERARCHIES + 1] = {
+		"init", (char *)floor->rootfs, container->id, wire, steps, container->program, container->argument,
+	};
 
 	note_step(floor->steps, "cloned");
 	join_v1_cgroups(floor, container->id);

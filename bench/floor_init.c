@@ -101,7 +101,7 @@ static void mount_filesystems(struct steps *steps)
 	note_step(steps, "sysfs");
 }
 
-/* v1: a tmpfs with the container's own cgroup of each hierarchy, read-only; v2: the file system, seen from the cgroup namespace. */
+/* v1: a tmpfs with the container's own cgroup of each hierarchy, read-only; v2: what the cgroup namespace shows. */
 static void mount_cgroups(const char *id, char **mount_points, struct steps *steps)
 {
 	const unsigned long quiet = MS_NOSUID | MS_NOEXEC | MS_NODEV;

@@ -88,9 +88,9 @@ OPERATION(unshare_time_namespace)
     return syscall(SYS_setns, namespace, CLONE_NEWTIME) < 0 ? explain(init, -errno, "setns") : 0;
 }
 
-/* Entering a pid namespace takes a new process. It becomes the caller's child in this one's place (CLONE_PARENT);
- * this one hands over its pidfd and ends. slot: a namespace or a pidfd; number: 1 if nothing but the wire and what the user program
- * gets may come along. */
+/* A pid namespace that was joined is entered by a new process. It becomes the caller's child in this one's place
+ * (CLONE_PARENT); this one hands over its pidfd and ends. number: 1 if nothing but the wire and what the user program gets may
+ * come along. */
 OPERATION(enter_pid_namespace)
 {
     int pidfd = -1;
@@ -99,8 +99,6 @@ OPERATION(enter_pid_namespace)
         .pidfd = (uint64_t)(uintptr_t)&pidfd,
     };
 
-    if (syscall(SYS_setns, init->slots[op->slot[0]], CLONE_NEWPID) < 0)
-        return explain(init, -errno, "setns");
     if (op->number[0] && close_from((unsigned int)init->first_fd + 1, 0) < 0)
         return explain(init, -errno, "close_range");
     long pid = syscall(SYS_clone3, &args, sizeof args);

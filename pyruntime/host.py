@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 
 import msgspec
@@ -80,9 +79,8 @@ def _permitted_capabilities() -> int:
     return 0
 
 
-@functools.lru_cache(maxsize=1)
 def read_host() -> Host:
-    """The facts of this host, read at the first call. Raises UnsupportedHostError."""
+    """The facts of this host. Raises UnsupportedHostError."""
     kernel = parse_kernel(os.uname().release)
     check_kernel(kernel)
     with open("/proc/self/mountinfo") as mountinfo:

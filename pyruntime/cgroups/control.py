@@ -93,6 +93,17 @@ class ContainerCgroups:
         found.discard(0)  # processes of pid namespaces that are not below ours
         return sorted(found)
 
+    def peak_memory_bytes(self) -> int | None:
+        """The most memory that the container as a whole used at once; None where no memory controller tells."""
+        for cgroup in self.cgroups:
+            name = "memory.max_usage_in_bytes" if "memory" in cgroup.controllers else "memory.peak"
+            if cgroup.is_v2 or "memory" in cgroup.controllers:
+                try:
+                    return int(_read(f"{cgroup.path}/{name}"))
+                except OSError:
+                    continue
+        return None
+
     def kill(self, spare: frozenset[int] = frozenset()) -> None:
         """SIGKILL for every process but those spared; returns when they are gone from the cgroup."""
         deadline = time.monotonic() + REMOVAL_TIMEOUT_S

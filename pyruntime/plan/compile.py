@@ -87,15 +87,16 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
     draft.host.append(op.PassDescriptor("", target, init_pidfd))
     join_cgroups(draft, cgroups)
     limit_process(draft, process, "$", bool(namespaces & flags.CLONE_NEWUSER))
-    if namespaces & ~flags.CLONE_NEWPID:
-        draft.init.append(op.JoinProcessNamespaces("", target, namespaces & ~flags.CLONE_NEWPID))
+    if namespaces:
+        draft.init.append(op.JoinProcessNamespaces("", target, namespaces))
     if namespaces & flags.CLONE_NEWUSER:
         draft.init.append(op.AwaitIdMaps("", 0, 0, 0))
     draft.init.append(op.JoinSessionKeyring("", f"_ses.{id}".encode()))
     open_console(draft, process, "$", binds_console=False)
     take_identity(draft, process, "$", make_cwd=False, denies_setgroups=False)
     if namespaces & flags.CLONE_NEWPID:
-        draft.init.append(op.EnterPidNamespace("", target, 1))
+        # joined above, while that was still allowed; entered by the last clone only
+        draft.init.append(op.EnterPidNamespace("", 1))
     execute(draft, process, "$")
     return draft.finish(preserve_fds)
 
@@ -172,7 +173,8 @@ def _write_to_proc(draft: Draft, linux: Linux, new: frozenset[str]) -> None:
 
 def _change_root(draft: Draft, filesystem: FilesystemCompiler, new: frozenset[str], joined: dict[str, Slot], place: Place,
                  no_pivot: bool, *, enters_pid_first: bool) -> None:
-    enter_pid = [op.EnterPidNamespace("$.linux.namespaces", joined["pid"], 0)] if "pid" in joined else []
+    enter_pid = [op.JoinNamespace("$.linux.namespaces", joined["pid"], flags.CLONE_NEWPID),
+                 op.EnterPidNamespace("$.linux.namespaces", 0)] if "pid" in joined else []
     if "mount" not in new and "mount" not in joined:
         raise UnsupportedFieldError(None, "$.linux.namespaces", "a container without a mount namespace is not executed yet")
     root = filesystem.compile()

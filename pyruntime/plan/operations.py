@@ -162,7 +162,6 @@ class UnshareTimeNamespace(Operation, frozen=True):
 
 
 class EnterPidNamespace(Operation, frozen=True):
-    slot: Slot
     is_last: int
 
 

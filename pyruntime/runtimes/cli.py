@@ -316,6 +316,7 @@ class CliRuntime:
         with Scratch() as scratch, ChildStreams(StdioOptions() if terminal else options) as child:
             arguments = [*subcommand, "--pid-file", scratch.pid_file]
             if subcommand[0] == "exec":
+                assert process is not None
                 scratch.write_process(process)
                 arguments += ["--process", scratch.process_file]
             if terminal:
@@ -326,7 +327,7 @@ class CliRuntime:
             run_command(self._command, [*arguments, *_operand(id)], scratch, streams=child.descriptors,
                         preserve_fds=options.preserve_fds)
             streams = Streams(master=scratch.receive_console()) if terminal else child.streams
-            return KnownProcess(scratch.read_pid(), streams, list(process.args or []) if process else [])
+            return KnownProcess(scratch.read_pid(), streams, list(process.args) if process else [])
 
     def _act(self, subcommand: str, id: str, allowed: frozenset[Status] | set[Status], error: type[StateError],
              *arguments: str) -> None:
@@ -413,6 +414,4 @@ def _operand(id: str | None) -> list[str]:
 
 
 def _shares_pid_namespace(bundle: Bundle) -> bool:
-    linux = bundle.spec.linux
-    namespaces = linux.namespaces if linux is not None else ()
-    return not any(namespace.type == "pid" and not namespace.path for namespace in namespaces or ())
+    return not any(namespace.type == "pid" and not namespace.path for namespace in bundle.spec.linux.namespaces)

@@ -78,8 +78,10 @@ class Scratch:
             return int(file.read())
 
     def write_process(self, process: Process) -> None:
+        described = msgspec.to_builtins(process)
+        described["user"] = {"uid": process.user.uid, "gid": process.user.gid, **described.get("user", {})}
         with open(self.process_file, "wb") as file:
-            file.write(msgspec.json.encode(process))
+            file.write(msgspec.json.encode(described))
 
     def read_error(self) -> str:
         """The last error line of the log."""

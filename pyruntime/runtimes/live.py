@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 
+import msgspec
+
 from pyruntime.interface import ProcessExitState, StdioPipes
 from pyruntime.native import process as native
 from pyruntime.runtimes.stdio import close_pipes
@@ -13,11 +15,13 @@ from pyruntime.runtimes.stdio import close_pipes
 class LiveProcess:
     """A process made by this runtime object, from its making until it is deleted."""
 
-    def __init__(self, pid: int, start_time: int, pidfd: int, pipes: StdioPipes) -> None:
+    def __init__(self, pid: int, start_time: int, pidfd: int, pipes: StdioPipes, hidden_peak_bytes: int = 0) -> None:
         self.pid = pid
         self.start_time = start_time
         self.pidfd = pidfd
         self.pipes = pipes
+        # the kernel counts the caller's memory as this process's until it executed the init: a peak below is not its own
+        self.hidden_peak_bytes = hidden_peak_bytes
         self.exit_state: ProcessExitState | None = None
         self.is_reaped = False
         self._reaping = threading.Lock()
@@ -31,9 +35,14 @@ class LiveProcess:
             native.wait_until_ended(self.pidfd)
             with self._reaping:
                 if not self.is_reaped:
-                    self.exit_state = native.reap(self.pidfd)
+                    self.exit_state = self._without_hidden_peak(native.reap(self.pidfd))
                     self.is_reaped = True
         return self.exit_state
+
+    def _without_hidden_peak(self, exit_state: ProcessExitState | None) -> ProcessExitState | None:
+        if exit_state is None or (exit_state.peak_memory_bytes or 0) > self.hidden_peak_bytes:
+            return exit_state
+        return msgspec.structs.replace(exit_state, peak_memory_bytes=None)
 
     def close(self) -> None:
         """Forget it: for an ended process that nobody waits for."""

@@ -61,9 +61,8 @@ class _MockContainer:
         self.init: _Started
         self.processes: dict[int, _Started] = {}
         self.children: list[MockProcess] = []
-        linux = bundle.spec.linux
-        self.shares_pid_namespace = linux is None or not any(
-            namespace.type == "pid" and not namespace.path for namespace in linux.namespaces or ())
+        self.shares_pid_namespace = not any(
+            namespace.type == "pid" and not namespace.path for namespace in bundle.spec.linux.namespaces)
 
     @property
     def status(self) -> Status:
@@ -238,7 +237,7 @@ class MockRuntime:
         status, spec = container.status, container.bundle.spec
         pid = 0 if status == Status.STOPPED else container.init.process.pid
         return ContainerState(spec.oci_version, id, pid, container.bundle.path, container.bundle.rootfs_path, status,
-                              container.created, dict(spec.annotations or {}))
+                              container.created, spec.annotations)
 
     def container_exists(self, id: str) -> bool:
         """Whether there is such a container."""
@@ -290,8 +289,8 @@ class MockRuntime:
 
     def _prepare(self, container: _MockContainer, process: Process | None, options: StdioOptions) -> _Started:
         """The process and its streams, without a thread yet."""
-        args = list(process.args or ()) if process else []
-        env = dict(variable.partition("=")[::2] for variable in (process.env if process else None) or ())
+        args = list(process.args) if process else []
+        env = dict(variable.partition("=")[::2] for variable in (process.env if process else ()))
         cwd = process.cwd if process else "/"
         if process is not None and process.terminal:
             master, slave = os.openpty()

@@ -7,6 +7,7 @@ import datetime
 import errno
 import logging
 import os
+import resource
 import threading
 from collections.abc import Iterator
 
@@ -87,7 +88,7 @@ class NativeRuntime:
             spawned = native.spawn(plan, stdio.child)
             stdio.close_child_ends()
             native.follow(spawned, plan, native.MESSAGE_READY)
-            live = _take_live(spawned, stdio)
+            live = _take_live(spawned, stdio, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
             bits = namespace_bits(spec)
             self._store.save(ContainerRecord(
                 id=id, oci_version=spec.oci_version, bundle_path=bundle_path, rootfs_path=rootfs_path, pid=live.pid,
@@ -392,7 +393,11 @@ class NativeRuntime:
 
     def _wait_init(self, record: ContainerRecord, entry: _Entry) -> ProcessExitState | None:
         if entry.init is not None:
-            return self._wait_live(record.id, entry.init)
+            exit_state = self._wait_live(record.id, entry.init)
+            if exit_state is not None and exit_state.peak_memory_bytes is None:
+                peak = ContainerCgroups(record.cgroups).peak_memory_bytes()
+                exit_state = msgspec.structs.replace(exit_state, peak_memory_bytes=peak)
+            return exit_state
         try:
             return self._wait_foreign(record.id, ProcessRecord(record.pid, record.start_time))
         except errors.ExitStatusUnknownError:
@@ -518,9 +523,10 @@ def _process(pid: int, start_time: int) -> Iterator[int | None]:
         os.close(pidfd)
 
 
-def _take_live(spawned: native.Spawned, stdio: PreparedStdio) -> LiveProcess:
+def _take_live(spawned: native.Spawned, stdio: PreparedStdio, hidden_peak_bytes: int = 0) -> LiveProcess:
     stat = read_stat(spawned.pid)
-    live = LiveProcess(spawned.pid, stat[1] if stat else 0, spawned.pidfd, stdio.take_pipes(spawned.console))
+    live = LiveProcess(spawned.pid, stat[1] if stat else 0, spawned.pidfd, stdio.take_pipes(spawned.console),
+                       hidden_peak_bytes)
     spawned.pidfd = spawned.console = -1
     spawned.close()
     return live

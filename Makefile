@@ -1,0 +1,50 @@
+# `make demo` and `make test` set up everything themselves: Debian packages, a virtual environment in .venv, the build.
+PYTHON ?= $(or $(wildcard /usr/bin/python3),python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := gcc libc6-dev musl-tools linux-libc-dev libseccomp-dev libcap-dev python3-dev python3-venv busybox-static
+TEST_PACKAGES := runc crun
+
+.PHONY: demo test lint unit bench packages test-packages clean
+
+demo: $(VENV)/.built
+	$(BIN)/python -m pyruntime.demo
+
+test: test-packages $(VENV)/.built-test lint
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.built-test
+	$(BIN)/ruff check pyruntime tests bench build.py
+	$(BIN)/mypy
+
+bench: test-packages $(VENV)/.built-bench
+	$(BIN)/python -m bench $(BENCH)
+
+packages:
+	@missing=$$(for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	if [ -n "$$missing" ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; fi
+
+test-packages:
+	@missing=$$(for p in $(TEST_PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	if [ -n "$$missing" ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; fi
+
+$(VENV)/bin/python:
+	$(MAKE) packages
+	$(PYTHON) -m venv $(VENV)
+
+SOURCES := build.py pyproject.toml $(wildcard native/*.c native/*.h)
+
+$(VENV)/.built: $(VENV)/bin/python $(SOURCES)
+	$(BIN)/pip install -q --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.built-test: $(VENV)/.built
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[test]'
+	touch $@
+
+$(VENV)/.built-bench: $(VENV)/.built
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[bench]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info pyruntime/_native*.so
