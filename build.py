@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+import struct
 import subprocess
 import sysconfig
 
@@ -23,10 +24,14 @@ HEADERS = ("abi", "plan", "syscalls", "init", "host", "clone")
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Wstrict-prototypes",
             "-Wmissing-prototypes", "-Wformat=2", "-Wno-format-nonliteral", "-Wvla")
 # -fcf-protection needs nothing of musl; _FORTIFY_SOURCE is glibc's own
-INIT_HARDENING = ("-fPIE", "-fstack-protector-strong", "-fstack-clash-protection")
+# musl-gcc's specs take -static-pie for a dynamic link, so the init is not position-independent
+INIT_HARDENING = ("-fno-pie", "-no-pie", "-fstack-protector-strong", "-fstack-clash-protection")
 HOST_HARDENING = ("-D_FORTIFY_SOURCE=2", "-fstack-protector-strong", "-fstack-clash-protection")
 # set by `make test-sanitized`: address and undefined-behaviour checks in the extension, traps in the init
 SANITIZE = os.environ.get("PYRUNTIME_SANITIZE") == "1"
+
+
+PT_INTERP = 3
 
 
 class MissingDependencyError(SystemExit):
@@ -66,7 +71,7 @@ def build_init(directory: pathlib.Path) -> pathlib.Path:
     compiler = find_musl_gcc()
     check_headers()
     image = directory / "pyruntime-init"
-    command = [compiler, "-std=gnu11", "-Os", "-static-pie", "-s", "-ffunction-sections",
+    command = [compiler, "-std=gnu11", "-Os", "-static", "-s", "-ffunction-sections",
                "-Wl,--gc-sections,-z,relro,-z,now,-z,noexecstack", *WARNINGS, *INIT_HARDENING]
     if SANITIZE:
         command += ["-fsanitize=undefined", "-fsanitize-undefined-trap-on-error"]
@@ -74,7 +79,17 @@ def build_init(directory: pathlib.Path) -> pathlib.Path:
         command += ["-idirafter", str(include)]
     command += ["-o", str(image), *(str(NATIVE / f"{name}.c") for name in INIT_SOURCES)]
     subprocess.run(command, check=True)
+    check_static(image)
     return image
+
+
+def check_static(image: pathlib.Path) -> None:
+    """The init must not load a library of the host into a container: no program header may name an interpreter."""
+    data = image.read_bytes()
+    (table,) = struct.unpack_from("=Q", data, 32)
+    size, count = struct.unpack_from("=HH", data, 54)
+    if any(struct.unpack_from("=I", data, table + i * size)[0] == PT_INTERP for i in range(count)):
+        raise SystemExit(f"pyruntime: {image} is not a static program; is {find_musl_gcc()} a musl compiler?")
 
 
 def embed(image: pathlib.Path, directory: pathlib.Path) -> pathlib.Path:
