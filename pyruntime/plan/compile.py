@@ -14,7 +14,7 @@ from pyruntime.plan.filesystem import FilesystemCompiler
 from pyruntime.plan.operations import Plan, Slot
 from pyruntime.plan.process import execute, limit_process, open_console, refuse_unsupported, take_identity
 from pyruntime.plan.resources import join_cgroups, make_cgroups
-from pyruntime.spec import Hooks, IdMapping, Linux, Process, Spec, sysctl_path
+from pyruntime.spec import Hooks, IDMapping, Linux, Process, Spec, sysctl_path
 from pyruntime.state.names import START_SOCKET
 
 
@@ -127,11 +127,11 @@ def _open_namespaces(draft: Draft, linux: Linux) -> tuple[frozenset[str], dict[s
     return frozenset(new), joined
 
 
-def _id_map(mappings: tuple[IdMapping, ...]) -> bytes:
+def _id_map(mappings: tuple[IDMapping, ...]) -> bytes:
     return b"".join(b"%d %d %d\n" % (m.container_id, m.host_id, m.size) for m in mappings)
 
 
-def _first_id(mappings: tuple[IdMapping, ...]) -> int:
+def _first_id(mappings: tuple[IDMapping, ...]) -> int:
     """0 if it is mapped: the init is the namespace's root while it sets up."""
     if any(mapping.container_id == 0 for mapping in mappings):
         return 0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from pyruntime.spec import DeviceRule
+from pyruntime.spec import DeviceCgroupRule
 
 _ACCESS = {"m": 1, "r": 2, "w": 4}  # BPF_DEVCG_ACC_...
 _TYPES = {"b": 1, "c": 2}  # BPF_DEVCG_DEV_...
@@ -32,7 +32,7 @@ DEFAULT_RULES = (
 )
 
 
-def device_rules(configured: Sequence[DeviceRule] | None) -> tuple[Rule, ...]:
+def device_rules(configured: Sequence[DeviceCgroupRule] | None) -> tuple[Rule, ...]:
     """The configured rules in order, then the defaults. A later one wins; before the first everything is denied."""
     rules = []
     for rule in configured or ():

@@ -47,7 +47,8 @@ from pyruntime.runtimes.cli_command import (
 from pyruntime.runtimes.cli_records import KnownContainer, KnownProcess, read_process
 from pyruntime.runtimes.reaper import become_subreaper
 from pyruntime.runtimes.streams import ChildStreams, Streams
-from pyruntime.spec import Bundle, Process, load_bundle, load_process
+from pyruntime.runtimes.bundle import open_bundle
+from pyruntime.spec import Process, decode_process
 from pyruntime.state.store import check_id
 
 log = logging.getLogger("pyruntime")
@@ -105,7 +106,7 @@ class CliRuntime:
         runc and crun also look for the program now, not at start.
         """
         check_id(id)
-        bundle = load_bundle(bundle_path)
+        bundle = open_bundle(bundle_path)
         process = bundle.spec.process
         if self._subreaper:
             become_subreaper()
@@ -115,7 +116,7 @@ class CliRuntime:
             if says_exists(failure.message):
                 raise ContainerExistsError(id) from failure
             raise explain_failure(failure, process.cwd if process else "/") from failure
-        known = KnownContainer(init, _shares_pid_namespace(bundle))
+        known = KnownContainer(init, bundle.shares_pid_namespace)
         known.remember_init(self._directory(id))
         with self._lock:
             self._containers[id] = known
@@ -174,7 +175,7 @@ class CliRuntime:
 
     def exec_process(self, id: str, process: ProcessLike, stdio_options: StdioOptions) -> int:
         """Raises NotRunningError, InvalidBundleError, SetupError."""
-        checked = load_process(process)
+        checked = decode_process(process)
         known = self._require("exec in", id, {Status.RUNNING}, NotRunningError)
         if self._subreaper:
             become_subreaper()
@@ -361,7 +362,7 @@ class CliRuntime:
             raise DamagedStateError(id, self._directory(id), str(failure)) from failure
 
     def _complete(self, reported: _Reported) -> ContainerState:
-        rootfs = os.path.join(reported.bundle, reported.rootfs or load_bundle(reported.bundle).rootfs_path)
+        rootfs = os.path.join(reported.bundle, reported.rootfs or open_bundle(reported.bundle).rootfs_path)
         created = reported.created or datetime.datetime.fromtimestamp(
             os.stat(self._directory(reported.id)).st_mtime, datetime.UTC)
         return ContainerState(reported.oci_version, reported.id, reported.pid if reported.status in _LIVE else 0,
@@ -376,7 +377,7 @@ class CliRuntime:
             return known
         state = state or self._state(id)
         try:
-            shares = _shares_pid_namespace(load_bundle(state.bundle))
+            shares = open_bundle(state.bundle).shares_pid_namespace
         except ContainerRuntimeError:  # the bundle may be gone
             shares = False
         known = KnownContainer.adopt(state.pid, self._directory(id), shares)
@@ -411,7 +412,3 @@ def _operand(id: str | None) -> list[str]:
     if id is None:
         return []
     return ["--", id] if id.startswith("-") else [id]
-
-
-def _shares_pid_namespace(bundle: Bundle) -> bool:
-    return not any(namespace.type == "pid" and not namespace.path for namespace in bundle.spec.linux.namespaces)

@@ -34,7 +34,8 @@ from pyruntime.interface import (
 )
 from pyruntime.runtimes.mock_programs import DEFAULT_PROGRAMS, FIRST_PID, MockProcess, Program, find_program
 from pyruntime.runtimes.streams import ChildStreams, Streams
-from pyruntime.spec import Bundle, Process, load_bundle, load_process
+from pyruntime.runtimes.bundle import Bundle, open_bundle
+from pyruntime.spec import Process, decode_process
 from pyruntime.state.store import check_id
 
 _LIVE = (Status.CREATED, Status.RUNNING, Status.PAUSED)
@@ -61,8 +62,6 @@ class _MockContainer:
         self.init: _Started
         self.processes: dict[int, _Started] = {}
         self.children: list[MockProcess] = []
-        self.shares_pid_namespace = not any(
-            namespace.type == "pid" and not namespace.path for namespace in bundle.spec.linux.namespaces)
 
     @property
     def status(self) -> Status:
@@ -113,7 +112,7 @@ class MockRuntime:
     def create_container(self, id: str, bundle_path: str, stdio_options: StdioOptions) -> int:
         """Raises ContainerExistsError, InvalidIdError, InvalidBundleError."""
         check_id(id)
-        bundle = load_bundle(bundle_path)
+        bundle = open_bundle(bundle_path)
         container = _MockContainer(id, bundle)
         with self._lock:
             if id in self._containers:
@@ -172,7 +171,7 @@ class MockRuntime:
 
     def exec_process(self, id: str, process: ProcessLike, stdio_options: StdioOptions) -> int:
         """Raises NotRunningError, InvalidBundleError, SetupError."""
-        checked = load_process(process)
+        checked = decode_process(process)
         with self._lock:
             container = self._require("exec in", id, (Status.RUNNING,), NotRunningError)
             self._check_process(container, checked, makes_cwd=False)
@@ -320,7 +319,7 @@ class MockRuntime:
             return self._find_program(process.args[0])(process)
 
         def before_end() -> None:
-            if process is container.init.process and not container.shares_pid_namespace:
+            if process is container.init.process and not container.bundle.shares_pid_namespace:
                 with self._lock:
                     container.is_ending = True
                 container.kill_others()  # as the kernel does, pid_namespaces(7)

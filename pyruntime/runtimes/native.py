@@ -34,7 +34,7 @@ from pyruntime.plan.operations import Plan
 from pyruntime.plan.process import unknown_capabilities
 from pyruntime.runtimes.live import LiveProcess, is_alive, is_zombie, read_command, read_stat, wait_foreign
 from pyruntime.runtimes.stdio import PreparedStdio, close_pipes
-from pyruntime.spec import Process, Spec, decode_process, load_bundle
+from pyruntime.spec import Bundle, Process, Spec, decode_process, load_bundle
 from pyruntime.state import ContainerRecord, ProcessRecord, Store
 from pyruntime.state.names import START_SOCKET
 
@@ -75,12 +75,12 @@ class NativeRuntime:
         spawned: native.Spawned | None = None
         stdio: PreparedStdio | None = None
         try:
-            bundle_path = os.path.abspath(os.fspath(bundle_path))
-            spec = load_bundle(bundle_path)
-            with _in_file(f"{bundle_path}/config.json"):
-                rootfs_path = _find_rootfs(spec, bundle_path)
+            bundle = load_bundle(os.fspath(bundle_path))
+            spec = bundle.spec
+            with _in_file(f"{bundle.path}/config.json"):
+                _check_rootfs(bundle)
                 container_cgroups = cgroups_for(spec, self._host, id)
-                plan = compile(spec, self._host, Place(id, bundle_path, rootfs_path, directory), no_pivot=no_pivot,
+                plan = compile(spec, self._host, Place(id, bundle.path, bundle.rootfs_path, directory), no_pivot=no_pivot,
                                preserve_fds=stdio_options.preserve_fds)
             _warn_of_capabilities(id, spec.process)
             cgroups = ContainerCgroups(container_cgroups)
@@ -91,7 +91,7 @@ class NativeRuntime:
             live = _take_live(spawned, stdio, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
             bits = namespace_bits(spec)
             self._store.save(ContainerRecord(
-                id=id, oci_version=spec.oci_version, bundle_path=bundle_path, rootfs_path=rootfs_path, pid=live.pid,
+                id=id, oci_version=spec.oci_version, bundle_path=bundle.path, rootfs_path=bundle.rootfs_path, pid=live.pid,
                 start_time=live.start_time, created=datetime.datetime.now(datetime.UTC), namespaces=bits,
                 shares_pid_namespace=not _has_own_pid_namespace(spec), cgroups=container_cgroups,
                 annotations=spec.annotations, capabilities=spec.process.capabilities if spec.process else None))
@@ -485,12 +485,11 @@ class NativeRuntime:
                               record.bundle_path, record.rootfs_path, status, record.created, record.annotations)
 
 
-def _find_rootfs(spec: Spec, bundle_path: str) -> str:
-    path = os.path.normpath(os.path.join(bundle_path, spec.root.path))
+def _check_rootfs(bundle: Bundle) -> None:
+    path = bundle.rootfs_path
     if not os.path.isdir(path):
         what = "is not a directory" if os.path.exists(path) else "does not exist"
         raise errors.InvalidBundleError(None, "$.root.path", f"{path!r} {what}")
-    return path
 
 
 def _has_own_pid_namespace(spec: Spec) -> bool:

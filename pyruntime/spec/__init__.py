@@ -1,10 +1,76 @@
-from pyruntime.spec.container import *
-from pyruntime.spec.isolation import *
-from pyruntime.spec.process import *
-from pyruntime.spec.resources import *
-import msgspec, os
-_d = msgspec.json.Decoder(Spec)
-def load_bundle(p):
-    return _d.decode(open(p+"/config.json","rb").read())
-def decode_process(p):
-    return msgspec.convert(p, Process) if isinstance(p, dict) else p
+"""config.json as typed, frozen structs: all of runtime-spec 1.3 for Linux, loaded and checked.
+
+Attribute names are the specification's in snake case. What was absent is None, () or {}; enumerated values
+are enumerations that equal their text. Nothing here looks at the host.
+"""
+
+from pyruntime.spec.container import Hook, Hooks, Mount, Root, Spec
+from pyruntime.spec.isolation import (
+    Clock,
+    Device,
+    DeviceType,
+    IDMapping,
+    IntelRdt,
+    Linux,
+    MemoryPolicy,
+    MemoryPolicyFlag,
+    MemoryPolicyMode,
+    Namespace,
+    NamespaceType,
+    NetDevice,
+    Personality,
+    PersonalityDomain,
+    RootfsPropagation,
+    TimeOffset,
+    sysctl_path,
+)
+from pyruntime.spec.load import Bundle, decode_process, decode_resources, load_bundle, load_spec
+from pyruntime.spec.process import (
+    Capabilities,
+    ConsoleSize,
+    CPUAffinity,
+    IOPriority,
+    IOPriorityClass,
+    Process,
+    Rlimit,
+    RlimitType,
+    Scheduler,
+    SchedulerFlag,
+    SchedulerPolicy,
+    User,
+)
+from pyruntime.spec.resources import (
+    CPU,
+    BlockIO,
+    DeviceCgroupRule,
+    DeviceCgroupType,
+    HugepageLimit,
+    InterfacePriority,
+    Memory,
+    Network,
+    Pids,
+    Rdma,
+    Resources,
+    ThrottleDevice,
+    WeightDevice,
+)
+from pyruntime.spec.seccomp import (
+    Seccomp,
+    SeccompAction,
+    SeccompArchitecture,
+    SeccompFlag,
+    SeccompOperator,
+    SyscallArgument,
+    SyscallRule,
+)
+
+__all__ = [
+    "CPU", "BlockIO", "Bundle", "CPUAffinity", "Capabilities", "Clock", "ConsoleSize", "Device", "DeviceCgroupRule",
+    "DeviceCgroupType", "DeviceType", "Hook", "Hooks", "HugepageLimit", "IDMapping", "IOPriority", "IOPriorityClass",
+    "IntelRdt", "InterfacePriority", "Linux", "Memory", "MemoryPolicy", "MemoryPolicyFlag", "MemoryPolicyMode", "Mount",
+    "Namespace", "NamespaceType", "NetDevice", "Network", "Personality", "PersonalityDomain", "Pids", "Process", "Rdma",
+    "Resources", "Rlimit", "RlimitType", "Root", "RootfsPropagation", "Scheduler", "SchedulerFlag", "SchedulerPolicy",
+    "Seccomp", "SeccompAction", "SeccompArchitecture", "SeccompFlag", "SeccompOperator", "Spec", "SyscallArgument",
+    "SyscallRule", "ThrottleDevice", "TimeOffset", "User", "WeightDevice", "decode_process", "decode_resources",
+    "load_bundle", "load_spec", "sysctl_path",
+]

@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from pyruntime.spec.fields import Section, Text
-from pyruntime.spec.isolation import IdMapping, Linux
+from pyruntime.spec.isolation import IDMapping, Linux
 from pyruntime.spec.process import Process
 
 
@@ -31,8 +31,8 @@ class Mount(Section, frozen=True, kw_only=True):
     source: Text | None = None
     type: Text | None = None
     options: tuple[str, ...] = ()
-    uid_mappings: tuple[IdMapping, ...] = ()
-    gid_mappings: tuple[IdMapping, ...] = ()
+    uid_mappings: tuple[IDMapping, ...] = ()
+    gid_mappings: tuple[IDMapping, ...] = ()
 
 
 class Hook(Section, frozen=True, kw_only=True):

@@ -91,7 +91,7 @@ class Namespace(Section, frozen=True, kw_only=True):
     path: Text | None = None
 
 
-class IdMapping(Section, frozen=True, kw_only=True):
+class IDMapping(Section, frozen=True, kw_only=True):
     """`size` ids from `container_id` on are those from `host_id` on outside (user_namespaces(7))."""
 
     container_id: UInt32 = field(name="containerID")
@@ -176,8 +176,8 @@ class Linux(Section, frozen=True, kw_only=True):
     """
 
     namespaces: tuple[Namespace, ...] = ()
-    uid_mappings: tuple[IdMapping, ...] = ()
-    gid_mappings: tuple[IdMapping, ...] = ()
+    uid_mappings: tuple[IDMapping, ...] = ()
+    gid_mappings: tuple[IDMapping, ...] = ()
     time_offsets: dict[Clock, TimeOffset] = {}
     devices: tuple[Device, ...] = ()
     net_devices: dict[str, NetDevice] = {}

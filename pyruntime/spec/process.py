@@ -55,7 +55,7 @@ class SchedulerFlag(enum.StrEnum):
     UTIL_CLAMP_MAX = "SCHED_FLAG_UTIL_CLAMP_MAX"
 
 
-class IoPriorityClass(enum.StrEnum):
+class IOPriorityClass(enum.StrEnum):
     """An I/O scheduling class of ioprio_set(2)."""
 
     RT = "IOPRIO_CLASS_RT"
@@ -121,14 +121,14 @@ class Scheduler(Section, frozen=True, kw_only=True):
     period: UInt64 = 0
 
 
-class IoPriority(Section, frozen=True, kw_only=True):
+class IOPriority(Section, frozen=True, kw_only=True):
     """I/O class and the level in it, 0 (highest) to 7 (lowest)."""
 
-    class_: IoPriorityClass = field(name="class")
+    class_: IOPriorityClass = field(name="class")
     priority: Annotated[int, Meta(ge=0, le=7)]
 
 
-class CpuAffinity(Section, frozen=True, kw_only=True):
+class CPUAffinity(Section, frozen=True, kw_only=True):
     """CPUs of an exec process, as lists such as `0-3,7`: before and after it enters the cgroup."""
 
     initial: Text | None = None
@@ -160,5 +160,5 @@ class Process(Section, frozen=True, kw_only=True):
     oom_score_adj: Annotated[int, Meta(ge=-1000, le=1000)] | None = None
     selinux_label: Text | None = None
     scheduler: Scheduler | None = None
-    io_priority: IoPriority | None = None
-    exec_cpu_affinity: CpuAffinity | None = field(default=None, name="execCPUAffinity")
+    io_priority: IOPriority | None = None
+    exec_cpu_affinity: CPUAffinity | None = field(default=None, name="execCPUAffinity")

@@ -23,7 +23,7 @@ from pyruntime.spec.fields import (
 )
 
 
-class DeviceRuleType(enum.StrEnum):
+class DeviceCgroupType(enum.StrEnum):
     """The kind of device that a rule is about."""
 
     ALL = "a"
@@ -31,7 +31,7 @@ class DeviceRuleType(enum.StrEnum):
     BLOCK = "b"
 
 
-class DeviceRule(Section, frozen=True, kw_only=True):
+class DeviceCgroupRule(Section, frozen=True, kw_only=True):
     """An entry of the allowed device list; later entries win (config-linux.md "Allowed Device list").
 
     major, minor   None is every number; -1, which runc and its callers write for it, is read as None
@@ -39,7 +39,7 @@ class DeviceRule(Section, frozen=True, kw_only=True):
     """
 
     allow: bool
-    type: DeviceRuleType = DeviceRuleType.ALL
+    type: DeviceCgroupType = DeviceCgroupType.ALL
     major: Annotated[int, Meta(ge=-1, le=2**32 - 1)] | None = None
     minor: Annotated[int, Meta(ge=-1, le=2**32 - 1)] | None = None
     access: Text | None = None
@@ -69,7 +69,7 @@ class Memory(Section, frozen=True, kw_only=True):
     check_before_update: bool | None = None
 
 
-class Cpu(Section, frozen=True, kw_only=True):
+class CPU(Section, frozen=True, kw_only=True):
     """CPU time and placement, times in microseconds (config-linux.md "CPU").
 
     shares, quota, period   0 counts as not set, as engines write it and runc reads it; quota -1 is no limit
@@ -105,7 +105,7 @@ class ThrottleDevice(Section, frozen=True, kw_only=True):
     rate: UInt64
 
 
-class BlockIo(Section, frozen=True, kw_only=True):
+class BlockIO(Section, frozen=True, kw_only=True):
     """Weights and rates of block devices (config-linux.md "Block IO")."""
 
     weight: UInt16 | None = None
@@ -158,11 +158,11 @@ class Resources(Section, frozen=True, kw_only=True):
     unified   contents by name of a cgroup v2 file, such as `memory.high`
     """
 
-    devices: tuple[DeviceRule, ...] = ()
+    devices: tuple[DeviceCgroupRule, ...] = ()
     memory: Memory | None = None
-    cpu: Cpu | None = None
+    cpu: CPU | None = None
     pids: Pids | None = None
-    block_io: BlockIo | None = field(default=None, name="blockIO")
+    block_io: BlockIO | None = field(default=None, name="blockIO")
     hugepage_limits: tuple[HugepageLimit, ...] = ()
     network: Network | None = None
     rdma: dict[str, Rdma] = {}

@@ -167,7 +167,7 @@ def within_time(action: Callable[[], T]) -> T:
     return in_thread(action)()
 
 
-def in_thread(action: Callable[[], T]) -> Callable[[], T]:
+def in_thread(action: Callable[[], T], timeout_s: float = EVENT_TIMEOUT_S) -> Callable[[], T]:
     """Start it in a thread; the callable waits for the result, or raises what was raised."""
     results: list[T] = []
     errors: list[BaseException] = []
@@ -182,8 +182,8 @@ def in_thread(action: Callable[[], T]) -> Callable[[], T]:
     thread.start()
 
     def result() -> T:
-        thread.join(EVENT_TIMEOUT_S)
-        assert not thread.is_alive(), f"not done after {EVENT_TIMEOUT_S} s"
+        thread.join(timeout_s)
+        assert not thread.is_alive(), f"not done after {timeout_s} s"
         if errors:
             raise errors[0]
         return results[0]

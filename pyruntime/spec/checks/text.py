@@ -1,0 +1,59 @@
+"""Strings: absolute paths, lists of numbers, and bytes that the kernel cannot take."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pyruntime.spec.explain import MAPS
+from pyruntime.spec.refusal import Refused, entry, quote
+
+# What no system call ever sees.
+_NOT_FOR_THE_KERNEL = frozenset(("annotations", "listenerMetadata", "username"))
+
+
+def check_absolute(path: str, json_path: str) -> None:
+    if not path.startswith("/"):
+        raise Refused(json_path, f"{quote(path)} is not an absolute path")
+
+
+def check_number_list(text: str | None, json_path: str) -> None:
+    """A list of CPUs or memory nodes, such as `0-3,7` (config-linux.md "CPU")."""
+    if text is None:
+        return
+    for part in text.strip().split(","):
+        first, dash, last = part.strip().partition("-")
+        if not (_is_number(first) and (not dash or _is_number(last) and int(first) <= int(last))):
+            raise Refused(json_path, f"{quote(text)} is not a list of numbers and ranges such as '0-3,7'")
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 10
+
+
+def check_text(section: msgspec.Struct, json_path: str) -> None:
+    """Refuse a NUL, which ends a string in the kernel, and characters that have no bytes; goes through everything."""
+    _check_text(msgspec.to_builtins(section), json_path, is_map=False)
+
+
+def _check_text(value: object, json_path: str, is_map: bool) -> None:
+    if isinstance(value, str):
+        _check_string(value, json_path)
+    elif isinstance(value, list | tuple):
+        for i, element in enumerate(value):
+            _check_text(element, f"{json_path}[{i}]", is_map=False)
+    elif isinstance(value, dict):
+        for key, element in value.items():
+            if is_map:
+                _check_string(key, entry(json_path, key))
+                _check_text(element, entry(json_path, key), is_map=False)
+            elif key not in _NOT_FOR_THE_KERNEL:
+                _check_text(element, f"{json_path}.{key}", is_map=key in MAPS)
+
+
+def _check_string(text: str, json_path: str) -> None:
+    if "\0" in text:
+        raise Refused(json_path, f"{quote(text)} contains a NUL character")
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise Refused(json_path, f"{quote(text)} cannot be written as bytes") from None

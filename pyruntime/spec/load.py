@@ -1,0 +1,173 @@
+"""From bytes to a checked configuration; every refusal is an InvalidBundleError."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from pyruntime.errors import InvalidBundleError, UnsupportedFieldError
+from pyruntime.spec.checks import check_process, check_resources, check_spec
+from pyruntime.spec.checks.text import check_text
+from pyruntime.spec.container import Spec
+from pyruntime.spec.explain import convert_tolerantly
+from pyruntime.spec.process import Process
+from pyruntime.spec.refusal import Refused
+from pyruntime.spec.resources import Resources
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+LARGEST_CONFIG_BYTES: Final = 64 * 2**20
+
+_spec_decoder = msgspec.json.Decoder(Spec)
+_process_decoder = msgspec.json.Decoder(Process)
+_resources_decoder = msgspec.json.Decoder(Resources)
+
+
+class Bundle(msgspec.Struct, frozen=True):
+    """A bundle directory, absolute, and what its config.json says (runtime-spec, bundle.md)."""
+
+    path: str
+    spec: Spec
+
+    @property
+    def rootfs_path(self) -> str:
+        """The root file system's directory on the host, absolute."""
+        return os.path.normpath(os.path.join(self.path, self.spec.root.path))
+
+
+def load_bundle(bundle_path: str) -> Bundle:
+    """Read and check `<bundle_path>/config.json`.
+
+    Raises InvalidBundleError, with `file`, and with `json_path` unless it cannot be read or is not JSON.
+    """
+    path = os.path.abspath(os.fspath(bundle_path))
+    file = os.path.join(path, "config.json")
+    return Bundle(path, load_spec(_read(path, file), file))
+
+
+def load_spec(data: bytes, file: str | None = None) -> Spec:
+    """Decode and check the content of a config.json; `file` is only told in errors. Raises InvalidBundleError."""
+    try:
+        spec = _decode(data, _spec_decoder)
+        check_spec(spec)
+    except Refused as refused:
+        raise _error(file, refused) from None
+    return spec
+
+
+def decode_process(process: Process | Mapping[str, Any] | bytes) -> Process:
+    """Check a `process` for exec: as an object, in config.json's form as plain objects, or as JSON.
+
+    A missing `user` is 0:0. Raises InvalidBundleError, without `file`, and with `json_path` from the object: `$.args`.
+    """
+    try:
+        decoded = _from_either(process, Process, _process_decoder)
+        check_process(decoded, "$")
+    except Refused as refused:
+        raise _error(None, refused) from None
+    return decoded
+
+
+def decode_resources(resources: Resources | Mapping[str, Any] | bytes) -> Resources:
+    """The same for new `linux.resources` of a running container."""
+    try:
+        decoded = _from_either(resources, Resources, _resources_decoder)
+        check_resources(decoded, "$")
+    except Refused as refused:
+        raise _error(None, refused) from None
+    return decoded
+
+
+def _error(file: str | None, refused: Refused) -> InvalidBundleError:
+    kind = UnsupportedFieldError if refused.unsupported else InvalidBundleError
+    return kind(file, refused.json_path, refused.reason)
+
+
+def _read(bundle_path: str, file: str) -> bytes:
+    try:
+        # O_NONBLOCK: opening must not wait for the writer of a FIFO
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR) and not os.path.isdir(bundle_path):
+            problem = "is not a directory" if os.path.lexists(bundle_path) else "does not exist"
+            raise InvalidBundleError(bundle_path, None, f"the bundle directory {problem}") from error
+        raise InvalidBundleError(file, None, _cannot_read(error)) from error
+    except ValueError as error:
+        raise InvalidBundleError(file, None, "the path contains a NUL character") from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise InvalidBundleError(file, None, "cannot be read: it is not a regular file")
+        with os.fdopen(descriptor, "rb", closefd=False) as opened:
+            data = opened.read(LARGEST_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise InvalidBundleError(file, None, _cannot_read(error)) from error
+    finally:
+        os.close(descriptor)
+    if len(data) > LARGEST_CONFIG_BYTES:
+        raise InvalidBundleError(file, None, f"is larger than {LARGEST_CONFIG_BYTES} bytes")
+    return data
+
+
+def _cannot_read(error: OSError) -> str:
+    name = errno.errorcode.get(error.errno or 0, f"errno {error.errno}")
+    return f"cannot be read: {name}: {error.strerror}"
+
+
+def _decode(data: bytes, decoder: msgspec.json.Decoder[S]) -> S:
+    try:
+        # msgspec skips unknown fields without looking at their encoding
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise Refused(None, f"is not UTF-8: byte {error.start} is 0x{data[error.start]:02x}") from None
+    try:
+        try:
+            section = decoder.decode(text)
+        except msgspec.ValidationError:
+            section = convert_tolerantly(msgspec.json.decode(text), decoder.type)
+    except msgspec.DecodeError as error:
+        raise Refused(None, _malformed(text, str(error))) from None
+    except RecursionError:
+        raise Refused(None, "is nested too deeply") from None
+    # JSON cannot have a NUL in any other form
+    if "\\u0000" in text:
+        check_text(section, "$")
+    return section
+
+
+def _malformed(text: str, message: str) -> str:
+    """Where the text ceases to be JSON, in lines and columns from 1."""
+    if not text.strip():
+        return "is empty"
+    if text.startswith("\ufeff"):
+        return "is not JSON: it starts with a byte order mark"
+    # only wanted here
+    import json
+
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        return f"is not JSON: {error.msg[:1].lower()}{error.msg[1:]}, at line {error.lineno}, column {error.colno}"
+    return f"is not JSON: {message[:1].lower()}{message[1:]}; half of a surrogate pair may be the cause"
+
+
+def _from_either(value: S | Mapping[str, Any] | bytes, to: type[S], decoder: msgspec.json.Decoder[S]) -> S:
+    if isinstance(value, bytes | bytearray):
+        return _decode(bytes(value), decoder)
+    # an object too, since nothing checked the types of its fields
+    tree = msgspec.to_builtins(value) if isinstance(value, to) else value
+    try:
+        section = msgspec.convert(tree, to)
+    except msgspec.ValidationError:
+        section = convert_tolerantly(tree, to)
+    try:
+        is_plain = b"\\u0000" not in msgspec.json.encode(section)
+    except UnicodeEncodeError:
+        is_plain = False
+    if not is_plain:
+        check_text(section, "$")
+    return section

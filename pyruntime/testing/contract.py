@@ -1,0 +1,24 @@
+"""The contract: everything that an implementation of Runtime is held to."""
+
+from __future__ import annotations
+
+from pyruntime.testing.failures import Failures
+from pyruntime.testing.kernel import Inside, SharedPidNamespace, Terminals
+from pyruntime.testing.life_cycle import LifeCycle
+from pyruntime.testing.processes import Processes
+from pyruntime.testing.statuses import Statuses
+from pyruntime.testing.stdio import Stdio
+from pyruntime.testing.stress import Stress
+
+
+class RuntimeContract(LifeCycle, Statuses, Processes, Stdio, Failures, Stress):
+    """For every implementation. Programs used: true, false, sleep, cat, echo, sh -c "exit N".
+
+        class TestMine(RuntimeContract):
+            def new_runtime(self, root):
+                return MyRuntime(str(root))
+    """
+
+
+class ContainerContract(RuntimeContract, Inside, SharedPidNamespace, Terminals):
+    """For those that run real programs in real containers."""

@@ -1,0 +1,32 @@
+"""The contract on crun, by its command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import require_program
+
+from pyruntime import CliRuntime
+from pyruntime.testing import ContainerContract
+
+pytestmark = pytest.mark.privileged
+
+
+@pytest.fixture(scope="module", autouse=True)
+def program(contract_cgroups: None, hugetlb_hierarchy: None) -> None:
+    """crun, from Debian."""
+    require_program("crun")
+
+
+class TestCrun(ContainerContract):
+    """Debian's."""
+
+    differences = {}
+
+    def new_runtime(self, root: Path) -> CliRuntime:
+        return CliRuntime("crun", str(root))
+
+    def cgroups_path(self, id: str) -> str:
+        # without one, crun makes the cgroups below the caller's own
+        return f"/pyruntime-contract/{id}"

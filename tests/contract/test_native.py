@@ -1,0 +1,19 @@
+"""The contract on the native engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pyruntime import NativeRuntime
+from pyruntime.testing import ContainerContract
+
+pytestmark = pytest.mark.privileged
+
+
+class TestNative(ContainerContract):
+    """Without any difference."""
+
+    def new_runtime(self, root: Path) -> NativeRuntime:
+        return NativeRuntime(str(root))

@@ -1,0 +1,32 @@
+"""The contract on runc, by its command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import require_program
+
+from pyruntime import CliRuntime
+from pyruntime.testing import ContainerContract
+
+pytestmark = pytest.mark.privileged
+
+
+@pytest.fixture(scope="module", autouse=True)
+def program(contract_cgroups: None) -> None:
+    """runc, from Debian."""
+    require_program("runc")
+
+
+class TestRunc(ContainerContract):
+    """Debian's."""
+
+    differences = {}
+
+    def new_runtime(self, root: Path) -> CliRuntime:
+        return CliRuntime("runc", str(root))
+
+    def cgroups_path(self, id: str) -> str:
+        # without one, runc makes the cgroups below the caller's own
+        return f"/pyruntime-contract/{id}"
