@@ -22,7 +22,7 @@ class HandleRuntime(Runtime, Protocol):
     """What handles need of a runtime beyond the 17 operations."""
 
     def kill_process(self, id: str, pid: int, signal: int) -> None:
-        """Send a signal to init or to an exec process. Raises ProcessNotFoundError, NotRunningError."""
+        """Send a signal to init or to an exec process; one that has ended is no error. Raises ProcessNotFoundError."""
         ...
 
     def resize_console(self, id: str, pid: int, width: int, height: int) -> None:
@@ -31,7 +31,7 @@ class HandleRuntime(Runtime, Protocol):
 
 
 class Container:
-    """A container by id; it need not exist yet.
+    """A container by its id.
 
     As a context manager it deletes the container at the end, also one that is still running.
     """
@@ -42,11 +42,6 @@ class Container:
 
     def __repr__(self) -> str:
         return f"Container({self.id!r})"
-
-    def create(self, bundle_path: str, stdio_options: StdioOptions = StdioOptions()) -> Container:
-        """Create it, and return it: `with runtime.container("c1").create("bundle") as container:`."""
-        self.runtime.create_container(self.id, bundle_path, stdio_options)
-        return self
 
     @property
     def pid(self) -> int:

@@ -36,6 +36,7 @@ from pyruntime.interface import (
     StdioOptions,
     StdioPipes,
 )
+from pyruntime.runtimes.bundle import open_bundle
 from pyruntime.runtimes.cli_command import (
     CommandFailedError,
     Scratch,
@@ -46,8 +47,8 @@ from pyruntime.runtimes.cli_command import (
 )
 from pyruntime.runtimes.cli_records import KnownContainer, KnownProcess, read_process
 from pyruntime.runtimes.reaper import become_subreaper
-from pyruntime.runtimes.streams import ChildStreams, Streams
-from pyruntime.runtimes.bundle import open_bundle
+from pyruntime.runtimes.stdio import PreparedStdio
+from pyruntime.runtimes.terminal import resize_terminal
 from pyruntime.spec import Process, decode_process
 from pyruntime.state.store import check_id
 
@@ -95,7 +96,8 @@ class CliRuntime:
         self._containers: dict[str, KnownContainer] = {}
 
     def container(self, id: str) -> Container:
-        """A handle for the container, whether it exists or not."""
+        """The container as an object."""
+        self._state(id)
         return Container(self, id)
 
     # life cycle
@@ -188,11 +190,9 @@ class CliRuntime:
         return started.pid
 
     def kill_process(self, id: str, pid: int, signal: int) -> None:
-        """Send a signal to init or to an exec process. Raises ProcessNotFoundError, NotRunningError."""
-        try:
+        """Send a signal to init or to an exec process; one that has ended is no error. Raises ProcessNotFoundError."""
+        with contextlib.suppress(ProcessLookupError):
             self._process(id, pid).watched.send_signal(signal)
-        except ProcessLookupError as error:
-            raise NotRunningError("kill", id, Status.STOPPED, pid) from error
 
     def delete_process(self, id: str, pid: int) -> None:
         """Raises ProcessNotFoundError, StillRunningError."""
@@ -236,12 +236,12 @@ class CliRuntime:
         return pid
 
     def get_stdio_pipes(self, id: str, pid: int) -> StdioPipes:
-        """The files are the caller's to close. Raises ProcessNotFoundError."""
-        return self._process(id, pid).streams.pipes()
+        """Deleting the process or the container closes them. Raises ProcessNotFoundError."""
+        return self._process(id, pid).pipes
 
     def resize_console(self, id: str, pid: int, width: int, height: int) -> None:
         """Set the terminal's size in characters. Raises ProcessNotFoundError, SetupError."""
-        self._process(id, pid).streams.resize(width, height)
+        resize_terminal(self._process(id, pid).pipes, width, height)
 
     # what there is
 
@@ -314,7 +314,7 @@ class CliRuntime:
 
     def _spawn(self, subcommand: list[str], id: str, process: Process | None, options: StdioOptions) -> KnownProcess:
         terminal = process is not None and process.terminal
-        with Scratch() as scratch, ChildStreams(StdioOptions() if terminal else options) as child:
+        with Scratch() as scratch:
             arguments = [*subcommand, "--pid-file", scratch.pid_file]
             if subcommand[0] == "exec":
                 assert process is not None
@@ -325,10 +325,17 @@ class CliRuntime:
                 arguments += ["--console-socket", scratch.console_path]
             if options.preserve_fds:
                 arguments += ["--preserve-fds", str(options.preserve_fds)]
-            run_command(self._command, [*arguments, *_operand(id)], scratch, streams=child.descriptors,
-                        preserve_fds=options.preserve_fds)
-            streams = Streams(master=scratch.receive_console()) if terminal else child.streams
-            return KnownProcess(scratch.read_pid(), streams, list(process.args) if process else [])
+            stdio = PreparedStdio(StdioOptions(preserve_fds=options.preserve_fds) if terminal else options)
+            try:
+                run_command(self._command, [*arguments, *_operand(id)], scratch, streams=stdio.child,
+                            preserve_fds=options.preserve_fds)
+                stdio.close_child_ends()
+                pid = scratch.read_pid()
+                pipes = stdio.take_pipes(scratch.receive_console() if terminal else -1)
+            except BaseException:
+                stdio.close()
+                raise
+            return KnownProcess(pid, pipes, list(process.args) if process else [])
 
     def _act(self, subcommand: str, id: str, allowed: frozenset[Status] | set[Status], error: type[StateError],
              *arguments: str) -> None:

@@ -9,21 +9,21 @@ import threading
 
 from pyruntime.cgroups import Cgroup, ContainerCgroups
 from pyruntime.host import read_host
-from pyruntime.interface import ContainerProcessState
+from pyruntime.interface import ContainerProcessState, StdioPipes
 from pyruntime.runtimes.reaper import WatchedProcess
-from pyruntime.runtimes.streams import Streams
+from pyruntime.runtimes.stdio import close_pipes
 
 # in the container's directory, which the runtime removes as a whole
 _INIT_FILE = "pyruntime-init-pid"
 
 
 class KnownProcess:
-    """Init or an exec process, and the caller's ends of its streams."""
+    """Init or an exec process, and the caller's ends of its standard streams."""
 
-    def __init__(self, pid: int, streams: Streams, command: list[str]) -> None:
+    def __init__(self, pid: int, pipes: StdioPipes, command: list[str]) -> None:
         self.pid = pid
         self.watched = WatchedProcess(pid)
-        self.streams = streams
+        self.pipes = pipes
         self.command = command
         self.is_waited_for = False
 
@@ -48,7 +48,7 @@ class KnownContainer:
         start_time = None
         with contextlib.suppress(OSError, ValueError), open(f"{directory}/{_INIT_FILE}") as file:
             pid, start_time = (int(number) for number in file.read().split())
-        init = KnownProcess(pid, Streams(), [])
+        init = KnownProcess(pid, StdioPipes(), [])
         if start_time is not None and read_start_time(pid) not in (start_time, None):
             init.watched.disown()
         init.is_waited_for = init.watched.has_ended
@@ -71,13 +71,13 @@ class KnownContainer:
             earlier = self.processes.get(process.pid)
             self.processes[process.pid] = process
         if earlier is not None:
-            earlier.streams.close()
+            close_pipes(earlier.pipes)
 
     def remove(self, pid: int) -> None:
         with self._lock:
             process = self.processes.pop(pid, None)
         if process is not None:
-            process.streams.close()
+            close_pipes(process.pipes)
 
     def created(self, pid: int) -> bool:
         """Whether that process, which is running, is init or an exec process."""
@@ -108,7 +108,7 @@ class KnownContainer:
     def close(self) -> None:
         for process in (*self.exec_processes(), self.init):
             process.watched.collect()
-            process.streams.close()
+            close_pipes(process.pipes)
 
 
 def read_process(pid: int, created_by_runtime: bool) -> ContainerProcessState | None:

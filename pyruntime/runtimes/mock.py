@@ -33,8 +33,9 @@ from pyruntime.interface import (
     StdioPipes,
 )
 from pyruntime.runtimes.mock_programs import DEFAULT_PROGRAMS, FIRST_PID, MockProcess, Program, find_program
-from pyruntime.runtimes.streams import ChildStreams, Streams
-from pyruntime.runtimes.bundle import Bundle, open_bundle
+from pyruntime.runtimes.stdio import PreparedStdio, close_pipes
+from pyruntime.runtimes.terminal import resize_terminal
+from pyruntime.runtimes.bundle import OpenedBundle, open_bundle
 from pyruntime.spec import Process, decode_process
 from pyruntime.state.store import check_id
 
@@ -45,14 +46,14 @@ _pids = itertools.count(FIRST_PID)
 class _Started:
     """A process that the runtime created."""
 
-    def __init__(self, process: MockProcess, streams: Streams) -> None:
+    def __init__(self, process: MockProcess, pipes: StdioPipes) -> None:
         self.process = process
-        self.streams = streams
+        self.pipes = pipes
         self.is_waited_for = False
 
 
 class _MockContainer:
-    def __init__(self, id: str, bundle: Bundle) -> None:
+    def __init__(self, id: str, bundle: OpenedBundle) -> None:
         self.id = id
         self.bundle = bundle
         self.created = datetime.datetime.now(datetime.UTC)
@@ -104,7 +105,8 @@ class MockRuntime:
         self._lock = threading.RLock()
 
     def container(self, id: str) -> Container:
-        """A handle for the container, whether it exists or not."""
+        """The container as an object."""
+        self._find(id)
         return Container(self, id)
 
     # life cycle
@@ -151,7 +153,7 @@ class MockRuntime:
         container.init.process.wait()
         container.kill_others()
         for started in (container.init, *container.processes.values()):
-            started.streams.close()
+            close_pipes(started.pipes)
 
     def pause_container(self, id: str) -> None:
         """Raises NotRunningError."""
@@ -182,11 +184,8 @@ class MockRuntime:
         return started.process.pid
 
     def kill_process(self, id: str, pid: int, signal: int) -> None:
-        """Send a signal to init or to an exec process. Raises ProcessNotFoundError, NotRunningError."""
-        process = self._process(id, pid).process
-        if process.exit is not None:
-            raise NotRunningError("kill", id, Status.STOPPED, pid)
-        process.send_signal(signal)
+        """Send a signal to init or to an exec process; one that has ended is no error. Raises ProcessNotFoundError."""
+        self._process(id, pid).process.send_signal(signal)
 
     def delete_process(self, id: str, pid: int) -> None:
         """Raises ProcessNotFoundError, StillRunningError."""
@@ -198,7 +197,7 @@ class MockRuntime:
             if started.process.exit is None:
                 raise StillRunningError("delete", id, Status.RUNNING, pid)
             del container.processes[pid]
-        started.streams.close()
+        close_pipes(started.pipes)
 
     def wait_on_process(self, id: str, pid: int) -> ProcessExitState:
         """Raises ProcessNotFoundError."""
@@ -221,12 +220,12 @@ class MockRuntime:
         return self._find(id).init.process.pid
 
     def get_stdio_pipes(self, id: str, pid: int) -> StdioPipes:
-        """The files are the caller's to close. Raises ProcessNotFoundError."""
-        return self._process(id, pid).streams.pipes()
+        """Deleting the process or the container closes them. Raises ProcessNotFoundError."""
+        return self._process(id, pid).pipes
 
     def resize_console(self, id: str, pid: int, width: int, height: int) -> None:
         """Set the terminal's size in characters. Raises ProcessNotFoundError, SetupError."""
-        self._process(id, pid).streams.resize(width, height)
+        resize_terminal(self._process(id, pid).pipes, width, height)
 
     # what there is
 
@@ -291,14 +290,17 @@ class MockRuntime:
         args = list(process.args) if process else []
         env = dict(variable.partition("=")[::2] for variable in (process.env if process else ()))
         cwd = process.cwd if process else "/"
-        if process is not None and process.terminal:
+        terminal = process is not None and process.terminal
+        stdio = PreparedStdio(StdioOptions() if terminal else options)
+        if terminal:
             master, slave = os.openpty()
             descriptors = (slave, os.dup(slave), os.dup(slave))
-            return _Started(self._new(container, args, env, cwd, True, descriptors), Streams(master=master))
-        with ChildStreams(options) as child:
-            in_, out, err = child.descriptors
+        else:
+            master = -1
+            in_, out, err = stdio.child
             descriptors = (os.dup(in_), os.dup(out), os.dup(err))
-            return _Started(self._new(container, args, env, cwd, False, descriptors), child.streams)
+        stdio.close_child_ends()
+        return _Started(self._new(container, args, env, cwd, terminal, descriptors), stdio.take_pipes(master))
 
     def _new(self, container: _MockContainer, args: list[str], env: Mapping[str, str], cwd: str, terminal: bool,
              descriptors: tuple[int, int, int]) -> MockProcess:

@@ -32,9 +32,10 @@ from pyruntime.plan.compile import Place, cgroups_for, compile, compile_exec, na
 from pyruntime.plan.flags import CLONE_NEWPID
 from pyruntime.plan.operations import Plan
 from pyruntime.plan.process import unknown_capabilities
+from pyruntime.runtimes.bundle import open_bundle
 from pyruntime.runtimes.live import LiveProcess, is_alive, is_zombie, read_command, read_stat, wait_foreign
 from pyruntime.runtimes.stdio import PreparedStdio, close_pipes
-from pyruntime.spec import Bundle, Process, Spec, decode_process, load_bundle
+from pyruntime.spec import Process, decode_process
 from pyruntime.state import ContainerRecord, ProcessRecord, Store
 from pyruntime.state.names import START_SOCKET
 
@@ -75,10 +76,9 @@ class NativeRuntime:
         spawned: native.Spawned | None = None
         stdio: PreparedStdio | None = None
         try:
-            bundle = load_bundle(os.fspath(bundle_path))
+            bundle = open_bundle(os.fspath(bundle_path))
             spec = bundle.spec
             with _in_file(f"{bundle.path}/config.json"):
-                _check_rootfs(bundle)
                 container_cgroups = cgroups_for(spec, self._host, id)
                 plan = compile(spec, self._host, Place(id, bundle.path, bundle.rootfs_path, directory), no_pivot=no_pivot,
                                preserve_fds=stdio_options.preserve_fds)
@@ -93,7 +93,7 @@ class NativeRuntime:
             self._store.save(ContainerRecord(
                 id=id, oci_version=spec.oci_version, bundle_path=bundle.path, rootfs_path=bundle.rootfs_path, pid=live.pid,
                 start_time=live.start_time, created=datetime.datetime.now(datetime.UTC), namespaces=bits,
-                shares_pid_namespace=not _has_own_pid_namespace(spec), cgroups=container_cgroups,
+                shares_pid_namespace=bundle.shares_pid_namespace, cgroups=container_cgroups,
                 annotations=spec.annotations, capabilities=spec.process.capabilities if spec.process else None))
         except BaseException:
             if spawned is not None and spawned.pidfd >= 0:
@@ -483,17 +483,6 @@ class NativeRuntime:
         status = self._status(record, entry)
         return ContainerState(record.oci_version, record.id, 0 if status is Status.STOPPED else record.pid,
                               record.bundle_path, record.rootfs_path, status, record.created, record.annotations)
-
-
-def _check_rootfs(bundle: Bundle) -> None:
-    path = bundle.rootfs_path
-    if not os.path.isdir(path):
-        what = "is not a directory" if os.path.exists(path) else "does not exist"
-        raise errors.InvalidBundleError(None, "$.root.path", f"{path!r} {what}")
-
-
-def _has_own_pid_namespace(spec: Spec) -> bool:
-    return any(namespace.type == "pid" and not namespace.path for namespace in spec.linux.namespaces)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from pyruntime.spec.isolation import (
     TimeOffset,
     sysctl_path,
 )
-from pyruntime.spec.load import Bundle, decode_process, decode_resources, load_bundle, load_spec
+from pyruntime.spec.load import decode_process, decode_resources, load_bundle, load_spec
 from pyruntime.spec.process import (
     Capabilities,
     ConsoleSize,
@@ -65,7 +65,7 @@ from pyruntime.spec.seccomp import (
 )
 
 __all__ = [
-    "CPU", "BlockIO", "Bundle", "CPUAffinity", "Capabilities", "Clock", "ConsoleSize", "Device", "DeviceCgroupRule",
+    "CPU", "BlockIO", "CPUAffinity", "Capabilities", "Clock", "ConsoleSize", "Device", "DeviceCgroupRule",
     "DeviceCgroupType", "DeviceType", "Hook", "Hooks", "HugepageLimit", "IDMapping", "IOPriority", "IOPriorityClass",
     "IntelRdt", "InterfacePriority", "Linux", "Memory", "MemoryPolicy", "MemoryPolicyFlag", "MemoryPolicyMode", "Mount",
     "Namespace", "NamespaceType", "NetDevice", "Network", "Personality", "PersonalityDomain", "Pids", "Process", "Rdma",

@@ -1,7 +1,5 @@
 """The whole of config.json (runtime-spec, config.md)."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from msgspec import Meta

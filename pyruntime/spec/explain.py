@@ -15,18 +15,16 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from pyruntime.spec.fields import MAPS
 from pyruntime.spec.refusal import Refused, entry, quote
 
 T = TypeVar("T")
 
-# Fields whose keys are the user's: there a null or an empty string is a value.
-MAPS = frozenset(("annotations", "netDevices", "rdma", "sysctl", "timeOffsets", "unified"))
-
 # Strings that Go's encoder leaves out when they are empty, so that an empty one means absent.
 _EMPTY_IS_ABSENT = frozenset((
-    "access", "apparmorProfile", "cgroupsPath", "closID", "cpus", "cwd", "destination", "domainname", "final", "hostname",
-    "initial", "l3CacheSchema", "listenerMetadata", "listenerPath", "memBwSchema", "mems", "mountLabel", "name", "nodes",
-    "path", "rootfsPropagation", "selinuxLabel", "source", "type"))
+    "access", "apparmorProfile", "cgroupsPath", "closID", "cpus", "cwd", "destination", "domainname", "final",
+    "hostname", "initial", "l3CacheSchema", "listenerMetadata", "listenerPath", "memBwSchema", "mems", "mountLabel",
+    "name", "nodes", "path", "rootfsPropagation", "selinuxLabel", "source", "type"))
 
 _WORDS = {"int": "an integer", "str": "a string", "bool": "true or false", "array": "an array", "object": "an object"}
 
@@ -70,23 +68,18 @@ def _refusal(tree: object, to: type, message: str) -> Refused:
     if found["is_key"]:
         steps.append(_Unknown.KEY)
     path, value = _locate(tree, to, steps, message)
-    if missing := _MISSING.match(found["what"]):
+    what = found["what"]
+    if missing := _MISSING.match(what):
         return Refused(f"{path}.{missing['field']}", "is required, but missing or empty")
-    named = steps[:-1] if found["is_key"] else steps
     if found["is_key"]:
-        return Refused(path, f"has a key that is {_shortcoming(found['what'], path_key(steps), _type_at(to, named, True))}")
-    return Refused(path, _shortcoming(found["what"], value, _type_at(to, named, False)))
+        return Refused(path, f"the key {_shortcoming(what, steps[-1], _key_type(_type_at(to, steps[:-1])))}")
+    return Refused(path, _shortcoming(what, value, _type_at(to, steps)))
 
 
 def _step(step: re.Match[str]) -> Step:
     if step["field"]:
         return step["field"]
     return _Unknown.KEY if step["index"] == "..." else int(step["index"])
-
-
-def path_key(steps: list[Step]) -> object:
-    """The key that the path ends in."""
-    return steps[-1]
 
 
 def _shortcoming(what: str, value: object, allowed: object) -> str:
@@ -138,12 +131,12 @@ def _replaced(tree: Any, steps: list[Step], value: object) -> object:
     """A copy of the tree with another value at that place."""
     if not steps:
         return value
-    copy = dict(tree) if isinstance(tree, dict) else list(tree)
+    copy: Any = dict(tree) if isinstance(tree, dict) else list(tree)
     copy[steps[0]] = _replaced(tree[steps[0]], steps[1:], value)
     return copy
 
 
-def _type_at(to: object, steps: list[Step], is_key: bool) -> object:
+def _type_at(to: object, steps: list[Step]) -> object:
     """The declared type at that place, so that a message can name the values of an enumeration."""
     declared = _bare(to)
     for step in steps:
@@ -153,7 +146,11 @@ def _type_at(to: object, steps: list[Step], is_key: bool) -> object:
         else:
             arguments = typing.get_args(declared)
             declared = _bare(arguments[0] if typing.get_origin(declared) is tuple else arguments[1])
-    return _bare(typing.get_args(declared)[0]) if is_key else declared
+    return declared
+
+
+def _key_type(declared: object) -> object:
+    return _bare(typing.get_args(declared)[0]) if typing.get_origin(declared) is dict else str
 
 
 def _bare(declared: object) -> object:

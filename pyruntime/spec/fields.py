@@ -1,7 +1,5 @@
 """What every struct of the configuration shares: its base, and the ranges of its integers."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -25,6 +23,10 @@ Minor = Annotated[int, Meta(ge=0, le=2**20 - 1)]
 Limit = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
 
 Text = Annotated[str, Meta(min_length=1)]
+
+
+# Fields whose keys are the user's, so that no value there stands for an absent field.
+MAPS = frozenset(("annotations", "netDevices", "rdma", "sysctl", "timeOffsets", "unified"))
 
 
 class Section(Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):

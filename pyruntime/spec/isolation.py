@@ -1,7 +1,5 @@
 """The `linux` object, apart from resources and seccomp (runtime-spec, config-linux.md)."""
 
-from __future__ import annotations
-
 import enum
 from typing import Annotated
 

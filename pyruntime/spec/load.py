@@ -14,7 +14,6 @@ from pyruntime.errors import InvalidBundleError, UnsupportedFieldError
 from pyruntime.spec.checks import check_process, check_resources, check_spec
 from pyruntime.spec.checks.text import check_text
 from pyruntime.spec.container import Spec
-from pyruntime.spec.explain import convert_tolerantly
 from pyruntime.spec.process import Process
 from pyruntime.spec.refusal import Refused
 from pyruntime.spec.resources import Resources
@@ -22,32 +21,21 @@ from pyruntime.spec.resources import Resources
 S = TypeVar("S", bound=msgspec.Struct)
 
 LARGEST_CONFIG_BYTES: Final = 64 * 2**20
+# one read for all but the largest; a regular file gives less only at its end
+_BLOCK_BYTES = 2**18
 
 _spec_decoder = msgspec.json.Decoder(Spec)
 _process_decoder = msgspec.json.Decoder(Process)
 _resources_decoder = msgspec.json.Decoder(Resources)
 
 
-class Bundle(msgspec.Struct, frozen=True):
-    """A bundle directory, absolute, and what its config.json says (runtime-spec, bundle.md)."""
-
-    path: str
-    spec: Spec
-
-    @property
-    def rootfs_path(self) -> str:
-        """The root file system's directory on the host, absolute."""
-        return os.path.normpath(os.path.join(self.path, self.spec.root.path))
-
-
-def load_bundle(bundle_path: str) -> Bundle:
-    """Read and check `<bundle_path>/config.json`.
+def load_bundle(bundle_path: str) -> Spec:
+    """Read and check `<bundle_path>/config.json` (runtime-spec, bundle.md).
 
     Raises InvalidBundleError, with `file`, and with `json_path` unless it cannot be read or is not JSON.
     """
-    path = os.path.abspath(os.fspath(bundle_path))
-    file = os.path.join(path, "config.json")
-    return Bundle(path, load_spec(_read(path, file), file))
+    file = os.path.join(bundle_path, "config.json")
+    return load_spec(_read(bundle_path, file), file)
 
 
 def load_spec(data: bytes, file: str | None = None) -> Spec:
@@ -102,8 +90,10 @@ def _read(bundle_path: str, file: str) -> bytes:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise InvalidBundleError(file, None, "cannot be read: it is not a regular file")
-        with os.fdopen(descriptor, "rb", closefd=False) as opened:
-            data = opened.read(LARGEST_CONFIG_BYTES + 1)
+        data = os.read(descriptor, _BLOCK_BYTES)
+        if len(data) == _BLOCK_BYTES:
+            with os.fdopen(descriptor, "rb", closefd=False) as rest:
+                data += rest.read(LARGEST_CONFIG_BYTES + 1 - len(data))
     except OSError as error:
         raise InvalidBundleError(file, None, _cannot_read(error)) from error
     finally:
@@ -128,7 +118,7 @@ def _decode(data: bytes, decoder: msgspec.json.Decoder[S]) -> S:
         try:
             section = decoder.decode(text)
         except msgspec.ValidationError:
-            section = convert_tolerantly(msgspec.json.decode(text), decoder.type)
+            section = _convert_tolerantly(msgspec.json.decode(text), decoder.type)
     except msgspec.DecodeError as error:
         raise Refused(None, _malformed(text, str(error))) from None
     except RecursionError:
@@ -137,6 +127,13 @@ def _decode(data: bytes, decoder: msgspec.json.Decoder[S]) -> S:
     if "\\u0000" in text:
         check_text(section, "$")
     return section
+
+
+def _convert_tolerantly(tree: object, to: type[S]) -> S:
+    # its regular expressions are compiled for the few that need them
+    from pyruntime.spec.explain import convert_tolerantly
+
+    return convert_tolerantly(tree, to)
 
 
 def _malformed(text: str, message: str) -> str:
@@ -163,7 +160,7 @@ def _from_either(value: S | Mapping[str, Any] | bytes, to: type[S], decoder: msg
     try:
         section = msgspec.convert(tree, to)
     except msgspec.ValidationError:
-        section = convert_tolerantly(tree, to)
+        section = _convert_tolerantly(tree, to)
     try:
         is_plain = b"\\u0000" not in msgspec.json.encode(section)
     except UnicodeEncodeError:

@@ -1,7 +1,5 @@
 """The `process` object: what runs in the container and as whom (runtime-spec, config.md "Process")."""
 
-from __future__ import annotations
-
 import enum
 from typing import Annotated
 

@@ -3,8 +3,6 @@
 Every limit is None where it was absent: the cgroup's value is left as it is.
 """
 
-from __future__ import annotations
-
 import enum
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The `linux.seccomp` object (runtime-spec, config-linux.md "Seccomp"); names are libseccomp's."""
 
-from __future__ import annotations
-
 import enum
 from typing import Annotated
 

@@ -87,10 +87,10 @@ class Stdio(ContractCase):
         pid = case.run("c1", ["/bin/echo", "last words"], StdioOptions(create_out=True))
         out = case.runtime.get_stdio_pipes("c1", pid).out
         assert within_time(lambda: case.runtime.wait_on_container("c1")).exit_code == 0
-        case.runtime.delete_container("c1")
         assert out is not None
-        with out:
-            assert read_all(out) == b"last words\n"
+        assert read_all(out) == b"last words\n"
+        case.runtime.delete_container("c1")
+        assert out.closed
 
     def test_pipes_that_nobody_asks_for(self, case: Case) -> None:
         case.run("c1", ["/bin/echo", "unheard"], ALL_PIPES)

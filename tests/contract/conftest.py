@@ -55,6 +55,8 @@ def hugetlb_hierarchy() -> Iterator[None]:
 
 
 def _is_unmounted_controller(name: str) -> bool:
-    """Whether the kernel has it, in no hierarchy (cgroups(7), /proc/cgroups)."""
+    """Whether the kernel has it (cgroups(7), /proc/cgroups), but it is not mounted."""
     fields = [line.split() for line in Path("/proc/cgroups").read_text().splitlines()[1:]]
-    return any(field[0] == name and field[1] == "0" and field[3] == "1" for field in fields)
+    mounted = any(" - cgroup " in line and name in line.split()[-1].split(",")
+                  for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return not mounted and any(field[0] == name and field[3] == "1" for field in fields)

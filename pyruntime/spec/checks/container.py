@@ -64,7 +64,7 @@ def _check_mapped_mount(mount: Mount, json_path: str, linux: Linux) -> None:
     check_mappings(mount.uid_mappings, f"{json_path}.uidMappings")
     check_mappings(mount.gid_mappings, f"{json_path}.gidMappings")
     if not mount.uid_mappings and linux.namespace(NamespaceType.USER) is None:
-        raise Refused(f"{json_path}.options", "an id-mapped mount needs uidMappings and gidMappings, or a user namespace")
+        raise Refused(f"{json_path}.options", "an id-mapped mount needs mappings, its own or a user namespace's")
 
 
 def _check_hooks(hooks: Hooks) -> None:
@@ -106,8 +106,8 @@ def _check_devices(devices: tuple[Device, ...]) -> None:
                 if number is None:
                     raise Refused(f"$.linux.devices[{i}].{name}", f"is required with type '{device.type}', but missing")
         if device.file_mode is not None and device.file_mode > _LARGEST_FILE_MODE:
-            raise Refused(f"$.linux.devices[{i}].fileMode", f"is {device.file_mode}, but must be at most {_LARGEST_FILE_MODE}"
-                          " (0o7777)")
+            raise Refused(f"$.linux.devices[{i}].fileMode",
+                          f"is {device.file_mode}, but must be at most {_LARGEST_FILE_MODE} (octal 7777)")
 
 
 def _check_intel_rdt(rdt: IntelRdt) -> None:

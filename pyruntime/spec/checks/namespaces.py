@@ -36,9 +36,9 @@ def check_namespaces(spec: Spec) -> None:
     if linux.time_offsets:
         _check_clocks(namespaces.get(NamespaceType.TIME))
     if NamespaceType.MOUNT not in namespaces:
-        for json_path, paths in (("$.linux.maskedPaths", linux.masked_paths), ("$.linux.readonlyPaths", linux.readonly_paths)):
+        for name, paths in (("maskedPaths", linux.masked_paths), ("readonlyPaths", linux.readonly_paths)):
             if paths:
-                raise Refused(json_path, "needs a mount namespace: the host's files would be hidden from the host")
+                raise Refused(f"$.linux.{name}", "needs a mount namespace: the host's files would be affected")
     if linux.net_devices:
         _check_net_devices(linux, namespaces)
     for key in linux.sysctl:
@@ -74,8 +74,7 @@ def _check_user_is_mapped(user: User, linux: Linux) -> None:
     ids += [(f"additionalGids[{i}]", gid, linux.gid_mappings) for i, gid in enumerate(user.additional_gids)]
     for field, id, mappings in ids:
         if not any(0 <= id - mapping.container_id < mapping.size for mapping in mappings):
-            raise Refused(f"$.process.user.{field}", f"is {id}, which linux.{'uid' if field == 'uid' else 'gid'}Mappings "
-                          "do not map")
+            raise Refused(f"$.process.user.{field}", f"is {id}, which the container's mappings leave out")
 
 
 def check_mappings(mappings: Sequence[IDMapping], json_path: str) -> None:
@@ -109,7 +108,7 @@ def _check_clocks(namespace: Namespace | None) -> None:
     if namespace is None:
         raise Refused("$.linux.timeOffsets", "needs a time namespace")
     if namespace.path is not None:
-        raise Refused("$.linux.timeOffsets", f"cannot be set in the time namespace {quote(namespace.path)}, which exists")
+        raise Refused("$.linux.timeOffsets", f"cannot be set in {quote(namespace.path)}, which exists already")
 
 
 def _check_net_devices(linux: Linux, namespaces: Namespaces) -> None:

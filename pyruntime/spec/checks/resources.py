@@ -45,7 +45,8 @@ def _check_cpu(cpu: CPU, json_path: str) -> None:
     if cpu.quota is not None and 0 < cpu.quota < _SHORTEST_QUOTA_US:
         raise Refused(f"{json_path}.quota", f"is {cpu.quota}, but must be -1 or at least {_SHORTEST_QUOTA_US}")
     if cpu.period and not _SHORTEST_QUOTA_US <= cpu.period <= _LONGEST_PERIOD_US:
-        raise Refused(f"{json_path}.period", f"is {cpu.period}, but must be {_SHORTEST_QUOTA_US} to {_LONGEST_PERIOD_US}")
+        raise Refused(f"{json_path}.period",
+                      f"is {cpu.period}, but must be {_SHORTEST_QUOTA_US} to {_LONGEST_PERIOD_US}")
     check_uint64(cpu.burst, f"{json_path}.burst")
     if cpu.burst is not None and cpu.quota is not None and 0 < cpu.quota < cpu.burst:
         raise Refused(f"{json_path}.burst", f"is {cpu.burst}, above the quota {cpu.quota}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from pyruntime.spec.explain import MAPS
+from pyruntime.spec.fields import MAPS
 from pyruntime.spec.refusal import Refused, entry, quote
 
 # What no system call ever sees.
