@@ -89,9 +89,17 @@ static int make_inside(const char *wanted, bool directory, unsigned int mode, in
     if (strlen(wanted) >= sizeof path)
         return -ENAMETOOLONG;
     strcpy(path, wanted);
-    for (int links = 0; links < LINKS_MAX; links++) {
-        AUTO_FD held = open_prefix(path, 0);
-        size_t begin = 0;
+    /* mostly only the last component is missing: begin at its parent */
+    char *slash = strrchr(path, '/');
+    size_t parent_end = slash ? (size_t)(slash - path) : 0;
+    for (int links = 0; links < LINKS_MAX; links++, parent_end = 0) {
+        AUTO_FD held = open_prefix(path, parent_end);
+        size_t begin = parent_end;
+
+        if (held == -ENOENT && parent_end) {
+            held = open_prefix(path, 0);
+            begin = 0;
+        }
         bool made = false;
         int expanded = 0;
 

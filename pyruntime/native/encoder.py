@@ -6,6 +6,8 @@ import struct
 from collections.abc import Iterable
 from typing import get_type_hints
 
+from msgspec.structs import astuple
+
 from pyruntime._native import ffi, lib
 from pyruntime.plan import operations
 from pyruntime.plan.operations import Operation, Plan, Slot
@@ -16,6 +18,10 @@ assert _HEADER.size == ffi.sizeof("struct plan_header")
 assert _OPERATION.size == ffi.sizeof("struct operation")
 
 _MASK = (1 << 64) - 1
+# what fills up the operands that an operation does not have, by how many it has
+_NO_TEXT = tuple((0,) * (lib.PLAN_TEXTS - n) for n in range(lib.PLAN_TEXTS + 1))
+_NO_SLOT = tuple((-1,) * (lib.PLAN_SLOTS - n) for n in range(lib.PLAN_SLOTS + 1))
+_NO_NUMBER = tuple((0,) * (lib.PLAN_NUMBERS - n) for n in range(lib.PLAN_NUMBERS + 1))
 
 
 def _kind_of(cls: type[Operation]) -> int:
@@ -23,24 +29,16 @@ def _kind_of(cls: type[Operation]) -> int:
     return int(getattr(lib, f"OP{name}"))
 
 
-def _layout_of(cls: type[Operation]) -> tuple[int, tuple[tuple[str, str], ...], tuple[str, ...], tuple[str, ...]]:
-    """kind, (field, "bytes" or "list") of the texts, fields of the slots, fields of the numbers."""
-    texts: list[tuple[str, str]] = []
-    slots: list[str] = []
-    numbers: list[str] = []
+def _layout_of(cls: type[Operation]) -> tuple[int, str]:
+    """kind, and a letter for each field behind json_path: t text, b block, l list, s slot, n number."""
     hints = get_type_hints(cls)
-    for name in cls.__struct_fields__[1:]:
-        if hints[name] is bytes:
-            texts.append((name, "bytes"))
-        elif hints[name] is Slot:
-            slots.append(name)
-        elif hints[name] is int:
-            numbers.append(name)
-        else:
-            texts.append((name, "list"))
-    return _kind_of(cls), tuple(texts), tuple(slots), tuple(numbers)
+    letters = {bytes: "t", int: "n", Slot: "s"}
+    return _kind_of(cls), "".join("b" if name in _BLOCKS else letters.get(hints[name], "l")
+                                  for name in cls.__struct_fields__[1:])
 
 
+# bytes that are data and not text: they may hold NULs, and their length stands beside them
+_BLOCKS = frozenset({"program", "groups"})
 _LAYOUTS = {cls: _layout_of(cls) for cls in vars(operations).values()
             if isinstance(cls, type) and issubclass(cls, Operation) and cls is not Operation}
 
@@ -53,14 +51,13 @@ def encode(plan: Plan) -> bytearray:
     records = bytearray()
     known: dict[bytes, int] = {}
 
+    pack = _OPERATION.pack
+
     def place(text: bytes) -> int:
-        offset = known.get(text)
-        if offset is None:
-            if b"\0" in text:
-                raise ValueError(f"text for the kernel holds a NUL byte: {text!r}")
-            offset = known[text] = arena_start + len(arena)
-            arena.extend(text)
-            arena.append(0)
+        if b"\0" in text:
+            raise ValueError(f"text for the kernel holds a NUL byte: {text!r}")
+        offset = known[text] = arena_start + len(arena)
+        arena.extend(text + b"\0")
         return offset
 
     def place_block(block: bytes) -> int:
@@ -71,32 +68,30 @@ def encode(plan: Plan) -> bytearray:
         return offset
 
     def place_list(items: Iterable[bytes]) -> int:
-        offsets = [place(item) for item in items]
+        offsets = [known.get(item) or place(item) for item in items]
         arena.extend(bytes(-(arena_start + len(arena)) % 8))
         offset = arena_start + len(arena)
         # one place more than the end: the init may append a variable
         arena.extend(struct.pack(f"={len(offsets) + 2}Q", *offsets, 0, 0))
         return offset
 
+    host_slots = plan.host_slots
     for operation in every:
-        kind, text_fields, slot_fields, number_fields = _LAYOUTS[type(operation)]
-        texts = [0, 0]
-        slots = [-1, -1]
-        numbers = [0, 0, 0, 0]
-        for i, (name, form) in enumerate(text_fields):
-            value = getattr(operation, name)
-            if form == "list":
-                texts[i] = place_list(value)
-            elif name in ("program", "groups"):
-                texts[i] = place_block(value)
+        kind, letters = _LAYOUTS[type(operation)]
+        values = astuple(operation)
+        texts, slots, numbers = [], [], []
+        for i, letter in enumerate(letters, 1):
+            value = values[i]
+            if letter == "n":
+                numbers.append(value & _MASK)
+            elif letter == "t":
+                texts.append(known.get(value) or place(value))
+            elif letter == "s":
+                slots.append(value.index if value.owner == "host" else host_slots + value.index)
             else:
-                texts[i] = place(value)
-        for i, name in enumerate(slot_fields):
-            slot = getattr(operation, name)
-            slots[i] = slot.index if slot.owner == "host" else plan.host_slots + slot.index
-        for i, name in enumerate(number_fields):
-            numbers[i] = getattr(operation, name) & _MASK
-        records += _OPERATION.pack(kind, *texts, *slots, 0, *numbers)
+                texts.append(place_list(value) if letter == "l" else place_block(value))
+        records += pack(kind, *texts, *_NO_TEXT[len(texts)], *slots, *_NO_SLOT[len(slots)], 0, *numbers,
+                        *_NO_NUMBER[len(numbers)])
     size = arena_start + len(arena) + 1
     header = _HEADER.pack(size, len(plan.host), len(plan.child), len(plan.init), plan.host_slots,
                           plan.host_slots + plan.init_slots, plan.preserve_fds)

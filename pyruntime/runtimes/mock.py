@@ -126,14 +126,14 @@ class MockRuntime:
 
     def start_container(self, id: str) -> None:
         """Raises NotCreatedError, SetupError."""
+        container = self._require("start", id, (Status.CREATED,), NotCreatedError)
+        try:
+            self._check_process(container, container.bundle.spec.process, makes_cwd=True)
+        except SetupError:
+            self.delete_container(id, force=True)
+            raise
         with self._lock:
-            container = self._require("start", id, (Status.CREATED,), NotCreatedError)
-            process = container.bundle.spec.process
-            try:
-                self._check_process(container, process, makes_cwd=True)
-            except SetupError:
-                self.delete_container(id, force=True)
-                raise
+            self._require("start", id, (Status.CREATED,), NotCreatedError)
             container.is_started = True
             container.init.process.release()
 

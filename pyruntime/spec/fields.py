@@ -1,4 +1,8 @@
-"""What every struct of the configuration shares: its base, and the ranges of its integers."""
+"""What every struct of the configuration shares: its base, and the ranges of its integers.
+
+The modules of structs do without `from __future__ import annotations`: msgspec would have to evaluate every
+annotation when they are imported.
+"""
 
 from typing import Annotated
 

@@ -118,20 +118,10 @@ class ContractCase:
         assert name in KNOWN_DIFFERENCES, name
         return name in self.differences
 
-    @pytest.fixture(scope="class")
-    def warm(self) -> None:
-        """One container before the first snapshot: what stays with the process (a reaper's epoll) is there then."""
-        with _case_directory() as directory:
-            case = Case(self, directory)
-            try:
-                case.run("warm-up", ["/bin/true"])
-                case.runtime.wait_on_container("warm-up")
-            finally:
-                case.delete_all()
-
     @pytest.fixture
-    def case(self, warm: None) -> Iterator[Case]:
+    def case(self) -> Iterator[Case]:
         """The case; nothing may be left of it."""
+        self._warm_up()
         before = HostSnapshot.take()
         with _case_directory() as directory:
             case = Case(self, directory)
@@ -142,6 +132,22 @@ class ContractCase:
             assert [str(path) for path in case.root.glob("*")] == []
         assert HostSnapshot.take().differences(before) == []
 
+
+    def _warm_up(self) -> None:
+        """One container before the first snapshot: what stays with the process (a reaper's epoll) is there then."""
+        if type(self) in _warm:
+            return
+        with _case_directory() as directory:
+            case = Case(self, directory)
+            try:
+                case.run("warm-up", ["/bin/true"])
+                case.runtime.wait_on_container("warm-up")
+            finally:
+                case.delete_all()
+        _warm.add(type(self))
+
+
+_warm: set[type[ContractCase]] = set()
 
 KNOWN_DIFFERENCES = {
     "fails-at-create": "what keeps the program from being run (a missing file, cwd, user) is reported by create, not start",

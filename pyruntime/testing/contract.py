@@ -11,7 +11,7 @@ from pyruntime.testing.stdio import Stdio
 from pyruntime.testing.stress import Stress
 
 
-class RuntimeContract(LifeCycle, Statuses, Processes, Stdio, Failures, Stress):
+class RuntimeContract(Stress, Failures, Stdio, Processes, Statuses, LifeCycle):  # pytest begins with the last
     """For every implementation. Programs used: true, false, sleep, cat, echo, sh -c "exit N".
 
         class TestMine(RuntimeContract):
@@ -20,5 +20,5 @@ class RuntimeContract(LifeCycle, Statuses, Processes, Stdio, Failures, Stress):
     """
 
 
-class ContainerContract(RuntimeContract, Inside, SharedPidNamespace, Terminals):
+class ContainerContract(Terminals, SharedPidNamespace, Inside, RuntimeContract):
     """For those that run real programs in real containers."""
