@@ -48,6 +48,8 @@ OPERATION(set_identity)
         return explain(init, -errno, "setresuid");
     if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) < 0)
         return explain(init, -errno, "PR_SET_KEEPCAPS");
+    /* the change of uid set it to fs.suid_dumpable, which may be 1 */
+    prctl(PR_SET_DUMPABLE, 0);
     return 0;
 }
 

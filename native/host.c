@@ -112,7 +112,7 @@ static int enable_controllers(struct host *host, const struct operation *op)
     char prefix[4096], enabled[1024], padded[1026];
     size_t size = strlen(path);
 
-    if (size >= sizeof prefix)
+    if (size >= sizeof prefix || op->number[0] > size)
         return explain(host, -ENAMETOOLONG, "enable controllers in", path);
     memcpy(prefix, path, size + 1);
     for (size_t at = op->number[0]; path[at]; at += 1 + strcspn(path + at + 1, "/")) {

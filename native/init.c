@@ -157,6 +157,8 @@ int main(int argc, char **argv)
         fail(&init, -1, explain(&init, error, "read the plan"));
     for (uint32_t slot = 0; slot < init.plan.header->host_slots; slot++)
         init.slots[slot] = init.wire + 2 + (int)slot;
+    for (uint32_t slot = init.plan.header->host_slots; slot < init.plan.header->slots; slot++)
+        init.slots[slot] = -1;
     if (close_from((unsigned int)init.wire, CLOSE_RANGE_CLOEXEC) < 0)
         fail(&init, -1, explain(&init, -errno, "close_range"));
     for (uint32_t i = 0; i < init.plan.header->init_count; i++) {

@@ -191,15 +191,17 @@ OPERATION(attach_mount)
     if (fstat(mount, &st) < 0)
         return explain(init, -errno, "stat the mount's root");
     if (op->number[0]) {
-        AUTO_FD linked = open_at(AT_FDCWD, path, O_PATH, 0, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS);
-        if (linked == -ELOOP)
-            return explain(init, linked, "the target must be a directory and not a link");
+        target = open_at(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS);
+        if (target == -ELOOP || target == -ENOTDIR)
+            return explain(init, target, "the target must be a directory and not a link");
     }
-    int error = S_ISDIR(st.st_mode) ? make_directory_inside(init, path, 0755, &target)
-                                    : make_file_inside(init, path, &target);
-    if (error)
-        return error;
-    error = move_mount(mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+    if (target < 0) {
+        int error = S_ISDIR(st.st_mode) ? make_directory_inside(init, path, 0755, &target)
+                                        : make_file_inside(init, path, &target);
+        if (error)
+            return error;
+    }
+    int error = move_mount(mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
     return error ? explain(init, error, "move_mount") : 0;
 }
 

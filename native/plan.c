@@ -65,15 +65,15 @@ static bool is_list(const char *base, uint64_t size, uint32_t offset)
         return false;
     for (uint64_t at = offset; at + sizeof(uint64_t) <= size; at += sizeof(uint64_t)) {
         uint64_t item = *(const uint64_t *)(const void *)(base + at);
-        if (!item)
-            return true;
+        if (!item)  /* and the place behind the end, where the init may append a variable */
+            return at + 2 * sizeof(uint64_t) <= size;
         if (item < sizeof(struct plan_header) || item >= size)
             return false;
     }
     return false;
 }
 
-static bool is_sound(const struct plan *plan, const struct operation *op)
+static bool is_sound(const struct plan *plan, const struct operation *op, uint32_t slot_count)
 {
     uint64_t size = plan->header->size;
     int slots = 0;
@@ -98,7 +98,7 @@ static bool is_sound(const struct plan *plan, const struct operation *op)
     if (*operand)
         slots = *operand - '0';
     for (int slot = 0; slot < PLAN_SLOTS; slot++)
-        if (op->slot[slot] < -1 || op->slot[slot] >= (slot < slots ? (int32_t)plan->header->slots : 0))
+        if (slot < slots ? op->slot[slot] < 0 || op->slot[slot] >= (int32_t)slot_count : op->slot[slot] != -1)
             return false;
     return true;
 }
@@ -118,8 +118,9 @@ int open_plan(void *data, uint64_t size, struct plan *ret_plan)
     plan.host = (const void *)(plan.base + sizeof *header);
     plan.child = plan.host + header->host_count;
     plan.init = plan.child + header->child_count;
+    uint64_t of_host = (uint64_t)header->host_count + header->child_count;
     for (uint64_t i = 0; i < count; i++)
-        if (!is_sound(&plan, &plan.host[i]))
+        if (!is_sound(&plan, &plan.host[i], i < of_host ? header->host_slots : header->slots))
             return -EBADMSG;
     *ret_plan = plan;
     return 0;

@@ -105,22 +105,28 @@ static bool home_of_line(const char *line, size_t length, uint64_t uid, char *re
     return true;
 }
 
+#define PASSWD_LIMIT 1048576
+
 OPERATION(set_home)
 {
     char buffer[4096];
     size_t held = 0;
     char *home = init->home_text + 5;
-    AUTO_FD fd = open_inside("/etc/passwd", O_RDONLY | O_NONBLOCK);
+    /* the working directory is the program's already */
+    AUTO_FD root = open_at(AT_FDCWD, "/", O_PATH | O_DIRECTORY, 0, 0);
+    AUTO_FD fd = open_at(root, "etc/passwd", O_RDONLY | O_NONBLOCK, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
     struct stat st;
 
     memcpy(init->home_text, "HOME=/", 7);
     init->home = init->home_text;
     if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
         return 0;
-    for (;;) {
+    /* the image's file may be sparse and of any size */
+    for (size_t total = 0; total < PASSWD_LIMIT;) {
         ssize_t length = read(fd, buffer + held, sizeof buffer - held);
         if (length < 0)
             return 0;
+        total += (size_t)length;
         size_t end = held + (size_t)length, begin = 0;
         char *newline;
         while ((newline = memchr(buffer + begin, '\n', end - begin))) {
@@ -137,6 +143,7 @@ OPERATION(set_home)
             held = 0;
         memmove(buffer, buffer + begin, held);
     }
+    return 0;
 }
 
 /* execvp's rule with the container's PATH: go on where a file is missing, remember where one may not be executed. */
@@ -174,6 +181,8 @@ OPERATION(execute_program)
     char **environment = plan_vector(&init->plan, op, 1);
     struct message message = {.type = MESSAGE_EXECUTING, .operation = -1};
 
+    if (!arguments[0])
+        return explain(init, -EINVAL, "no program is named");
     if (init->home) {
         /* the encoder leaves one place behind the list's end */
         char **end = environment;

@@ -233,6 +233,14 @@ int spawn_process(void *data, uint64_t size, uint64_t clone_flags, int init_fd, 
     if (error)
         return error;
     uint32_t slot_count = plan.header->host_slots;
+    if (cgroup_slot >= (int)slot_count)
+        return -EBADMSG;
+    /* one that is not open would become a descriptor of ours, and reach the user program */
+    for (uint32_t i = 0; i < plan.header->preserve_fds; i++)
+        if (fcntl(3 + (int)i, F_GETFD) < 0) {
+            snprintf(ret_result->detail, MESSAGE_DETAIL, "preserve descriptor %u", 3 + i);
+            return -errno;
+        }
     for (uint32_t i = 0; i < slot_count; i++)
         slots[i] = -1;
     error = run_host_operations(&host, plan.host, plan.header->host_count, &ret_result->operation);

@@ -17,8 +17,9 @@ int receive_message(int socket, struct message *ret_message, int *ret_fd)
         struct cmsghdr header;
         char space[CMSG_SPACE(sizeof(int))];
     } control;
+    /* room for one descriptor: the padding would take a second, which nobody would close */
     struct msghdr packet = {
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = CMSG_LEN(sizeof(int))};
     ssize_t length = recvmsg(socket, &packet, MSG_CMSG_CLOEXEC);
 
     *ret_fd = -1;

@@ -12,7 +12,7 @@ from pyruntime._native import ffi, lib
 from pyruntime.errors import InitDiedError, SetupError
 from pyruntime.interface import ProcessExitState
 from pyruntime.native.encoder import encode
-from pyruntime.plan.operations import ExecuteProgram, Operation, Plan, step_of
+from pyruntime.plan.operations import EnterPidNamespace, ExecuteProgram, Operation, Plan, step_of
 
 MESSAGE_READY = int(lib.MESSAGE_READY)
 MESSAGE_EXECUTING = int(lib.MESSAGE_EXECUTING)
@@ -83,6 +83,7 @@ def follow(spawned: Spawned, plan: Plan, until: int) -> None:
     """
     failure: SetupError | None = None
     reached = False
+    hands_over = any(isinstance(operation, EnterPidNamespace) for operation in plan.init)
     try:
         message = ffi.new("struct message *")
         descriptor = ffi.new("int *")
@@ -96,11 +97,16 @@ def follow(spawned: Spawned, plan: Plan, until: int) -> None:
                 index = message.operation
                 operation = plan.init[index] if 0 <= index < len(plan.init) else None
                 failure = _failure(operation, message.error, _text(message.detail))
-            elif message.type == lib.MESSAGE_CONSOLE:
-                spawned.console = descriptor[0]
-            elif message.type == lib.MESSAGE_PROCESS:
-                _take_over(spawned, message.pid, descriptor[0])
-            elif message.type == until:
+            elif message.type == lib.MESSAGE_CONSOLE and spawned.console < 0:
+                spawned.console, descriptor[0] = descriptor[0], -1
+            elif message.type == lib.MESSAGE_PROCESS and hands_over:
+                hands_over = False
+                successor, descriptor[0] = descriptor[0], -1
+                _take_over(spawned, message.pid, successor)
+            # what was traced in the container's pid namespace could send anything
+            if descriptor[0] >= 0:
+                os.close(descriptor[0])
+            if message.type == until:
                 reached = True
                 if until == MESSAGE_READY:
                     break
@@ -123,11 +129,22 @@ def follow(spawned: Spawned, plan: Plan, until: int) -> None:
 
 def _take_over(spawned: Spawned, pid: int, pidfd: int) -> None:
     """The first process hands over to its successor and ends."""
+    if _pid_of(pidfd) != pid:
+        os.close(pidfd)
+        raise SetupError("enter pid namespace", None, errno.EPROTO, None, f"the descriptor is not of process {pid}")
     first = spawned.pidfd
     spawned.pid, spawned.pidfd = pid, pidfd
     wait_until_ended(first)
     reap(first)
     os.close(first)
+
+
+def _pid_of(pidfd: int) -> int:
+    try:
+        with open(f"/proc/self/fdinfo/{pidfd}", "rb") as file:
+            return next((int(line[4:]) for line in file if line.startswith(b"Pid:")), 0)
+    except FileNotFoundError:
+        return 0
 
 
 def _discard(spawned: Spawned) -> ProcessExitState | None:

@@ -57,8 +57,6 @@ def take_identity(draft: Draft, process: Process, json_path: str, *, make_cwd: b
     init = draft.init
     init.append(op.ChangeDirectory(f"{json_path}.cwd", process.cwd.encode(), make_cwd))
     init.append(op.OwnStdio(f"{json_path}.user.uid", user.uid))
-    if not any(variable.startswith("HOME=") for variable in process.env):
-        init.append(op.SetHome("", user.uid))
     for i, limit in enumerate(process.rlimits):
         init.append(op.SetRlimit(f"{json_path}.rlimits[{i}]", flags.RLIMITS[limit.type], limit.soft, limit.hard))
     sets = process.capabilities
@@ -79,6 +77,9 @@ def take_identity(draft: Draft, process: Process, json_path: str, *, make_cwd: b
         init.append(op.SetCapabilities("", 0, 0, 0))
     if process.no_new_privileges:
         init.append(op.SetNoNewPrivileges(f"{json_path}.noNewPrivileges"))
+    if not any(variable.startswith("HOME=") for variable in process.env):
+        # with the program's own rights: /etc/passwd may be a link to what reading takes away, as /proc/kmsg
+        init.append(op.SetHome("", user.uid))
     init.append(op.SetUmask(f"{json_path}.user.umask", DEFAULT_UMASK if user.umask is None else user.umask))
 
 

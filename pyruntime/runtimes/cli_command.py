@@ -143,13 +143,13 @@ def says_exists(message: str) -> bool:
 
 # What runc and crun say about the last steps before the user program, and the step and field that it is in our words.
 _STEPS = (
-    (r'exec:? "(?P<path>[^"]*)"', "execute program", "$.process.args[0]"),
-    (r"executable (file )?[`'\"](?P<path>[^`'\"]*)[`'\"]", "execute program", "$.process.args[0]"),
-    (r"(open executable|^exec\b|exec format error|executable .*)", "execute program", "$.process.args[0]"),
     (r'chdir to cwd \("(?P<path>[^"]*)"\)', "change directory", "$.process.cwd"),
     (r"error during container init: mkdir (?P<path>\S+):", "change directory", "$.process.cwd"),
     (r"chdir [`'\"](?P<path>[^`'\"]*)[`'\"]", "change directory", "$.process.cwd"),
     (r"(setup user|setresuid|setresgid|setgroups|setuid|setgid)", "set identity", "$.process.user"),
+    (r'exec:? "(?P<path>[^"]*)"', "execute program", "$.process.args[0]"),
+    (r"executable (file )?[`'\"](?P<path>[^`'\"]*)[`'\"]", "execute program", "$.process.args[0]"),
+    (r"^open executable", "execute program", "$.process.args[0]"),
 )
 _ERRNOS = {os.strerror(number).lower(): number for number in errno.errorcode}
 _ERRNOS["executable file not found in $path"] = errno.ENOENT

@@ -156,13 +156,18 @@ class NativeRuntime:
             wait_foreign(record.pid, record.start_time)
 
     def _forget(self, id: str, record: ContainerRecord) -> None:
+        self._drop(id)
+        self._clean_up(id, ContainerCgroups(record.cgroups))
+
+    def _drop(self, id: str) -> None:
+        """Close what is held of a container that has ended, here or by another process's doing."""
         with self._entries_lock:
             entry = self._entries.pop(id, None)
         if entry is not None:
             for live in (entry.init, *entry.processes.values()):
-                if live is not None:
+                if live is not None and live.has_ended():
+                    live.wait()
                     live.close()
-        self._clean_up(id, ContainerCgroups(record.cgroups))
 
     def _clean_up(self, id: str, cgroups: ContainerCgroups | None) -> None:
         try:
@@ -298,7 +303,10 @@ class NativeRuntime:
     def list_container_states(self) -> list[ContainerState]:
         """See Runtime."""
         states = []
-        for id in self._store.ids():
+        ids = self._store.ids()
+        for gone in self._entries.keys() - set(ids):
+            self._drop(gone)
+        for id in ids:
             try:
                 states.append(self.get_container_state(id))
             except errors.ContainerNotFoundError:
@@ -426,9 +434,10 @@ class NativeRuntime:
 
     def _entry(self, id: str) -> _Entry:
         entry = self._entries.get(id)
+        if not self._store.exists(id):
+            self._drop(id)
+            raise errors.ContainerNotFoundError(id, self._store.root)
         if entry is None:
-            if not self._store.exists(id):
-                raise errors.ContainerNotFoundError(id, self._store.root)
             with self._entries_lock:
                 entry = self._entries.setdefault(id, _Entry())
         return entry

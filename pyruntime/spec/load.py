@@ -12,7 +12,7 @@ import msgspec
 
 from pyruntime.errors import InvalidBundleError, UnsupportedFieldError
 from pyruntime.spec.checks import check_process, check_resources, check_spec
-from pyruntime.spec.checks.text import check_text
+from pyruntime.spec.checks.text import check_plain_text, check_text
 from pyruntime.spec.container import Spec
 from pyruntime.spec.process import Process
 from pyruntime.spec.refusal import Refused
@@ -149,7 +149,13 @@ def _malformed(text: str, message: str) -> str:
         json.loads(text)
     except json.JSONDecodeError as error:
         return f"is not JSON: {error.msg[:1].lower()}{error.msg[1:]}, at line {error.lineno}, column {error.colno}"
-    return f"is not JSON: {message[:1].lower()}{message[1:]}; half of a surrogate pair may be the cause"
+    except (RecursionError, ValueError):
+        pass
+    # what the standard library lets pass: halves of surrogate pairs, NaN, integers of thousands of digits
+    if "truncated" in message:
+        return "is not JSON: half of a surrogate pair at the end of a string"
+    message = message.removeprefix("JSON is malformed: ")
+    return f"is not JSON: {message[:1].lower()}{message[1:]}"
 
 
 def _from_either(value: S | Mapping[str, Any] | bytes, to: type[S], decoder: msgspec.json.Decoder[S]) -> S:
@@ -158,9 +164,16 @@ def _from_either(value: S | Mapping[str, Any] | bytes, to: type[S], decoder: msg
     # an object too, since nothing checked the types of its fields
     tree = msgspec.to_builtins(value) if isinstance(value, to) else value
     try:
-        section = msgspec.convert(tree, to)
-    except msgspec.ValidationError:
-        section = _convert_tolerantly(tree, to)
+        try:
+            section = msgspec.convert(tree, to)
+        except msgspec.ValidationError:
+            section = _convert_tolerantly(tree, to)
+    except UnicodeEncodeError:
+        # where a key or an enumerated value is expected; anywhere else such a string is the caller's bytes
+        check_plain_text(tree, "$")
+        raise Refused("$", "holds a key or a value with a surrogate, which cannot be right there") from None
+    except RecursionError:
+        raise Refused("$", "is nested too deeply") from None
     try:
         is_plain = b"\\u0000" not in msgspec.json.encode(section)
     except UnicodeEncodeError:

@@ -139,14 +139,10 @@ class Inside(ContractCase):
     def test_unmapped_user(self, case: Case) -> None:
         mapping = [{"containerID": 0, "hostID": 100000, "size": 1000}]
         namespaces = [*default_config()["linux"]["namespaces"], {"type": "user"}]
-        changes: dict[str, Any] = {
-            "linux": {"namespaces": namespaces, "uidMappings": mapping, "gidMappings": mapping},
-            "process": {"user": {"uid": 5000, "gid": 0}},
-        }
+        case.run("c1", SLEEP, linux={"namespaces": namespaces, "uidMappings": mapping, "gidMappings": mapping})
         with pytest.raises(SetupError) as raised:
-            case.run("c1", ["/bin/true"], **changes)
+            case.exec("c1", ["/bin/true"], user={"uid": 5000, "gid": 0})
         assert (raised.value.step, raised.value.errno) == ("set identity", errno.EINVAL), str(raised.value)
-        assert not case.runtime.container_exists("c1")
 
 
 class SharedPidNamespace(ContractCase):

@@ -1,8 +1,17 @@
-"""Configurations for the tests of pyruntime.spec, as plain objects that a test may change."""
+"""For the tests of pyruntime.spec: configurations as plain objects that a test may change, and their loading."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
+
+import pytest
+
+from pyruntime.errors import InvalidBundleError
+from pyruntime.spec import Spec, load_spec
+
+# fields whose keys are the user's
+MAPS = ("annotations", "netDevices", "rdma", "sysctl", "timeOffsets", "unified")
 
 NAMESPACES = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")
 
@@ -42,12 +51,12 @@ def full() -> dict[str, Any]:
     mapping = {"containerID": 0, "hostID": 100000, "size": 65536}
     hook = {"path": "/usr/bin/hook", "args": ["hook", "1"], "env": ["A=1"], "timeout": 5}
     throttle = [{"major": 8, "minor": 1, "rate": 600}]
-    return {
+    config = {
         "ociVersion": "1.3.0",
         "root": {"path": "/srv/rootfs", "readonly": True},
         "mounts": [{
             "destination": "/data", "source": "/volumes/data", "type": "none", "options": ["rbind", "idmap"],
-            "uidMappings": [dict(mapping)], "gidMappings": [dict(mapping)],
+            "uidMappings": [mapping], "gidMappings": [mapping],
         }],
         "process": {
             "terminal": True,
@@ -70,14 +79,14 @@ def full() -> dict[str, Any]:
         },
         "hostname": "box",
         "domainname": "example.org",
-        "hooks": {name: [dict(hook)] for name in ("prestart", "createRuntime", "createContainer", "startContainer",
+        "hooks": {name: [hook] for name in ("prestart", "createRuntime", "createContainer", "startContainer",
                                                    "poststart", "poststop")},
         "annotations": {"org.example.key": "value", "org.example.empty": ""},
         "linux": {
             "namespaces": [{"type": name} for name in NAMESPACES if name != "network"]
             + [{"type": "network", "path": "/run/netns/a"}],
-            "uidMappings": [dict(mapping)],
-            "gidMappings": [dict(mapping)],
+            "uidMappings": [mapping],
+            "gidMappings": [mapping],
             "timeOffsets": {"monotonic": {"secs": -7, "nanosecs": 999_999_999}, "boottime": {"secs": 7}},
             "devices": [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o666, "uid": 0,
                          "gid": 0}],
@@ -118,6 +127,8 @@ def full() -> dict[str, Any]:
             "personality": {"domain": "LINUX32"},
         },
     }
+    # so that no two places share an object
+    return dict(json.loads(json.dumps(config)))
 
 
 Place = tuple[str | int, ...]
@@ -131,8 +142,13 @@ def json_path(place: Place) -> str:
             path += f"[{step}]"
         else:
             path += f'["{step}"]' if is_map else f".{step}"
-        is_map = not is_map and step in ("annotations", "netDevices", "rdma", "sysctl", "timeOffsets", "unified")
+        is_map = not is_map and step in MAPS
     return path
+
+
+def case_id(value: object) -> str:
+    """A test's name: the path of a place, or the beginning of a value."""
+    return json_path(value) if isinstance(value, tuple) else repr(value)[:40]
 
 
 def put(config: dict[str, Any], place: Place, value: object) -> dict[str, Any]:
@@ -154,3 +170,15 @@ def places(value: object, place: Place = ()) -> list[tuple[Place, object]]:
         for i, element in enumerate(value):
             found += places(element, (*place, i))
     return found
+
+
+def load(config: object) -> Spec:
+    return load_spec(json.dumps(config).encode(), "/b/config.json")
+
+
+def refusal(config: object) -> InvalidBundleError:
+    """The error that loading raises."""
+    with pytest.raises(InvalidBundleError) as caught:
+        load(config)
+    assert caught.value.file == "/b/config.json"
+    return caught.value

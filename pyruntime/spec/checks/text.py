@@ -32,22 +32,23 @@ def _is_number(text: str) -> bool:
 
 def check_text(section: msgspec.Struct, json_path: str) -> None:
     """Refuse a NUL, which ends a string in the kernel, and characters that have no bytes; goes through everything."""
-    _check_text(msgspec.to_builtins(section), json_path, is_map=False)
+    check_plain_text(msgspec.to_builtins(section), json_path)
 
 
-def _check_text(value: object, json_path: str, is_map: bool) -> None:
+def check_plain_text(value: object, json_path: str, is_map: bool = False) -> None:
+    """The same for plain objects."""
     if isinstance(value, str):
         _check_string(value, json_path)
     elif isinstance(value, list | tuple):
         for i, element in enumerate(value):
-            _check_text(element, f"{json_path}[{i}]", is_map=False)
+            check_plain_text(element, f"{json_path}[{i}]")
     elif isinstance(value, dict):
         for key, element in value.items():
             if is_map:
                 _check_string(key, entry(json_path, key))
-                _check_text(element, entry(json_path, key), is_map=False)
+                check_plain_text(element, entry(json_path, key))
             elif key not in _NOT_FOR_THE_KERNEL:
-                _check_text(element, f"{json_path}.{key}", is_map=key in MAPS)
+                check_plain_text(element, f"{json_path}.{key}", is_map=key in MAPS)
 
 
 def _check_string(text: str, json_path: str) -> None:
