@@ -72,4 +72,5 @@ def parse_mount_options(options: tuple[str, ...], json_path: str) -> MountOption
             raise UnsupportedFieldError(None, f"{json_path}.options[{i}]", f"mount option {option!r} is not executed yet")
         elif option not in _DEFAULTS:
             data.append(option)
-    return MountOptions(is_bind, recursive_bind, *bits[False], *bits[True], tuple(propagations), tuple(data))
+    return MountOptions(is_bind, recursive_bind, bits[False][0], bits[False][1], bits[True][0], bits[True][1],
+                        tuple(propagations), tuple(data))

@@ -28,8 +28,8 @@ def make_cgroups(draft: Draft, cgroups: tuple[Cgroup, ...], resources: Resources
                                                    cgroup.mount_length))
     limit_devices(draft, cgroups, resources)
     if resources is not None:
-        for json_path, path, value in resource_writes(cgroups, resources):
-            draft.host.append(op.WriteFile(json_path, path.encode(), (value.encode(),)))
+        for json_path, file, value in resource_writes(cgroups, resources):
+            draft.host.append(op.WriteFile(json_path, file.encode(), (value.encode(),)))
 
 
 def join_cgroups(draft: Draft, cgroups: tuple[Cgroup, ...]) -> None:

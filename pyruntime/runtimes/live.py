@@ -24,6 +24,7 @@ class LiveProcess:
         self.hidden_peak_bytes = hidden_peak_bytes
         self.exit_state: ProcessExitState | None = None
         self.is_reaped = False
+        self.is_waited_for = False
         self._reaping = threading.Lock()
 
     def has_ended(self) -> bool:

@@ -8,6 +8,7 @@ import errno
 import logging
 import os
 import resource
+import select
 import threading
 from collections.abc import Iterator
 
@@ -50,6 +51,36 @@ class _Entry:
         self.lock = threading.RLock()
         self.init: LiveProcess | None = None
         self.processes: dict[int, LiveProcess] = {}
+        self._wakers: list[int] = []
+
+    def add(self, live: LiveProcess) -> None:
+        """Remember an exec process, and tell those who wait for init."""
+        self.processes[live.pid] = live
+        for waker in list(self._wakers):
+            os.eventfd_write(waker, 1)
+
+    def wait_init(self, init: LiveProcess) -> ProcessExitState | None:
+        """Wait for init to end. Exec processes that end meanwhile are reaped: until then the kernel keeps the init of
+        a pid namespace from ending. Their statuses are kept for those who ask."""
+        waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._wakers.append(waker)
+        try:
+            while not init.has_ended():
+                poll = select.poll()
+                poll.register(waker, select.POLLIN)
+                poll.register(init.pidfd, select.POLLIN)
+                running = {live.pidfd: live for live in list(self.processes.values()) if not live.is_reaped}
+                for pidfd in running:
+                    poll.register(pidfd, select.POLLIN)
+                for fd, _ in poll.poll():
+                    if fd in running:
+                        running[fd].wait()
+                    elif fd == waker:
+                        os.eventfd_read(waker)
+        finally:
+            self._wakers.remove(waker)
+            os.close(waker)
+        return init.wait()
 
 
 class NativeRuntime:
@@ -138,22 +169,21 @@ class NativeRuntime:
         """Kill whatever is left of the container and wait until it is gone."""
         cgroups = ContainerCgroups(record.cgroups)
         init = entry.init
-        if init is not None:
-            if not init.has_ended():
+        known = [live for live in (*entry.processes.values(), init) if live is not None]
+        for live in known:
+            if not live.has_ended():
                 with contextlib.suppress(ProcessLookupError):
-                    native.send_signal(init.pidfd, 9)
-        elif is_alive(record.pid, record.start_time):
+                    native.send_signal(live.pidfd, 9)
+        if init is None and is_alive(record.pid, record.start_time):
             with _process(record.pid, record.start_time) as pidfd:
                 if pidfd is not None:
                     native.send_signal(pidfd, 9)
         if cgroups.is_frozen():
             cgroups.thaw()
+        # the exec processes first: a pid namespace's init does not end before all in it have been reaped
+        for live in known:
+            live.wait()
         cgroups.kill()
-        for live in (init, *entry.processes.values()):
-            if live is not None:
-                live.wait()
-        if init is None:
-            wait_foreign(record.pid, record.start_time)
 
     def _forget(self, id: str, record: ContainerRecord) -> None:
         self._drop(id)
@@ -194,7 +224,7 @@ class NativeRuntime:
             plan = compile_exec(decoded, record.cgroups, record.namespaces, pidfd, id,
                                 preserve_fds=stdio_options.preserve_fds)
             live = self._spawn_exec(id, plan, stdio_options)
-        entry.processes[live.pid] = live
+        entry.add(live)
         return live.pid
 
     def _spawn_exec(self, id: str, plan: Plan, stdio_options: StdioOptions) -> LiveProcess:
@@ -331,7 +361,12 @@ class NativeRuntime:
                        if process.exit_code is None)
         found = []
         pids = set(ContainerCgroups(record.cgroups).pids())
-        for pid in sorted(pids | created.keys()):
+        entry = self._entries.get(id)
+        # reaped so that init could end, but nobody has asked for them: zombies still, to those who look
+        unasked = {live.pid for live in (entry.processes.values() if entry is not None else ())
+                   if live.is_reaped and not live.is_waited_for}
+        found += [ContainerProcessState(pid, ["?"], True, True) for pid in unasked]
+        for pid in sorted(pids | created.keys() - unasked):
             stat = read_stat(pid)
             by_runtime = stat is not None and created.get(pid) == stat[1]
             zombie = stat is not None and stat[0] in "ZX"
@@ -340,7 +375,7 @@ class NativeRuntime:
             command = read_command(pid)
             if command is not None:
                 found.append(ContainerProcessState(pid, command, by_runtime, zombie))
-        return found
+        return sorted(found, key=lambda process: process.pid)
 
     def get_stdio_pipes(self, id: str, pid: int) -> StdioPipes:
         """See Runtime. Of a process that another runtime object made there are none here."""
@@ -369,7 +404,7 @@ class NativeRuntime:
         live = self._live(self._entry(id), pid)
         if live is None:
             return self._wait_foreign(id, self._process_record(id, pid))
-        exit_state = self._wait_live(id, live)
+        exit_state = self._wait_live(id, live, self._entry(id))
         if exit_state is None:
             raise errors.ExitStatusUnknownError(id, pid)
         return exit_state
@@ -394,14 +429,14 @@ class NativeRuntime:
         while left := [live for pid, live in list(entry.processes.items()) if pid not in seen]:
             for live in left:
                 seen.add(live.pid)
-                self._wait_live(id, live)
+                self._wait_live(id, live, entry)
         for record in self._store.processes(id):
             if record.pid not in seen and record.exit_code is None:
                 wait_foreign(record.pid, record.start_time)
 
     def _wait_init(self, record: ContainerRecord, entry: _Entry) -> ProcessExitState | None:
         if entry.init is not None:
-            exit_state = self._wait_live(record.id, entry.init)
+            exit_state = self._wait_live(record.id, entry.init, entry)
             if exit_state is not None and exit_state.peak_memory_bytes is None:
                 peak = ContainerCgroups(record.cgroups).peak_memory_bytes()
                 exit_state = msgspec.structs.replace(exit_state, peak_memory_bytes=peak)
@@ -411,9 +446,10 @@ class NativeRuntime:
         except errors.ExitStatusUnknownError:
             return None
 
-    def _wait_live(self, id: str, live: LiveProcess) -> ProcessExitState | None:
-        first = not live.is_reaped
-        exit_state = live.wait()
+    def _wait_live(self, id: str, live: LiveProcess, entry: _Entry) -> ProcessExitState | None:
+        first = not live.is_waited_for
+        live.is_waited_for = True
+        exit_state = entry.wait_init(live) if live is entry.init else live.wait()
         if first and exit_state is not None:
             # for other processes that ask later; the container may be deleted meanwhile
             with contextlib.suppress(FileNotFoundError):

@@ -34,3 +34,6 @@ class TestCrun(ContainerContract):
     def cgroups_path(self, id: str) -> str:
         # without one, crun makes the cgroups below the caller's own
         return f"/pyruntime-contract/{id}"
+
+    def state_file(self, root: Path, id: str) -> Path:
+        return root / id / "status"

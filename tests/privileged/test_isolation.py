@@ -1,0 +1,201 @@
+"""Namespaces, ids, limits and capabilities, as the container sees them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import NAMESPACES, Lab, namespaces
+
+from pyruntime import StdioOptions
+from pyruntime.errors import SetupError
+
+FILES = {"pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "mount": "mnt", "cgroup": "cgroup",
+         "user": "user", "time": "time"}
+MAPS = {"uidMappings": [{"containerID": 0, "hostID": 100000, "size": 65536}],
+        "gidMappings": [{"containerID": 0, "hostID": 200000, "size": 65536}]}
+CAPABILITY_BITS = {"CAP_CHOWN": 0, "CAP_KILL": 5, "CAP_NET_BIND_SERVICE": 10, "CAP_SYS_ADMIN": 21, "CAP_AUDIT_WRITE": 29}
+
+
+def user_namespace(**linux: Any) -> dict[str, Any]:
+    return {"linux": {"namespaces": namespaces(*NAMESPACES, "user"), **MAPS, **linux}}
+
+
+@pytest.fixture
+def reachable(lab: Lab) -> Lab:
+    """Pytest's directories are 0700: an id that is mapped elsewhere has to pass."""
+    path = lab.directory
+    for directory in (path, *path.parents[:3]):
+        if directory != Path("/tmp"):
+            directory.chmod(0o755)
+    return lab
+
+
+def test_each_namespace_is_new(reachable: Lab) -> None:
+    pid = reachable.sleeper(linux={"namespaces": namespaces(*FILES), **MAPS})
+    for name in FILES.values():
+        assert os.stat(f"/proc/{pid}/ns/{name}").st_ino != os.stat(f"/proc/self/ns/{name}").st_ino, name
+
+
+@pytest.mark.parametrize("kind", ["network", "ipc", "uts", "cgroup", "time"])
+def test_namespace_left_out_is_the_hosts(lab: Lab, kind: str) -> None:
+    pid = lab.sleeper(linux={"namespaces": namespaces(*(name for name in NAMESPACES if name != kind))}, hostname=None)
+    assert os.stat(f"/proc/{pid}/ns/{FILES[kind]}").st_ino == os.stat(f"/proc/self/ns/{FILES[kind]}").st_ino
+
+
+def test_two_containers_share_namespaces(lab: Lab) -> None:
+    first = lab.sleeper("p1", hostname="shared")
+    paths = {kind: f"/proc/{first}/ns/{FILES[kind]}" for kind in ("pid", "network", "ipc", "uts")}
+    pid = lab.create("echo $$ $(hostname); cat /proc/1/cmdline", "p2", hostname=None,
+                     linux={"namespaces": namespaces("mount", "cgroup", **paths)})
+    for kind in paths:
+        assert os.stat(f"/proc/{pid}/ns/{FILES[kind]}").st_ino == os.stat(paths[kind]).st_ino
+    lab.runtime.start_container("p2")
+    own, host, command = lab.read("p2", pid).split()
+    assert int(own) > 1 and host == "shared" and command.startswith("/bin/sleep")
+    assert lab.runtime.wait_on_container("p2").exit_code == 0
+    assert lab.runtime.get_container_state("p1").status == "running"
+
+
+@pytest.mark.parametrize("kind", ["mount", "cgroup", "time", "user"])
+def test_join_namespace_by_path(reachable: Lab, kind: str) -> None:
+    new = (*NAMESPACES, "time", "user") if kind == "user" else (*NAMESPACES, "time")
+    first = reachable.sleeper("p1", linux={"namespaces": namespaces(*new), **(MAPS if kind == "user" else {})})
+    path = f"/proc/{first}/ns/{FILES[kind]}"
+    second = reachable.sleeper("p2", linux={"namespaces": namespaces(*(n for n in NAMESPACES if n != kind),
+                                                                     **{kind: path})})
+    assert os.stat(f"/proc/{second}/ns/{FILES[kind]}").st_ino == os.stat(path).st_ino
+
+
+def test_time_offsets(lab: Lab) -> None:
+    text = lab.run("cat /proc/self/timens_offsets; cut -d. -f1 /proc/uptime",
+                   linux={"namespaces": namespaces(*NAMESPACES, "time"),
+                          "timeOffsets": {"boottime": {"secs": 864000}, "monotonic": {"secs": 1000, "nanosecs": 7}}})
+    lines = text.splitlines()
+    assert [line.split() for line in lines[:2]] == [["monotonic", "1000", "7"], ["boottime", "864000", "0"]]
+    assert 0 <= int(lines[2]) - 864000 - int(float(Path("/proc/uptime").read_text().split()[0])) + 5 <= 10
+
+
+def test_cgroup_namespace_hides_the_path(lab: Lab) -> None:
+    assert "pyruntime" not in lab.run("cat /proc/self/cgroup")
+
+
+def test_user_namespace(reachable: Lab) -> None:
+    script = ("id -u; id -g; cat /proc/self/uid_map; echo x >/dev/null && echo null; head -c4 /dev/urandom | wc -c; "
+              "ls /sys/kernel >/dev/null && echo sysfs; grep -c . /proc/mounts >/dev/null && echo proc")
+    out = reachable.run(script, **user_namespace()).split()
+    assert out == ["0", "0", "0", "100000", "65536", "null", "4", "sysfs", "proc"]
+    pid = reachable.sleeper(**user_namespace())
+    status = Path(f"/proc/{pid}/status").read_text()
+    assert "Uid:\t" + "\t".join(["100000"] * 4) in status and "Gid:\t" + "\t".join(["200000"] * 4) in status
+    assert reachable.exec("id -u; cat /proc/self/gid_map").split() == ["0", "0", "200000", "65536"]
+    assert reachable.exec("id -u; id -g", user={"uid": 1000, "gid": 1001}).split() == ["1000", "1001"]
+
+
+def test_hostname_and_domainname(lab: Lab) -> None:
+    assert lab.run("hostname; cat /proc/sys/kernel/domainname", hostname="h.example", domainname="d.example").split() == [
+        "h.example", "d.example"]
+
+
+def test_rlimits(lab: Lab) -> None:
+    limits = [{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}, {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+              {"type": "RLIMIT_STACK", "soft": 1 << 20, "hard": 2**64 - 1}]
+    lines = {line[:25].strip(): line[25:].split()[:2] for line in
+             lab.run("cat /proc/self/limits", process={"rlimits": limits}).splitlines()}
+    assert lines["Max open files"] == ["100", "200"]
+    assert lines["Max core file size"] == ["0", "0"]
+    assert lines["Max stack size"] == [str(1 << 20), "unlimited"]
+
+
+def _sets(text: str) -> dict[str, int]:
+    return {line.split(":")[0]: int(line.split()[1], 16) for line in text.splitlines() if line.startswith("Cap")}
+
+
+def _mask(names: list[str]) -> int:
+    return sum(1 << CAPABILITY_BITS[name] for name in names)
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+@pytest.mark.parametrize("ambient", [True, False])
+@pytest.mark.parametrize("how", ["init", "exec"])
+def test_capability_sets(lab: Lab, uid: int, ambient: bool, how: str) -> None:
+    names = {"bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_NET_BIND_SERVICE"], "permitted": ["CAP_KILL", "CAP_CHOWN"],
+             "effective": ["CAP_KILL"], "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"] if ambient else []}
+    process = {"user": {"uid": uid, "gid": uid}, "capabilities": names, "noNewPrivileges": True}
+    script = "cat /proc/self/status"
+    if how == "init":
+        seen = _sets(lab.run(["/bin/cat", "/proc/self/status"], process=process))
+    else:
+        lab.sleeper()
+        seen = _sets(lab.exec(["/bin/cat", "/proc/self/status"], **process))
+    assert script
+    bounding, inheritable = _mask(names["bounding"]), _mask(names["inheritable"])
+    ambient_mask = _mask(names["ambient"])
+    # capabilities(7): for uid 0 a program's file has all permitted and inheritable, and its effective bit; no_new_privs
+    # does not take from what root keeps of the bounding set
+    permitted = bounding | inheritable if uid == 0 else ambient_mask
+    assert seen["CapBnd"] == bounding
+    assert seen["CapInh"] == inheritable
+    assert seen["CapAmb"] == (0 if uid == 0 and not ambient else ambient_mask)
+    # with no_new_privs an execution gains nothing beyond the old permitted set
+    assert seen["CapPrm"] == (permitted & _mask(names["permitted"]) if uid == 0 else permitted)
+    assert seen["CapEff"] == seen["CapPrm"]
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_no_capabilities(lab: Lab, uid: int) -> None:
+    empty: dict[str, list[str]] = {name: [] for name in ("bounding", "permitted", "effective", "inheritable", "ambient")}
+    seen = _sets(lab.run(["/bin/cat", "/proc/self/status"], process={"user": {"uid": uid, "gid": uid},
+                                                                   "capabilities": empty}))
+    assert set(seen.values()) == {0}
+
+
+def test_unknown_capability_is_warned_of(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "pyruntime"):
+        lab.run(["true"], process={"capabilities": {"bounding": ["CAP_NOT_YET"]}})
+    assert "CAP_NOT_YET" in caplog.text
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_no_new_privileges(lab: Lab, value: bool) -> None:
+    process = {"noNewPrivileges": value}
+    assert lab.run("grep NoNewPrivs /proc/self/status", process=process).split()[1] == str(int(value))
+    lab.sleeper()
+    assert lab.exec("grep NoNewPrivs /proc/self/status", **process).split()[1] == str(int(value))
+
+
+def test_sysctl_oom_score_groups_umask(lab: Lab) -> None:
+    out = lab.run("cat /proc/sys/kernel/msgmax /proc/self/oom_score_adj; umask; grep Groups /proc/self/status",
+                  linux={"sysctl": {"kernel.msgmax": "12345"}},
+                  process={"oomScoreAdj": 321, "user": {"uid": 5, "gid": 6, "umask": 0o27, "additionalGids": [7, 8]}})
+    assert out.split() == ["12345", "321", "0027", "Groups:", "7", "8"]
+
+
+def test_sysctl_of_the_host_is_refused(lab: Lab) -> None:
+    before = Path("/proc/sys/kernel/msgmax").read_text()
+    with pytest.raises(Exception, match=r"sysctl|msgmax"):
+        lab.create(["true"], linux={"namespaces": namespaces(*(n for n in NAMESPACES if n != "ipc")),
+                                    "sysctl": {"kernel.msgmax": "12345"}})
+    assert Path("/proc/sys/kernel/msgmax").read_text() == before
+
+
+def test_home_and_working_directory(lab: Lab) -> None:
+    (lab.rootfs / "etc" / "passwd").write_text("root:x:0:0::/root-home:/bin/sh\nuser:x:1000:1000::/user-home:/bin/sh\n")
+    assert lab.run("echo $HOME").strip() == "/root-home"
+    assert lab.run("echo $HOME", process={"user": {"uid": 1000, "gid": 1000}}).strip() == "/user-home"
+    assert lab.run("echo $HOME", process={"env": ["PATH=/bin", "HOME=/set"]}).strip() == "/set"
+    assert lab.run("pwd", process={"cwd": "/made/deep"}, root={"readonly": False}).strip() == "/made/deep"
+    lab.sleeper()
+    assert lab.exec("echo $HOME", user={"uid": 1000, "gid": 1000}).strip() == "/user-home"
+
+
+def test_rlimit_that_the_caller_may_not_raise(reachable: Lab) -> None:
+    """Inside of a user namespace nobody may raise a hard limit: an error that names it, or set from outside."""
+    changes = user_namespace()
+    changes["process"] = {"rlimits": [{"type": "RLIMIT_NOFILE", "soft": 2**40, "hard": 2**40}]}
+    with pytest.raises(SetupError, match="EPERM"):
+        reachable.create(["true"], stdio=StdioOptions(), **changes)
+        reachable.runtime.start_container("p1")
