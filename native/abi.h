@@ -67,6 +67,7 @@ enum operation_kind {
     OP_MAKE_NODE,
     OP_MAKE_LINK,
     OP_OPEN_CONSOLE,
+    OP_START_SESSION,
     OP_MASK_PATH,
     OP_PROTECT_PATH,
     OP_SET_HOSTNAME,

@@ -16,11 +16,13 @@
 #define DEVPTS_SUPER_MAGIC 0x1cd1
 #endif
 
+/* numbers: mode, 1 if whoever uses the directory will say why it could not be made */
 OPERATION(make_directory)
 {
     AUTO_FD fd = -1;
+    int error = make_directory_inside(init, plan_text(&init->plan, op, 0), (unsigned int)op->number[0], &fd);
 
-    return make_directory_inside(init, plan_text(&init->plan, op, 0), (unsigned int)op->number[0], &fd);
+    return op->number[1] ? 0 : error;
 }
 
 /* numbers: mode with the file type, device, uid, gid */
@@ -118,10 +120,6 @@ OPERATION(open_console)
         if (error)
             return error;
     }
-    if (setsid() < 0 && errno != EPERM)
-        return explain(init, -errno, "setsid");
-    if (ioctl(terminal, TIOCSCTTY, 0) < 0)
-        return explain(init, -errno, "make it the controlling terminal");
     struct message message = {.type = MESSAGE_CONSOLE, .operation = -1};
     int error = send_message(init->wire, &message, master);
     if (error < 0)
@@ -129,5 +127,16 @@ OPERATION(open_console)
     for (int fd = 0; fd < 3; fd++)
         if (dup3(terminal, fd, 0) < 0)
             return explain(init, -errno, "dup3");
+    return 0;
+}
+
+/* Away from the caller's session: its terminal's signals and input are not the container's. number: 1 to take the terminal
+ * at 0. By the process that stays: the end of a session's leader hangs the terminal up. */
+OPERATION(start_session)
+{
+    if (setsid() < 0)
+        return explain(init, -errno, "setsid");
+    if (op->number[0] && ioctl(0, TIOCSCTTY, 0) < 0)
+        return explain(init, -errno, "make it the controlling terminal");
     return 0;
 }

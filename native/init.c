@@ -39,6 +39,7 @@ static const struct {
     ROW(OP_MAKE_NODE, make_node),
     ROW(OP_MAKE_LINK, make_link),
     ROW(OP_OPEN_CONSOLE, open_console),
+    ROW(OP_START_SESSION, start_session),
     ROW(OP_MASK_PATH, mask_path),
     ROW(OP_PROTECT_PATH, protect_path),
     ROW(OP_SET_HOSTNAME, set_hostname),

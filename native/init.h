@@ -58,6 +58,7 @@ OPERATION(make_directory);
 OPERATION(make_node);
 OPERATION(make_link);
 OPERATION(open_console);
+OPERATION(start_session);
 OPERATION(mask_path);
 OPERATION(protect_path);
 OPERATION(set_hostname);

@@ -39,6 +39,7 @@ static const char *const operands[OP_END] = {
     [OP_MAKE_NODE] = "t",
     [OP_MAKE_LINK] = "tt",
     [OP_OPEN_CONSOLE] = "",
+    [OP_START_SESSION] = "",
     [OP_MASK_PATH] = "t2",
     [OP_PROTECT_PATH] = "t",
     [OP_SET_HOSTNAME] = "t",

@@ -59,7 +59,7 @@ def parse_hierarchies(mountinfo: str) -> tuple[Hierarchy, ...]:
         kind, _, super_options = right.split(" ", 2)
         if kind not in ("cgroup", "cgroup2"):
             continue
-        mount_point = left.split(" ")[4].encode().decode("unicode_escape")
+        mount_point = left.split(" ")[4].encode("latin-1", "backslashreplace").decode("unicode_escape")
         if kind == "cgroup2":
             found.setdefault(("",), Hierarchy(mount_point, True))
             continue

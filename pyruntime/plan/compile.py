@@ -72,6 +72,7 @@ def compile(spec: Spec, host: Host, place: Place, *, no_pivot: bool = False, pre
     if spec.process is not None:
         open_console(draft, spec.process, "$.process", binds_console=True)
         take_identity(draft, spec.process, "$.process", make_cwd=False, denies_setgroups=False)
+    draft.init.append(op.StartSession("", int(spec.process is not None and spec.process.terminal)))
     draft.init.append(op.AwaitStart("", start))
     if spec.process is not None:
         execute(draft, spec.process, "$.process")
@@ -97,6 +98,7 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
     if namespaces & flags.CLONE_NEWPID:
         # joined above, while that was still allowed; entered by the last clone only
         draft.init.append(op.EnterPidNamespace("", 1))
+    draft.init.append(op.StartSession("", int(process.terminal)))
     execute(draft, process, "$")
     return draft.finish(preserve_fds)
 

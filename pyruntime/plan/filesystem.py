@@ -56,13 +56,13 @@ class FilesystemCompiler:
         self._devices()
         self._protected_paths()
         if self.spec.process is not None:
-            self.after.append(op.MakeDirectory("$.process.cwd", self.spec.process.cwd.encode(), 0o755))
+            self.after.append(op.MakeDirectory("$.process.cwd", self.spec.process.cwd.encode(), 0o755, 1))
         self.after += self.last
         propagation = self.linux.rootfs_propagation
         if propagation is not None:
             kind = {"private": f.MS_PRIVATE, "shared": f.MS_SHARED, "slave": f.MS_SLAVE, "unbindable": f.MS_UNBINDABLE}[
                 str(propagation).removeprefix("r")]
-            self.after.append(op.SetPropagation("$.linux.rootfsPropagation", b"/", kind, str(propagation).startswith("r")))
+            self.after.append(op.SetPropagation("$.linux.rootfsPropagation", b"/", kind, int(str(propagation).startswith("r"))))
         if self.spec.root.readonly:
             self.after.append(op.SetMountAttributes("$.root.readonly", root, f.MOUNT_ATTR_RDONLY, 0, 0, 0))
         return root
@@ -87,7 +87,7 @@ class FilesystemCompiler:
 
     def _copy_host_tree(self, json_path: str, source: str, options: MountOptions, options_path: str) -> Slot:
         slot = self.draft.host_slot()
-        self.draft.host.append(op.OpenTree(json_path, os.fsencode(source), slot, options.recursive_bind, self.isolation))
+        self.draft.host.append(op.OpenTree(json_path, os.fsencode(source), slot, int(options.recursive_bind), self.isolation))
         if options.set or options.clear:
             self.draft.host.append(op.SetMountAttributes(options_path, slot, options.set, options.clear, 0, 0))
         if options.recursive_set or options.recursive_clear:
@@ -137,12 +137,12 @@ class FilesystemCompiler:
                     self.after.append(op.MakeLink(json_path, target + b"/" + controller.encode(), cgroup.name.encode(), 0))
 
     def _attach(self, target: bytes, slot: Slot, json_path: str, refuses_links: bool = False) -> None:
-        self.after.append(op.AttachMount(f"{json_path}.destination", target, slot, refuses_links))
+        self.after.append(op.AttachMount(f"{json_path}.destination", target, slot, int(refuses_links)))
 
     def _propagate(self, slot: Slot, options: MountOptions, json_path: str) -> None:
         for propagation in options.propagations:
             self.after.append(op.SetMountAttributes(f"{json_path}.options", slot, 0, 0, propagation & ~f.MS_REC,
-                                                    bool(propagation & f.MS_REC)))
+                                                    int(bool(propagation & f.MS_REC))))
 
     def _devices(self) -> None:
         if any(posixpath.normpath("/" + mount.destination.lstrip("/")) == "/dev"

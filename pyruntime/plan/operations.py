@@ -221,6 +221,7 @@ class AttachMount(Operation, frozen=True):
 class MakeDirectory(Operation, frozen=True):
     path: bytes
     mode: int
+    optional: int = 0
 
 
 class MakeNode(Operation, frozen=True):
@@ -242,6 +243,10 @@ class OpenConsole(Operation, frozen=True):
     height: int
     uid: int
     binds_console: int
+
+
+class StartSession(Operation, frozen=True):
+    takes_terminal: int
 
 
 class MaskPath(Operation, frozen=True):

@@ -55,7 +55,7 @@ def take_identity(draft: Draft, process: Process, json_path: str, *, make_cwd: b
     """Everything up to, and without, execution."""
     user = process.user
     init = draft.init
-    init.append(op.ChangeDirectory(f"{json_path}.cwd", process.cwd.encode(), make_cwd))
+    init.append(op.ChangeDirectory(f"{json_path}.cwd", process.cwd.encode(), int(make_cwd)))
     init.append(op.OwnStdio(f"{json_path}.user.uid", user.uid))
     for i, limit in enumerate(process.rlimits):
         init.append(op.SetRlimit(f"{json_path}.rlimits[{i}]", flags.RLIMITS[limit.type], limit.soft, limit.hard))
@@ -66,7 +66,7 @@ def take_identity(draft: Draft, process: Process, json_path: str, *, make_cwd: b
     if groups and denies_setgroups:
         raise InvalidBundleError(None, f"{json_path}.user.additionalGids", "this user namespace denies setgroups")
     packed = struct.pack(f"={len(groups)}I", *groups)
-    init.append(op.SetIdentity(f"{json_path}.user", packed, len(packed), user.uid, user.gid, denies_setgroups))
+    init.append(op.SetIdentity(f"{json_path}.user", packed, len(packed), user.uid, user.gid, int(denies_setgroups)))
     if sets is not None:
         path = f"{json_path}.capabilities"
         init.append(op.SetCapabilities(path, capability_bits(sets.effective), capability_bits(sets.permitted),
@@ -88,7 +88,7 @@ def open_console(draft: Draft, process: Process, json_path: str, binds_console: 
     if process.terminal:
         size = process.console_size
         draft.init.append(op.OpenConsole(f"{json_path}.terminal", size.width if size else 0, size.height if size else 0,
-                                         process.user.uid, binds_console))
+                                         process.user.uid, int(binds_console)))
 
 
 def execute(draft: Draft, process: Process, json_path: str) -> None:

@@ -20,7 +20,8 @@ def make_cgroups(draft: Draft, cgroups: tuple[Cgroup, ...], resources: Resources
     """Make the container's cgroups and set its limits, before there is a process."""
     for cgroup in cgroups:
         path = cgroup.path.encode()
-        draft.host.append(op.MakeCgroup("$.linux.cgroupsPath", path, cgroup.mount_length, "cpuset" in cgroup.controllers))
+        draft.host.append(op.MakeCgroup("$.linux.cgroupsPath", path, cgroup.mount_length,
+                                        int("cpuset" in cgroup.controllers)))
     unified = all(cgroup.is_v2 for cgroup in cgroups)
     if unified:
         for cgroup in cgroups:

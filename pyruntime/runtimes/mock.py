@@ -32,10 +32,10 @@ from pyruntime.interface import (
     StdioOptions,
     StdioPipes,
 )
+from pyruntime.runtimes.bundle import OpenedBundle, open_bundle
 from pyruntime.runtimes.mock_programs import DEFAULT_PROGRAMS, FIRST_PID, MockProcess, Program, find_program
 from pyruntime.runtimes.stdio import PreparedStdio, close_pipes
 from pyruntime.runtimes.terminal import resize_terminal
-from pyruntime.runtimes.bundle import OpenedBundle, open_bundle
 from pyruntime.spec import Process, decode_process
 from pyruntime.state.store import check_id
 

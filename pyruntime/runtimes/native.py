@@ -30,12 +30,11 @@ from pyruntime.interface import (
 )
 from pyruntime.native import process as native
 from pyruntime.plan.compile import Place, cgroups_for, compile, compile_exec, namespace_bits
-from pyruntime.plan.flags import CLONE_NEWPID
 from pyruntime.plan.operations import Plan
 from pyruntime.plan.process import unknown_capabilities
 from pyruntime.runtimes.bundle import open_bundle
-from pyruntime.runtimes.live import LiveProcess, is_alive, is_zombie, read_command, read_stat, wait_foreign
-from pyruntime.runtimes.stdio import PreparedStdio, close_pipes
+from pyruntime.runtimes.live import LiveProcess, is_alive, read_command, read_stat, wait_foreign
+from pyruntime.runtimes.stdio import PreparedStdio
 from pyruntime.spec import Process, decode_process
 from pyruntime.state import ContainerRecord, ProcessRecord, Store
 from pyruntime.state.names import START_SOCKET
@@ -334,8 +333,9 @@ class NativeRuntime:
         """See Runtime."""
         states = []
         ids = self._store.ids()
-        for gone in self._entries.keys() - set(ids):
-            self._drop(gone)
+        for gone in list(self._entries.keys() - set(ids)):
+            if not self._store.exists(gone):  # and not one that was created meanwhile
+                self._drop(gone)
         for id in ids:
             try:
                 states.append(self.get_container_state(id))

@@ -151,6 +151,7 @@ _warm: set[type[ContractCase]] = set()
 
 KNOWN_DIFFERENCES = {
     "fails-at-create": "what keeps the program from being run (a missing file, cwd, user) is reported by create, not start",
+    "changes-directory-at-create": "create makes `process.cwd` the working directory, and reports what prevents it",
     "fails-after-exec": "a file of unknown format is not reported: the process ends with an error status",
     "unmade-cwd": "a missing `process.cwd` of init is an error, and not made",
     "own-exec-only": "a second runtime object on the same root does not know the first's exec processes",

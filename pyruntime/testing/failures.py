@@ -36,7 +36,7 @@ class Failures(ContractCase):
         process, step, path, number = PROGRAMS[what]
         args = process["args"]
         before = HostSnapshot.take(case.root)
-        if self.differs("fails-at-create"):
+        if self.differs("fails-at-create") or (step == "change directory" and self.differs("changes-directory-at-create")):
             with pytest.raises(SetupError) as raised:
                 case.create("c1", args, process=process)
         else:

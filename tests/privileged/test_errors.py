@@ -20,6 +20,7 @@ HOST, INIT = Slot("host", 0), Slot("init", 0)
 J = "$.probe"
 NONE = b"/does/not/exist"
 LONG = b"x" * 70
+TOO_LONG = b"x" * 300 + b"/y"  # for what would be made below the working directory if it could
 END = op.ExecuteProgram("", (b"/bin/true",), ())
 
 # where, operation, path, errno; an init slot that nobody filled is no descriptor
@@ -36,7 +37,7 @@ HOST_ROWS = [
     (op.SetMountAttributes(J, HOST, 1, 0, 0, 0), "EBADF"),
 ]
 CHILD_ROWS = [
-    (op.WriteChildProc(J, b"uid_map", b"x"), "EINVAL"),
+    (op.WriteChildProc(J, b"does-not-exist", b"x"), "ENOENT"),
     (op.RaiseHardLimit(J, 1000, 1), "EINVAL"),
 ]
 INIT_ROWS = [
@@ -51,9 +52,9 @@ INIT_ROWS = [
     (op.SwitchRoot(J, INIT), "EBADF"),
     (op.ChangeRoot(J, NONE), "ENOENT"),
     (op.AttachMount(J, b"/x", INIT, 0), "EBADF"),
-    (op.MakeDirectory(J, b"dev/null/x", 0o755), "ENOTDIR"),
-    (op.MakeNode(J, b"dev/null/x", 0o10600, 0, 0, 0), "ENOTDIR"),
-    (op.MakeLink(J, b"dev/null/x", b"y", 0), "ENOTDIR"),
+    (op.MakeDirectory(J, TOO_LONG, 0o755), "ENAMETOOLONG"),
+    (op.MakeNode(J, TOO_LONG, 0o10600, 0, 0, 0), "ENAMETOOLONG"),
+    (op.MakeLink(J, TOO_LONG, b"y", 0), "ENAMETOOLONG"),
     (op.SetHostname(J, LONG), "EINVAL"),
     (op.SetDomainname(J, LONG), "EINVAL"),
     (op.AwaitStart(J, INIT), None),

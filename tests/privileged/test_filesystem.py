@@ -1,0 +1,165 @@
+"""Mounts, devices, masks and the terminal, as the container sees them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Lab, with_mounts
+
+from pyruntime import StdioOptions
+from pyruntime.handles import Container
+
+
+@pytest.fixture
+def volume(lab: Lab) -> Iterator[Path]:
+    """A directory of the host that is a shared mount, with a second mount `sub` in it."""
+    path = lab.directory / "volume"
+    (path / "sub").mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "volume", str(path)], check=True)
+    subprocess.run(["mount", "--make-shared", str(path)], check=True)
+    for name in ("sub", "late", "back"):
+        (path / name).mkdir()
+    (path / "file").write_text("text\n")
+    subprocess.run(["mount", "-t", "tmpfs", "sub", str(path / "sub")], check=True)
+    (path / "sub" / "inner").write_text("inner\n")
+    yield path
+    lab.delete_all()
+    subprocess.run(["umount", "-R", str(path)], check=True)
+
+
+def bind(source: Path, *options: str, to: str = "/tmp") -> dict[str, Any]:
+    return {"destination": to, "type": "bind", "source": str(source), "options": list(options)}
+
+
+WRITES = "(echo x >/tmp/new) 2>/dev/null && echo top; (echo x >/tmp/sub/new) 2>/dev/null && echo sub; ls /tmp/sub"
+
+
+@pytest.mark.parametrize(("options", "expected"), [
+    (("bind",), ["top", "sub", "new"]),
+    (("rbind",), ["top", "sub", "inner", "new"]),
+    (("rbind", "ro"), ["sub", "inner", "new"]),
+    (("rbind", "rro"), ["inner"]),
+    (("bind", "ro"), []),
+])
+def test_bind(lab: Lab, volume: Path, options: tuple[str, ...], expected: list[str]) -> None:
+    assert lab.run(WRITES, mounts=with_mounts(bind(volume, *options))).split() == expected
+
+
+@pytest.mark.parametrize(("option", "goes_in", "comes_out"), [
+    ("rprivate", False, False), ("rslave", True, False), ("rshared", True, True),
+])
+def test_propagation(lab: Lab, volume: Path, option: str, goes_in: bool, comes_out: bool) -> None:
+    root = "rshared" if option == "rshared" else "rslave"
+    lab.sleeper(mounts=with_mounts(bind(volume, "rbind", option)), linux={"rootfsPropagation": root},
+                process={"capabilities": {"bounding": ["CAP_SYS_ADMIN"], "permitted": ["CAP_SYS_ADMIN"],
+                                          "effective": ["CAP_SYS_ADMIN"], "ambient": []}})
+    subprocess.run(["mount", "-t", "tmpfs", "late", str(volume / "late")], check=True)
+    (volume / "late" / "arrived").touch()
+    assert (lab.exec("ls /tmp/late").strip() == "arrived") is goes_in
+    assert lab.exec("mount -t tmpfs back /tmp/back && touch /tmp/back/left && echo ok").strip() == "ok"
+    assert (volume / "back" / "left").exists() is comes_out
+
+
+def test_file_bind(lab: Lab, volume: Path) -> None:
+    mounts = with_mounts(bind(volume / "file", "bind", "ro", to="/etc/passwd"))
+    assert lab.run("cat /etc/passwd; (echo x >/etc/passwd) 2>/dev/null || echo refused", mounts=mounts).split() == [
+        "text", "refused"]
+
+
+def test_tmpfs_options(lab: Lab) -> None:
+    mount = {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs",
+             "options": ["nosuid", "noexec", "nodev", "size=128k", "mode=1750", "uid=7", "gid=8"]}
+    out = lab.run("stat -c '%a %u %g' /tmp; grep ' /tmp ' /proc/mounts; "
+                  "dd if=/dev/zero of=/tmp/f bs=1k count=200 2>/dev/null || echo full", mounts=with_mounts(mount))
+    lines = out.splitlines()
+    assert lines[0] == "1750 7 8" and lines[2] == "full"
+    assert {"nosuid", "nodev", "noexec", "size=128k", "mode=1750", "uid=7", "gid=8"} <= set(lines[1].split()[3].split(","))
+
+
+def test_masked_and_readonly_paths(lab: Lab) -> None:
+    secret = lab.rootfs / "secret"
+    secret.mkdir()
+    (secret / "file").write_text("secret\n")
+    (lab.rootfs / "plain").write_text("secret\n")
+    (lab.rootfs / "aim").mkdir()
+    (lab.rootfs / "link").symlink_to("/aim")
+    out = lab.run("ls -A /secret; cat /plain; (echo x >/secret/new) 2>/dev/null || echo dir; "
+                  "(echo x >/aim/new) 2>/dev/null || echo aim; (echo x >/tmp/new) 2>/dev/null && echo root; "
+                  "(echo 1 >/proc/sys/kernel/msgmax) 2>/dev/null || echo sys",
+                  root={"readonly": False},
+                  linux={"maskedPaths": ["/secret", "/plain", "/absent"],
+                         "readonlyPaths": ["/link", "/proc/sys", "/absent"]})
+    assert out.split() == ["dir", "aim", "root", "sys"]
+    assert (secret / "file").read_text() == "secret\n" and not (lab.rootfs / "aim" / "new").exists()
+
+
+@pytest.mark.parametrize("readonly", [True, False])
+def test_root(lab: Lab, readonly: bool) -> None:
+    out = lab.run("(echo x >/tmp/new) 2>&1 && echo written", root={"readonly": readonly})
+    assert (lab.rootfs / "tmp" / "new").exists() is not readonly
+    assert ("Read-only" in out) is readonly
+
+
+@pytest.mark.parametrize("no_pivot", [True, False])
+def test_root_change(lab: Lab, no_pivot: bool) -> None:
+    lab.runtime.create_container("p1", lab.bundle("ls /; ls / | wc -l; ls /../../"), StdioOptions(create_out=True),
+                                 no_pivot=no_pivot)
+    lab.runtime.start_container("p1")
+    out = lab.read("p1", lab.runtime.get_init_pid("p1")).split()
+    names = sorted(path.name for path in lab.rootfs.iterdir())
+    assert out == [*names, str(len(names)), *names]
+
+
+def test_default_devices_and_links(lab: Lab) -> None:
+    out = lab.run("cd /dev; stat -c '%n %t %T %a %F' full null random tty urandom zero; "
+                  "for l in fd stdin stdout stderr ptmx; do echo $l $(readlink $l); done")
+    devices = {line.split()[0]: line.split()[1:4] for line in out.splitlines()[:6]}
+    assert devices == {"full": ["1", "7", "666"], "null": ["1", "3", "666"], "random": ["1", "8", "666"],
+                       "tty": ["5", "0", "666"], "urandom": ["1", "9", "666"], "zero": ["1", "5", "666"]}
+    assert all("character special" in line for line in out.splitlines()[:6])
+    assert out.splitlines()[6:] == ["fd /proc/self/fd", "stdin /proc/self/fd/0", "stdout /proc/self/fd/1",
+                                    "stderr /proc/self/fd/2", "ptmx pts/ptmx"]
+
+
+def test_extra_devices(lab: Lab) -> None:
+    devices = [{"path": "/dev/extra", "type": "c", "major": 1, "minor": 5, "fileMode": 0o640, "uid": 3, "gid": 4},
+               {"path": "/dev/deep/fifo", "type": "p", "fileMode": 0o600}]
+    out = lab.run("stat -c '%t %T %a %u %g' /dev/extra; stat -c '%F %a' /dev/deep/fifo; head -c3 /dev/extra | wc -c",
+                  linux={"devices": devices, "resources": {"devices": [
+                      {"allow": False, "access": "rwm"},
+                      {"allow": True, "type": "c", "major": 1, "minor": 5, "access": "rwm"}]}})
+    assert out.splitlines() == ["1 5 640 3 4", "fifo 600", "3"]
+
+
+def test_terminal(lab: Lab) -> None:
+    script = ("tty; stty size; stat -c '%t %T' /dev/console; test -t 0 && test -t 1 && test -t 2 && echo three; "
+              "echo here >/dev/tty; cut -d' ' -f6 /proc/self/stat; read line; stty size; echo got $line")
+    pid = lab.create(script, process={"terminal": True, "consoleSize": {"height": 30, "width": 90}})
+    lab.runtime.start_container("p1")
+    pipes = lab.runtime.get_stdio_pipes("p1", pid)
+    assert pipes.in_ is not None and pipes.out is not None and pipes.err is None
+    seen = b""
+    while seen.count(b"\n") < 6:
+        seen += os.read(pipes.out.fileno(), 4096)
+    lines = seen.decode().split("\r\n")
+    assert lines[0] == "/dev/pts/0" or lines[0] == "/dev/console"
+    assert lines[1] == "30 90" and lines[3:6] == ["three", "here", "1"]
+    assert re.fullmatch(r"88 0", lines[2])  # 136:0, of the container's own devpts
+    Container(lab.runtime, "p1").resize_console(100, 40)
+    os.write(pipes.in_.fileno(), b"word\n")
+    rest = lab.read("p1", pid).split("\r\n")
+    assert rest[1:3] == ["40 100", "got word"]
+    assert lab.runtime.wait_on_container("p1").exit_code == 0
+
+
+def test_exec_with_terminal(lab: Lab) -> None:
+    lab.sleeper()
+    out = lab.exec("stty size; echo here >/dev/tty; test -t 2 && echo is", terminal=True,
+                   consoleSize={"height": 12, "width": 34})
+    assert out.split("\r\n") == ["12 34", "here", "is", ""]

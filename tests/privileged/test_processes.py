@@ -1,0 +1,215 @@
+"""What a caller's state must not change, and what a second process with the same root can do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Lab
+
+from pyruntime import StdioOptions
+from pyruntime.errors import ExitStatusUnknownError
+
+HEAD = ("import sys, signal, os\nfrom pyruntime import NativeRuntime, StdioOptions, errors\n"
+        "rt = NativeRuntime(sys.argv[1])\n")
+
+
+def other(lab: Lab, code: str, *args: str) -> str:
+    """The output of a second Python process with a runtime `rt` on the same root."""
+    done = subprocess.run([sys.executable, "-c", HEAD + code, str(lab.root), *args], capture_output=True, text=True,
+                          timeout=30)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("how", ["init", "exec"])
+def test_only_preserved_descriptors_get_in(lab: Lab, how: str) -> None:
+    leaks = [os.open("/", os.O_RDONLY) for _ in range(50)]
+    for leak in leaks:
+        os.set_inheritable(leak, True)
+    saved = os.dup(3) if os.path.exists("/proc/self/fd/3") else None
+    try:
+        for preserved in (0, 2):
+            options = StdioOptions(create_out=True, preserve_fds=preserved)
+            command = ["/bin/ls", "/proc/self/fd"]
+            if how == "exec":
+                lab.sleeper()
+                out = lab.exec(command, stdio=options)
+                lab.runtime.delete_container("p1", force=True)
+            else:
+                out = lab.run(command, stdio=options)
+            assert sorted(map(int, out.split())) == list(range(3 + preserved + 1))
+    finally:
+        for leak in (*leaks, *([saved] if saved is not None else [])):
+            os.close(leak)
+
+
+def test_preserved_descriptor_is_the_callers(lab: Lab) -> None:
+    code = ("r, w = os.pipe(); os.dup2(w, 3)\n"
+            "rt.create_container('p1', sys.argv[2], StdioOptions(preserve_fds=1)); rt.start_container('p1')\n"
+            "rt.wait_on_container('p1'); rt.delete_container('p1'); print(os.read(r, 10))")
+    assert other(lab, code, lab.bundle("echo hello >&3")) == "b'hello\\n'\n"
+
+
+@pytest.mark.parametrize("how", ["init", "exec"])
+def test_signals_are_default_inside(lab: Lab, how: str) -> None:
+    ignored = (signal.SIGPIPE, signal.SIGUSR1, signal.SIGCHLD, signal.SIGXFSZ, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32))
+    command = ["/bin/grep", "Sig", "/proc/self/status"]
+    try:
+        if how == "exec":
+            lab.sleeper()
+        out = lab.exec(command) if how == "exec" else lab.run(command)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    fields = dict(line.split()[:2] for line in out.splitlines())
+    assert int(fields["SigBlk:"], 16) == int(fields["SigIgn:"], 16) == int(fields["SigCgt:"], 16) == 0
+
+
+def test_second_process(lab: Lab) -> None:
+    lab.create(["/bin/sleep", "1000"], stdio=StdioOptions())
+    out = other(lab, """
+assert [s.id for s in rt.list_container_states()] == ["p1"]
+assert rt.get_container_state("p1").status == "created"
+rt.start_container("p1")
+pid = rt.exec_process("p1", {"args": ["/bin/sh", "-c", "exit 7"], "cwd": "/"}, StdioOptions())
+print(rt.wait_on_process("p1", pid).exit_code)
+rt.delete_process("p1", pid)
+rt.pause_container("p1"); print(rt.get_container_state("p1").status)
+rt.resume_container("p1"); print(rt.get_container_state("p1").status)
+rt.kill_container("p1", 9); print(rt.wait_on_container("p1").exit_code)
+rt.delete_container("p1"); print(rt.container_exists("p1"))
+""")
+    assert out.split() == ["7", "paused", "running", "137", "False"]
+
+
+def test_second_process_reports_exec_failure(lab: Lab) -> None:
+    lab.create(["/absent"], stdio=StdioOptions())
+    assert other(lab, "try: rt.start_container('p1')\n"
+                      "except errors.SetupError as e: print(e.step, e.errno, rt.container_exists('p1'))"
+                 ) == "execute program 2 False\n"
+
+
+def test_killed_callers_containers(lab: Lab) -> None:
+    code = ("rt.create_container('p1', sys.argv[2], StdioOptions()); rt.start_container('p1')\n"
+            "rt.create_container('p2', sys.argv[2], StdioOptions()); print('made', flush=True); signal.pause()")
+    caller = subprocess.Popen([sys.executable, "-c", HEAD + code, str(lab.root), lab.bundle(["/bin/sleep", "1000"])],
+                              stdout=subprocess.PIPE)
+    assert caller.stdout is not None
+    with caller.stdout:
+        assert caller.stdout.readline() == b"made\n"
+        caller.kill()
+        caller.wait()
+    assert [state.status for state in lab.runtime.list_container_states()] == ["running", "created"]
+    for id in ("p1", "p2"):
+        lab.runtime.delete_container(id, force=True)
+    assert lab.runtime.list_container_states() == []
+
+
+def _spoil(path: Path, change: Callable[[dict[str, object]], None]) -> None:
+    data = json.loads(path.read_bytes())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+def test_damaged_state_spoils_itself_only(lab: Lab) -> None:
+    lab.sleeper("p1")
+    pid = lab.sleeper("p2")
+    file = lab.root / "p1" / "state.json"
+    saved = file.read_bytes()
+    for damage in (b"", b"{", b"[]", b'{"id": 1}', b"\xff"):
+        file.write_bytes(damage)
+        assert [(state.id, state.pid) for state in lab.runtime.list_container_states()] == [("p2", pid)]
+    file.write_bytes(saved)
+
+
+def test_reused_pid(lab: Lab) -> None:
+    pid = lab.sleeper()
+    file = lab.root / "p1" / "state.json"
+    saved = file.read_bytes()
+    _spoil(file, lambda data: data.update(start_time=int(str(data["start_time"])) - 1))
+    code = ("print(rt.get_container_state('p1').status)\n"
+            "try: rt.kill_container('p1', 9)\nexcept errors.NotRunningError: print('refused')")
+    assert other(lab, code).split() == ["stopped", "refused"]
+    file.write_bytes(saved)
+    assert os.path.exists(f"/proc/{pid}") and lab.runtime.get_container_state("p1").status == "running"
+
+
+def test_state_is_private(lab: Lab) -> None:
+    lab.sleeper()
+    for path in (lab.root, lab.root / "p1"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+def test_accounting(lab: Lab) -> None:
+    state = lab.run_state("i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; exit 3")[1]
+    assert state.exit_code == 3 and state.signal is None
+    assert state.user_seconds is not None and state.user_seconds > 0 and state.system_seconds is not None
+
+
+def test_caller_that_ignores_sigchld(lab: Lab) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        state = lab.run_state("exit 5")[1]
+        assert state.exit_code == 5
+    except ExitStatusUnknownError:
+        pytest.fail("the kernel keeps the status for whoever has a pidfd")
+
+
+def test_caller_whose_thread_waits_for_any_child(lab: Lab) -> None:
+    lab.create("read x; exit 6", stdio=StdioOptions(create_in=True))
+    lab.runtime.start_container("p1")
+    waiter = threading.Thread(target=lambda: os.waitpid(-1, 0))
+    waiter.start()
+    pipes = lab.runtime.get_stdio_pipes("p1", lab.runtime.get_init_pid("p1"))
+    assert pipes.in_ is not None
+    pipes.in_.close()
+    try:
+        # Linux before 6.15 forgets the status with the zombie
+        assert lab.runtime.wait_on_container("p1").exit_code in (1, 6)
+    except ExitStatusUnknownError:
+        pass
+    finally:
+        lab.runtime.delete_container("p1", force=True)
+    waiter.join(0.1)
+    if waiter.is_alive():  # the runtime was first: give it a child
+        os.spawnv(os.P_NOWAIT, "/bin/true", ["true"])
+        waiter.join(10)
+    assert not waiter.is_alive()
+
+
+def test_asyncio_caller(lab: Lab) -> None:
+    async def main() -> tuple[int, int]:
+        child = await asyncio.create_subprocess_exec("/bin/true")
+        code = (await asyncio.to_thread(lab.run_state, "exit 8"))[1].exit_code
+        return code, await child.wait()
+    asyncio.run(main()) # makes asyncio's own lasting objects
+    assert asyncio.run(main()) == (8, 0)
+
+
+def test_caller_with_thousands_of_descriptors(lab: Lab) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+    many: list[int] = []
+    try:
+        many += [os.dup(0) for _ in range(5000)]
+        assert lab.run("echo fine").strip() == "fine"
+        lab.sleeper()
+        assert lab.exec("echo fine").strip() == "fine"
+    finally:
+        for fd in many:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -1,0 +1,45 @@
+"""Facts of the host, from made-up sources."""
+
+from __future__ import annotations
+
+import pytest
+
+from pyruntime.errors import UnsupportedHostError
+from pyruntime.host import Hierarchy, check_kernel, parse_hierarchies, parse_kernel
+
+
+@pytest.mark.parametrize(("release", "kernel"), [
+    ("6.1.0-23-amd64", (6, 1)), ("5.14", (5, 14)), ("5.15-rc3", (5, 15)), ("6.12+", (6, 12)), ("7", (7, 0)),
+])
+def test_kernel_versions(release: str, kernel: tuple[int, int]) -> None:
+    assert parse_kernel(release) == kernel
+
+
+def test_a_kernel_that_is_too_old() -> None:
+    check_kernel((5, 14))
+    check_kernel((6, 0))
+    with pytest.raises(UnsupportedHostError, match=r"Linux 5\.13 is too old: pyruntime needs 5\.14"):
+        check_kernel((5, 13))
+
+
+def test_hierarchies_of_mountinfo() -> None:
+    mountinfo = "\n".join((
+        "22 1 0:20 / / rw - overlay overlay rw,lowerdir=/a",
+        "30 22 0:26 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:9 - cgroup cgroup rw,cpu,cpuacct",
+        r"31 22 0:27 / /sys/fs/with\040space rw - cgroup cgroup rw,memory",
+        "32 22 0:28 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,release_agent=/bin/x,name=systemd",
+        "33 22 0:29 / /sys/fs/cgroup/unified rw master:1 shared:2 - cgroup2 cgroup2 rw,nsdelegate",
+        "34 22 0:27 / /elsewhere rw - cgroup cgroup rw,memory",
+        "35 22 0:29 / /elsewhere2 rw - cgroup2 cgroup2 rw",
+    ))
+    assert parse_hierarchies(mountinfo) == (
+        Hierarchy("/sys/fs/cgroup/cpu,cpuacct", False, ("cpu", "cpuacct")),
+        Hierarchy("/sys/fs/with space", False, ("memory",)),
+        Hierarchy("/sys/fs/cgroup/systemd", False, ("name=systemd",)),
+        Hierarchy("/sys/fs/cgroup/unified", True),
+    )
+
+
+def test_a_mount_point_that_is_not_ascii() -> None:
+    (found,) = parse_hierarchies("33 22 0:29 / /srv/größe\\134x rw - cgroup2 cgroup2 rw")
+    assert found.mount_point == "/srv/größe\\x"

@@ -1,0 +1,93 @@
+"""Plans, compiled without privileges for hosts made by hand."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pyruntime.errors import UnsupportedFieldError
+from pyruntime.host import Hierarchy, Host
+from pyruntime.plan import flags
+from pyruntime.plan import operations as op
+from pyruntime.plan.compile import Place, compile, compile_exec
+from pyruntime.plan.mount_options import parse_mount_options
+from pyruntime.plan.operations import Plan
+from pyruntime.spec import decode_process, load_spec
+from pyruntime.testing.bundles import default_config, merge
+
+V1 = Host((6, 1), (Hierarchy("/cg/cpu,cpuacct", False, ("cpu", "cpuacct")), Hierarchy("/cg/devices", False, ("devices",)),
+                   Hierarchy("/cg/unified", True)), 0)
+V2 = Host((6, 1), (Hierarchy("/cg", True),), 0)
+PLACE = Place("c", "/b", "/b/rootfs", "/run/c")
+
+
+def plan_of(host: Host = V2, *, no_pivot: bool = False, **changes: Any) -> Plan:
+    config = default_config()
+    merge(config, changes)
+    return compile(load_spec(json.dumps(config).encode()), host, PLACE, no_pivot=no_pivot)
+
+
+def kinds(plan: Plan) -> list[type]:
+    return [type(operation) for operation in plan.init]
+
+
+@pytest.mark.parametrize("host", [V1, V2])
+def test_order_of_the_default_plan(host: Host) -> None:
+    found = kinds(plan_of(host))
+    assert found.index(op.PivotRoot) < found.index(op.AttachMount)
+    assert found.index(op.MaskPath) < found.index(op.AwaitStart) < found.index(op.ExecuteProgram) == len(found) - 1
+    assert found.count(op.MaskPath) == 10 and found.count(op.ProtectPath) == 5
+
+
+def test_cgroups_of_both_versions() -> None:
+    one, two = plan_of(V1), plan_of(V2)
+    assert kinds(one).count(op.JoinCgroup) == 2 and op.JoinCgroup not in kinds(two)
+    assert one.cgroup is not None and two.cgroup is not None
+    assert any(isinstance(o, op.AttachDeviceProgram) for o in two.host)
+    assert not any(isinstance(o, op.AttachDeviceProgram) for o in one.host)
+
+
+def test_no_pivot() -> None:
+    found = kinds(plan_of(no_pivot=True))
+    assert op.SwitchRoot in found and op.PivotRoot not in found
+
+
+@pytest.mark.parametrize("host", [V1, V2])
+def test_numbers_are_no_booleans(host: Host) -> None:
+    plan = plan_of(host, process={"terminal": True}, linux={"rootfsPropagation": "rslave"})
+    for operation in plan.host + plan.child + plan.init:
+        assert not any(isinstance(getattr(operation, name), bool) for name in operation.__struct_fields__), operation
+    assert "True" not in str(plan) and "False" not in str(plan)
+
+
+@pytest.mark.parametrize(("place", "value"), [
+    ("linux.seccomp", {"defaultAction": "SCMP_ACT_ALLOW"}), ("hooks", {"poststop": [{"path": "/x"}]}),
+    ("process.apparmorProfile", "a"), ("process.selinuxLabel", "a"), ("linux.mountLabel", "a"),
+    ("linux.intelRdt", {"closID": "g"}), ("linux.personality", {"domain": "LINUX32"}),
+    ("linux.netDevices", {"eth0": {}}), ("linux.cgroupsPath", "a:b:c"),
+])
+def test_unsupported_fields(place: str, value: object) -> None:
+    changes: Any = value
+    for name in reversed(place.split(".")):
+        changes = {name: changes}
+    with pytest.raises(UnsupportedFieldError) as caught:
+        plan_of(**changes)
+    assert caught.value.json_path == f"$.{place}"
+
+
+def test_exec_enters_the_pid_namespace_last() -> None:
+    process = decode_process({"args": ["sh"], "cwd": "/"})
+    found = kinds(compile_exec(process, (), flags.CLONE_NEWPID | flags.CLONE_NEWNS, 5, "c"))
+    assert found[-1] is op.ExecuteProgram and op.EnterPidNamespace in found[-3:]
+    assert found.index(op.SetIdentity) < found.index(op.EnterPidNamespace)
+
+
+def test_mount_options() -> None:
+    options = parse_mount_options(("rbind", "ro", "nosuid", "suid", "rslave", "size=1k", "defaults"), "$")
+    assert options.is_bind and options.recursive_bind
+    assert (options.set, options.clear) == (flags.MOUNT_ATTR_RDONLY, flags.MOUNT_ATTR_NOSUID)
+    assert options.propagations == (flags.MS_SLAVE | flags.MS_REC,) and options.data == ("size=1k",)
+    with pytest.raises(UnsupportedFieldError, match="idmap"):
+        parse_mount_options(("idmap",), "$")

@@ -1,0 +1,108 @@
+"""The store, in a temporary directory."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from pathlib import Path
+
+import pytest
+
+from pyruntime.cgroups.paths import Cgroup
+from pyruntime.errors import ContainerExistsError, ContainerNotFoundError, DamagedStateError, InvalidIdError
+from pyruntime.state import ContainerRecord, ProcessRecord, Store
+from pyruntime.state.store import check_id
+
+
+def make_record(id: str = "c") -> ContainerRecord:
+    return ContainerRecord(id, "1.0.2", "/b", "/b/rootfs", 7, 1234, datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC), 5, False,
+                           (Cgroup("/sys/fs/cgroup/pyruntime/c", 14, (), True),), {"a": "b"})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "root"))
+
+
+@pytest.mark.parametrize("id", ["a", "A-1_+.x", "+", "-", "x" * 255])
+def test_good_ids(id: str) -> None:
+    check_id(id)
+
+
+@pytest.mark.parametrize("id", ["", ".", "..", ".a", "a/b", "a b", "é", "a\n", "a\0", "x" * 256])
+def test_bad_ids(id: str, store: Store) -> None:
+    for refuse in (check_id, store.add, store.load, store.exists):
+        with pytest.raises(InvalidIdError):
+            refuse(id)
+
+
+def test_a_record_comes_back(store: Store) -> None:
+    directory = store.add("c")
+    store.save(make_record())
+    assert store.load("c") == make_record()
+    assert store.exists("c") and store.ids() == ["c"]
+    assert os.stat(store.root).st_mode & 0o777 == 0o700
+    assert os.stat(directory).st_mode & 0o777 == 0o700
+    assert os.listdir(directory) == ["state.json"]
+
+
+def test_a_second_container_of_the_id(store: Store) -> None:
+    store.add("c")
+    with pytest.raises(ContainerExistsError):
+        store.add("c")
+
+
+def test_what_is_missing(store: Store) -> None:
+    assert store.ids() == [] and not store.exists("c")
+    with pytest.raises(ContainerNotFoundError):
+        store.load("c")
+    with pytest.raises(ContainerNotFoundError), store.locked("c"):
+        pass
+    store.remove("c")
+    store.add("c")
+    with pytest.raises(DamagedStateError, match="missing"):
+        store.load("c")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"id":"c"}', b"\xff\xfe", b'{"id":1}'])
+def test_a_damaged_record(store: Store, content: bytes) -> None:
+    path = Path(store.add("c"), "state.json")
+    path.write_bytes(content)
+    with pytest.raises(DamagedStateError) as caught:
+        store.load("c")
+    assert caught.value.file == str(path)
+    store.remove("c")
+    assert not store.exists("c")
+
+
+def test_a_record_of_another_container(store: Store) -> None:
+    store.add("c")
+    store.save(make_record())
+    store.add("d")
+    os.link(f"{store.directory('c')}/state.json", f"{store.directory('d')}/state.json")
+    with pytest.raises(DamagedStateError, match="of container 'c'"):
+        store.load("d")
+
+
+def test_a_large_record(store: Store) -> None:
+    store.add("c")
+    record = ContainerRecord("c", "1", "/b", "/r", 1, 2, datetime.datetime.now(datetime.UTC), 0, False, (),
+                             {"k": "v" * (1 << 17)})
+    store.save(record)
+    assert store.load("c") == record
+
+
+def test_process_records(store: Store) -> None:
+    store.add("c")
+    assert store.processes("c") == [] and store.load_process("c", 10) is None
+    for pid in (30, 4):
+        store.save_process("c", ProcessRecord(pid, 1))
+    store.save_process("c", ProcessRecord(4, 1, exit_code=3))
+    assert store.processes("c") == [ProcessRecord(4, 1, exit_code=3), ProcessRecord(30, 1)]
+    Path(store.directory("c"), "processes", "30.json").write_bytes(b"{")
+    assert store.load_process("c", 30) is None
+    store.remove_process("c", 4)
+    store.remove_process("c", 4)
+    assert store.processes("c") == []
+    store.remove("c")
+    assert store.ids() == []
