@@ -181,12 +181,14 @@ class CliRuntime:
         known = self._require("exec in", id, {Status.RUNNING}, NotRunningError)
         if self._subreaper:
             become_subreaper()
-        try:
-            started = self._spawn(["exec", "--detach"], id, checked, stdio_options)
-        except CommandFailedError as failure:
-            self._require("exec in", id, {Status.RUNNING}, NotRunningError)
-            raise explain_failure(failure, checked.cwd) from failure
-        known.add(started)
+        with known.spawning:
+            try:
+                started = self._spawn(["exec", "--detach"], id, checked, stdio_options)
+            except CommandFailedError as failure:
+                known.collect_failed_exec(self._command[0])
+                self._require("exec in", id, {Status.RUNNING}, NotRunningError)
+                raise explain_failure(failure, checked.cwd) from failure
+            known.add(started)
         return started.pid
 
     def kill_process(self, id: str, pid: int, signal: int) -> None:

@@ -17,7 +17,6 @@ from types import TracebackType
 import msgspec
 
 from pyruntime.errors import RuntimeCommandError, SetupError
-from pyruntime.runtimes.reaper import collect_orphans
 from pyruntime.spec import Process
 
 log = logging.getLogger("pyruntime")
@@ -121,19 +120,15 @@ def run_command(command: list[str], arguments: Sequence[str], scratch: Scratch, 
     environment = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
     in_, out, err = streams or (subprocess.DEVNULL, subprocess.PIPE, subprocess.PIPE)
     try:
-        # its own session, by which children that it fails to collect are told from those of others
-        process = subprocess.Popen(line, stdin=in_, stdout=out, stderr=err, env=environment, start_new_session=True,
-                                   pass_fds=range(3, 3 + preserve_fds))
+        ended = subprocess.run(line, stdin=in_, stdout=out, stderr=err, env=environment, check=False,
+                               pass_fds=range(3, 3 + preserve_fds))
     except OSError as error:
         raise SetupError("execute runtime", command[0], error.errno or 0, None) from error
-    with process:
-        output, errors = process.communicate()
-    log.debug("%s ended with %d", line, process.returncode)
-    if process.returncode != 0:
-        collect_orphans(process.pid)
-        text = scratch.read_error() or (errors or b"").decode(errors="replace").strip()
-        raise CommandFailedError(line, process.returncode, text or "no message")
-    return output or b""
+    log.debug("%s ended with %d", line, ended.returncode)
+    if ended.returncode != 0:
+        text = scratch.read_error() or (ended.stderr or b"").decode(errors="replace").strip()
+        raise CommandFailedError(line, ended.returncode, text or "no message")
+    return ended.stdout or b""
 
 
 def says_not_found(message: str) -> bool:

@@ -10,7 +10,7 @@ import threading
 from pyruntime.cgroups import Cgroup, ContainerCgroups
 from pyruntime.host import read_host
 from pyruntime.interface import ContainerProcessState, StdioPipes
-from pyruntime.runtimes.reaper import WatchedProcess
+from pyruntime.runtimes.reaper import WatchedProcess, children_of_this_process
 from pyruntime.runtimes.stdio import close_pipes
 
 # in the container's directory, which the runtime removes as a whole
@@ -41,6 +41,7 @@ class KnownContainer:
         self.processes: dict[int, KnownProcess] = {}
         self._cgroups = ContainerCgroups(_cgroups_of_process(init.pid))
         self._lock = threading.Lock()
+        self.spawning = threading.Lock()
 
     @classmethod
     def adopt(cls, pid: int, directory: str, shares_pid_namespace: bool) -> KnownContainer:
@@ -105,6 +106,25 @@ class KnownContainer:
             for process in left:
                 process.wait()
 
+    def collect_failed_exec(self, program: str) -> None:
+        """crun does not reap the child of an exec that failed: as a subreaper's it would keep the pid namespace alive.
+
+        To be called with `spawning` held. It is a zombie of the program's name in the container's pid namespace or
+        v2 cgroup, and none of those that are known.
+        """
+        name = os.path.basename(program).encode()[:15]  # TASK_COMM_LEN
+        place = _place(self.init.pid)
+        for pid in children_of_this_process():
+            if pid == self.init.pid or pid in self.processes or place is None or _place(pid) != place:
+                continue
+            try:
+                with open(f"/proc/{pid}/stat", "rb") as stat:
+                    comm, _, tail = stat.read().partition(b"(")[2].rpartition(b") ")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if comm == name and tail.startswith(b"Z"):
+                WatchedProcess(pid).collect()
+
     def close(self) -> None:
         for process in (*self.exec_processes(), self.init):
             process.watched.collect()
@@ -133,6 +153,18 @@ def read_start_time(pid: int) -> int | None:
             return int(stat.read().rpartition(b") ")[2].split()[19])
     except (FileNotFoundError, ProcessLookupError):
         return None
+
+
+def _place(pid: int) -> str | None:
+    """Its pid namespace if that is not this process's, else its v2 cgroup if that is not the root; also of a zombie."""
+    try:
+        namespace = os.readlink(f"/proc/{pid}/ns/pid")
+        if namespace != os.readlink("/proc/self/ns/pid"):
+            return namespace
+    except OSError:
+        return None
+    path = _cgroup_paths(pid).get((), "/")
+    return path if path not in ("/", _cgroup_paths(os.getpid()).get(())) else None
 
 
 def _cgroups_of_process(pid: int) -> tuple[Cgroup, ...]:

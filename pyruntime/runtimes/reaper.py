@@ -97,25 +97,16 @@ class WatchedProcess:
         self._ended.set()
 
 
-def collect_orphans(session: int) -> None:
-    """Collect children of this process that are of that session, whose leader has ended, once they end.
-
-    crun leaves the child of a failed exec to its parent: to this process, if that is a subreaper.
-    """
+def children_of_this_process() -> list[int]:
+    """Pids of all, whichever thread they are listed with."""
+    pids: list[int] = []
     for thread in os.listdir("/proc/self/task"):
         try:
             with open(f"/proc/self/task/{thread}/children") as file:
-                pids = [int(pid) for pid in file.read().split()]
+                pids += [int(pid) for pid in file.read().split()]
         except (FileNotFoundError, ProcessLookupError):
             continue
-        for pid in pids:
-            try:
-                with open(f"/proc/{pid}/stat", "rb") as stat:
-                    fields = stat.read().rpartition(b") ")[2].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if int(fields[3]) == session:
-                WatchedProcess(pid).collect()
+    return pids
 
 
 def _has_ended(pidfd: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import require_program
+from programs import require_program
 
 from pyruntime import CliRuntime
 from pyruntime.testing import ContainerContract

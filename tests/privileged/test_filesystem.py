@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Lab, with_mounts
+from lab import Lab, with_mounts
 
 from pyruntime import StdioOptions
 from pyruntime.handles import Container

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import NAMESPACES, Lab, namespaces
+from lab import NAMESPACES, Lab, namespaces
 
 from pyruntime import StdioOptions
 from pyruntime.errors import SetupError

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Attack
+from attacks import Attack
 
 from pyruntime.errors import SetupError
 from pyruntime.testing.bundles import default_config

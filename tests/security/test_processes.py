@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from conftest import Attack
+from attacks import Attack
 
 from pyruntime import StdioOptions
 from pyruntime.errors import InvalidBundleError, SetupError

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Attack
+from attacks import Attack
 
 from pyruntime import StdioOptions
 from pyruntime.errors import SetupError

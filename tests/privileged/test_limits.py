@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import Lab
+from lab import Lab
 
 TOP = Path("/sys/fs/cgroup")
 hybrid = pytest.mark.skipif(not (TOP / "memory").is_dir(), reason="no cgroup v1 hierarchies")

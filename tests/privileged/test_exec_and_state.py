@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Lab
+from lab import Lab
 
 from pyruntime import StdioOptions
 from pyruntime.errors import ExitStatusUnknownError

@@ -1,0 +1,62 @@
+"""Programs that the contract needs on the host."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+
+
+def require_program(name: str) -> None:
+    """A failure, unless PYRUNTIME_ALLOW_MISSING=1 outside of CI makes it a skip."""
+    if shutil.which(name):
+        return
+    message = f"{name} is not installed: apt-get install {name}"
+    if os.environ.get("PYRUNTIME_ALLOW_MISSING") == "1" and os.environ.get("CI") != "true":
+        pytest.skip(message)
+    pytest.fail(message)
+
+
+@pytest.fixture(scope="session")
+def contract_cgroups() -> Iterator[None]:
+    """Remove the parent of the containers' cgroups, which runc and crun leave."""
+    yield
+    for parent in (CGROUP_ROOT / "pyruntime-contract", *CGROUP_ROOT.glob("*/pyruntime-contract")):
+        with contextlib.suppress(FileNotFoundError):
+            parent.rmdir()
+
+
+@pytest.fixture(scope="session")
+def hugetlb_hierarchy() -> Iterator[None]:
+    """On a host with v1 hierarchies, crun wants each controller that the kernel has to be mounted."""
+    point = CGROUP_ROOT / "hugetlb"
+    is_v1 = (CGROUP_ROOT / "pids").is_dir() and not (CGROUP_ROOT / "cgroup.controllers").exists()
+    if not is_v1 or point.exists() or not _is_unmounted_controller("hugetlb"):
+        yield
+        return
+    point.mkdir()
+    try:
+        subprocess.run(["mount", "-t", "cgroup", "-o", "hugetlb", "cgroup", str(point)], check=True)
+        try:
+            yield
+        finally:
+            for parent in point.glob("pyruntime-contract"):
+                parent.rmdir()
+            subprocess.run(["umount", str(point)], check=True)
+    finally:
+        point.rmdir()
+
+
+def _is_unmounted_controller(name: str) -> bool:
+    """Whether the kernel has it (cgroups(7), /proc/cgroups), but it is not mounted."""
+    fields = [line.split() for line in Path("/proc/cgroups").read_text().splitlines()[1:]]
+    mounted = any(" - cgroup " in line and name in line.split()[-1].split(",")
+                  for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return not mounted and any(field[0] == name and field[3] == "1" for field in fields)

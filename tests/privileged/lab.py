@@ -1,0 +1,113 @@
+"""Real containers, that leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyruntime import NativeRuntime, ProcessExitState, StdioOptions
+from pyruntime.testing.bundles import default_config, make_bundle, make_rootfs
+from pyruntime.testing.snapshot import HostSnapshot
+
+NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "cgroup")
+
+
+def namespaces(*types: str, **paths: str) -> list[dict[str, str]]:
+    """Members of `linux.namespaces`: new ones, and those to join by path."""
+    return [{"type": kind} for kind in types] + [{"type": kind, "path": path} for kind, path in paths.items()]
+
+
+def with_mounts(*mounts: Mapping[str, Any]) -> list[Any]:
+    """The default mounts and these."""
+    return [*default_config()["mounts"], *mounts]
+
+
+class Lab:
+    """A runtime in a directory of its own, and containers that are deleted at the end."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.root = directory / "state"
+        self.runtime = NativeRuntime(str(self.root))
+        self.rootfs = make_rootfs(directory / "rootfs")
+        # applets that only these tests need
+        for name in ("awk", "cut", "dd", "df", "domainname", "mknod", "nproc", "sort", "tail", "tr", "xargs"):
+            (self.rootfs / "bin" / name).symlink_to("busybox")
+        self._bundles = 0
+
+    def bundle(self, script: str | list[str], **changes: Any) -> str:
+        self._bundles += 1
+        args = ["/bin/sh", "-c", script] if isinstance(script, str) else script
+        return str(make_bundle(self.directory / f"bundle{self._bundles}", args, rootfs=self.rootfs, **changes))
+
+    def create(self, script: str | list[str], id: str = "p1", stdio: StdioOptions | None = None, **changes: Any) -> int:
+        return self.runtime.create_container(id, self.bundle(script, **changes), stdio or StdioOptions(create_out=True))
+
+    def run(self, script: str | list[str], id: str = "p1", stdio: StdioOptions | None = None, **changes: Any) -> str:
+        """Everything that the container's program wrote to its standard output; the container is gone afterwards."""
+        return self.run_state(script, id, stdio, **changes)[0]
+
+    def run_state(self, script: str | list[str], id: str = "p1", stdio: StdioOptions | None = None,
+                  **changes: Any) -> tuple[str, ProcessExitState]:
+        pid = self.create(script, id, stdio, **changes)
+        self.runtime.start_container(id)
+        text = self.read(id, pid)
+        state = self.runtime.wait_on_container(id)
+        self.runtime.delete_container(id)
+        return text, state
+
+    def sleeper(self, id: str = "p1", **changes: Any) -> int:
+        pid = self.create(["/bin/sleep", "1000"], id, StdioOptions(), **changes)
+        self.runtime.start_container(id)
+        return pid
+
+    def exec(self, script: str | list[str], id: str = "p1", stdio: StdioOptions | None = None, **process: Any) -> str:
+        """What a further process wrote; it is gone afterwards."""
+        args = ["/bin/sh", "-c", script] if isinstance(script, str) else script
+        process = {"args": args, "cwd": "/", "env": ["PATH=/bin"], **process}
+        pid = self.runtime.exec_process(id, process, stdio or StdioOptions(create_out=True))
+        text = self.read(id, pid)
+        self.runtime.wait_on_process(id, pid)
+        self.runtime.delete_process(id, pid)
+        return text
+
+    def read(self, id: str, pid: int) -> str:
+        """Everything until the end of the output."""
+        out = self.runtime.get_stdio_pipes(id, pid).out
+        data = b""
+        while out is not None and (chunk := _read(out.fileno())):
+            data += chunk
+        return data.decode()
+
+    def delete_all(self) -> None:
+        for state in self.runtime.list_container_states():
+            self.runtime.delete_container(state.id, force=True)
+
+
+def _read(fd: int) -> bytes:
+    try:
+        return os.read(fd, 65536)
+    except OSError:  # EIO: a terminal whose other side is closed
+        return b""
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    """Asserts that descriptors, children, mounts, cgroups and state directories are as before."""
+    made = Lab(tmp_path)
+    made.run(["true"])  # the init's memfd stays
+    before = HostSnapshot.take(made.root)
+    handler = signal.getsignal(signal.SIGCHLD)
+    yield made
+    signal.signal(signal.SIGCHLD, handler)
+    made.delete_all()
+    assert list(made.root.iterdir()) == []
+    # other sessions use this machine: only what is ours counts
+    differences = [line for line in HostSnapshot.take(made.root).differences(before)
+                   if " cgroups: " not in line or "/pyruntime/p" in line]
+    assert differences == []
