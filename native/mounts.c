@@ -169,18 +169,6 @@ OPERATION(switch_root)
     return chdir("/") < 0 ? explain(init, -errno, "enter the new root") : 0;
 }
 
-OPERATION(change_root)
-{
-    const char *path = plan_text(&init->plan, op, 0);
-    AUTO_FD root = open_at(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0, RESOLVE_NO_MAGICLINKS);
-
-    if (root < 0)
-        return explain(init, root, "open");
-    if (fchdir(root) < 0 || chroot(".") < 0 || chdir("/") < 0)
-        return explain(init, -errno, "chroot");
-    return 0;
-}
-
 OPERATION(attach_mount)
 {
     const char *path = plan_text(&init->plan, op, 0);

@@ -63,10 +63,9 @@ OPERATION(await_id_maps)
     return become_root_of_namespace(init, op);
 }
 
-OPERATION(unshare_cgroup_namespace)
+OPERATION(unshare_namespaces)
 {
-    (void)op;
-    return syscall(SYS_unshare, CLONE_NEWCGROUP) < 0 ? explain(init, -errno, "unshare") : 0;
+    return syscall(SYS_unshare, (int)op->number[0]) < 0 ? explain(init, -errno, "unshare") : 0;
 }
 
 /* The offsets can be written between making the namespace and entering it only. */

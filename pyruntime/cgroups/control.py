@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -104,20 +105,23 @@ class ContainerCgroups:
                     continue
         return None
 
-    def kill(self, spare: frozenset[int] = frozenset()) -> None:
-        """SIGKILL for every process but those spared; returns when they are gone from the cgroup."""
+    def kill(self, spare: frozenset[int] = frozenset(), unreaped: frozenset[int] = frozenset()) -> None:
+        """SIGKILL for every process but those spared; returns when they are gone from the cgroup.
+
+        Orphans that became the caller's children, because it is a subreaper, are reaped; `unreaped` are left to others.
+        """
         deadline = time.monotonic() + REMOVAL_TIMEOUT_S
         while True:
             left = [pid for pid in self.pids() if pid not in spare]
             if not left:
                 return
-            descriptors = []
+            descriptors: dict[int, int] = {}
             for pid in left:
                 try:
                     descriptor = os.pidfd_open(pid)
                 except ProcessLookupError:
                     continue
-                descriptors.append(descriptor)
+                descriptors[pid] = descriptor
                 try:
                     signal.pidfd_send_signal(descriptor, signal.SIGKILL)
                 except ProcessLookupError:
@@ -125,13 +129,16 @@ class ContainerCgroups:
             if self.is_frozen():
                 self.thaw()
             try:
-                for descriptor in descriptors:
+                for pid, descriptor in descriptors.items():
                     poll = select.poll()
                     poll.register(descriptor, select.POLLIN)
                     if not poll.poll(max(0, int((deadline - time.monotonic()) * 1000))):
                         raise SetupError("kill", f"{len(left)} processes", errno.ETIMEDOUT, None)
+                    if pid not in unreaped:
+                        with contextlib.suppress(ChildProcessError):
+                            os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)
             finally:
-                for descriptor in descriptors:
+                for descriptor in descriptors.values():
                     os.close(descriptor)
 
     def remove(self) -> None:

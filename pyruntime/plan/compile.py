@@ -52,12 +52,14 @@ def compile(spec: Spec, host: Host, place: Place, *, no_pivot: bool = False, pre
     Raises UnsupportedFieldError for what is valid but not executed yet, InvalidBundleError for what cannot be.
     """
     _refuse_unsupported(spec)
+    _need_mount_namespace(spec.linux)
     linux, draft = spec.linux, Draft()
     cgroups = cgroups_for(spec, host, place.id)
     new, joined = _open_namespaces(draft, linux)
     bits = namespace_bits(spec)
     in_user_namespace = bool(bits & flags.CLONE_NEWUSER)
-    draft.clone_flags = sum(flags.NAMESPACES[name] for name in new - {"cgroup", "time"})
+    if "user" not in joined:
+        draft.clone_flags = sum(flags.NAMESPACES[name] for name in new - {"cgroup", "time"})
     make_cgroups(draft, cgroups, linux.resources)
     join_cgroups(draft, cgroups)
     filesystem = FilesystemCompiler(draft, spec, place.bundle_path, place.rootfs_path, cgroups, in_user_namespace)
@@ -67,7 +69,7 @@ def compile(spec: Spec, host: Host, place: Place, *, no_pivot: bool = False, pre
         limit_process(draft, spec.process, "$.process", in_user_namespace)
     _enter_namespaces(draft, linux, new, joined)
     _write_to_proc(draft, linux, new)
-    _change_root(draft, filesystem, new, joined, place, no_pivot, enters_pid_first=in_user_namespace)
+    _change_root(draft, filesystem, joined, no_pivot, enters_pid_first=in_user_namespace)
     _finish_environment(draft, spec, new, place.id)
     if spec.process is not None:
         open_console(draft, spec.process, "$.process", binds_console=True)
@@ -115,6 +117,16 @@ def _refuse_unsupported(spec: Spec) -> None:
         refuse_unsupported(spec.process, "$.process")
 
 
+def _need_mount_namespace(linux: Linux) -> None:
+    """The root and the mounts would be changed for everybody in a mount namespace that is not the container's own."""
+    for i, namespace in enumerate(linux.namespaces):
+        if namespace.type == "mount":
+            if namespace.path:
+                raise UnsupportedFieldError(None, f"$.linux.namespaces[{i}].path", "joining a mount namespace is not executed yet")
+            return
+    raise UnsupportedFieldError(None, "$.linux.namespaces", "a container without a mount namespace is not executed yet")
+
+
 def _open_namespaces(draft: Draft, linux: Linux) -> tuple[frozenset[str], dict[str, Slot]]:
     """Names of the new ones, and slots of the joined ones."""
     new, joined = set(), {}
@@ -156,8 +168,12 @@ def _enter_namespaces(draft: Draft, linux: Linux, new: frozenset[str], joined: d
         draft.init.append(op.AwaitIdMaps("$.linux.uidMappings", _first_id(uids), _first_id(gids), 1))
     elif "user" in joined:
         draft.init.append(op.AwaitIdMaps(paths["user"], 0, 0, 0))
-    if "cgroup" in new:
-        draft.init.append(op.UnshareCgroupNamespace(paths["cgroup"]))
+    # the cgroup namespace's root is where the process is by now; a joined user namespace has to own what is made
+    types = sum(flags.NAMESPACES[name] for name in (new - {"time"} if "user" in joined else new & {"cgroup"}))
+    if types:
+        draft.init.append(op.UnshareNamespaces("$.linux.namespaces", types))
+    if types & flags.CLONE_NEWPID:
+        draft.init.append(op.EnterPidNamespace("$.linux.namespaces", 0))
 
 
 def _write_to_proc(draft: Draft, linux: Linux, new: frozenset[str]) -> None:
@@ -173,21 +189,15 @@ def _write_to_proc(draft: Draft, linux: Linux, new: frozenset[str]) -> None:
         draft.init.append(op.WriteProc(f'$.linux.sysctl["{name}"]', f"sys/{sysctl_path(name)}".encode(), value.encode(), proc))
 
 
-def _change_root(draft: Draft, filesystem: FilesystemCompiler, new: frozenset[str], joined: dict[str, Slot], place: Place,
-                 no_pivot: bool, *, enters_pid_first: bool) -> None:
+def _change_root(draft: Draft, filesystem: FilesystemCompiler, joined: dict[str, Slot], no_pivot: bool, *, enters_pid_first: bool) -> None:
     enter_pid = [op.JoinNamespace("$.linux.namespaces", joined["pid"], flags.CLONE_NEWPID),
                  op.EnterPidNamespace("$.linux.namespaces", 0)] if "pid" in joined else []
-    if "mount" not in new and "mount" not in joined:
-        raise UnsupportedFieldError(None, "$.linux.namespaces", "a container without a mount namespace is not executed yet")
     root = filesystem.compile()
     if enters_pid_first:
         draft.init += enter_pid
     draft.init += filesystem.before
-    if "mount" in new:
-        draft.init.append(op.IsolatePropagation(""))
-        draft.init.append(op.SwitchRoot("$.root.path", root) if no_pivot else op.PivotRoot("$.root.path", root))
-    else:
-        draft.init.append(op.ChangeRoot("$.root.path", place.rootfs_path.encode()))
+    draft.init.append(op.IsolatePropagation(""))
+    draft.init.append(op.SwitchRoot("$.root.path", root) if no_pivot else op.PivotRoot("$.root.path", root))
     if not enters_pid_first:
         draft.init += enter_pid
     draft.init += filesystem.after

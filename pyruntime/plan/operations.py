@@ -152,8 +152,8 @@ class AwaitIdMaps(Operation, frozen=True):
     awaits: int
 
 
-class UnshareCgroupNamespace(Operation, frozen=True):
-    pass
+class UnshareNamespaces(Operation, frozen=True):
+    types: int
 
 
 class UnshareTimeNamespace(Operation, frozen=True):
@@ -206,10 +206,6 @@ class PivotRoot(Operation, frozen=True):
 
 class SwitchRoot(Operation, frozen=True):
     slot: Slot
-
-
-class ChangeRoot(Operation, frozen=True):
-    path: bytes
 
 
 class AttachMount(Operation, frozen=True):

@@ -205,7 +205,7 @@ def _echo(process: MockProcess) -> int:
     return 0
 
 
-def _shell(process: MockProcess) -> int:
+def _shell(process: MockProcess) -> int | None:
     """`sh -c "exit N"`, and `sh -c` of one of the other programs without quoting; anything else is status 127."""
     words = process.args[2].split() if process.args[1:2] == ["-c"] and len(process.args) > 2 else []
     if words[:1] == ["exit"]:

@@ -416,7 +416,7 @@ class NativeRuntime:
         if record.shares_pid_namespace:
             # the end of init ends nothing by itself there, so it is first
             exit_state = self._wait_init(record, entry)
-            ContainerCgroups(record.cgroups).kill(frozenset({record.pid}))
+            ContainerCgroups(record.cgroups).kill(frozenset({record.pid}), frozenset(entry.processes))
         self._wait_exec_processes(id, entry)
         if not record.shares_pid_namespace:
             exit_state = self._wait_init(record, entry)

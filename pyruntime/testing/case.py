@@ -132,7 +132,6 @@ class ContractCase:
             assert [str(path) for path in case.root.glob("*")] == []
         assert HostSnapshot.take().differences(before) == []
 
-
     def _warm_up(self) -> None:
         """One container before the first snapshot: what stays with the process (a reaper's epoll) is there then."""
         if type(self) in _warm:
@@ -153,7 +152,6 @@ KNOWN_DIFFERENCES = {
     "fails-at-create": "what keeps the program from being run (a missing file, cwd, user) is reported by create, not start",
     "changes-directory-at-create": "create makes `process.cwd` the working directory, and reports what prevents it",
     "fails-after-exec": "a file of unknown format is not reported: the process ends with an error status",
-    "unmade-cwd": "a missing `process.cwd` of init is an error, and not made",
     "own-exec-only": "a second runtime object on the same root does not know the first's exec processes",
 }
 

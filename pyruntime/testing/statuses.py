@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -42,10 +43,8 @@ def _create(case: Case, pid: int) -> int:
 def _wait_on_container(case: Case, pid: int) -> Any:
     """A container that has not stopped is killed while somebody waits for it."""
     waiter = in_thread(lambda: case.runtime.wait_on_container("c1"))
-    try:
+    with contextlib.suppress(NotRunningError, ContainerNotFoundError):
         case.stop("c1")
-    except (NotRunningError, ContainerNotFoundError):
-        pass
     return waiter()
 
 

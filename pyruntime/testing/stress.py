@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 from pyruntime.interface import StdioOptions
@@ -22,7 +24,7 @@ class Stress(ContractCase):
         bundles = {(thread, i): case.bundle(f"c{thread}-{i}", ["/bin/cat"])
                    for thread in range(THREADS) for i in range(CONTAINERS)}
         before = HostSnapshot.take(case.directory)
-        workers = [in_thread(lambda thread=thread: self._run_containers(case, bundles, thread), STRESS_TIMEOUT_S)
+        workers = [in_thread(functools.partial(self._run_containers, case, bundles, thread), STRESS_TIMEOUT_S)
                    for thread in range(THREADS)]
         for worker in workers:
             worker()

@@ -55,7 +55,7 @@ def test_only_preserved_descriptors_get_in(lab: Lab, how: str) -> None:
 
 
 def test_preserved_descriptor_is_the_callers(lab: Lab) -> None:
-    code = ("r, w = os.pipe(); os.dup2(w, 3)\n"
+    code = ("r, w = os.pipe(); r = os.dup2(r, 100); os.dup2(w, 3)\n"
             "rt.create_container('p1', sys.argv[2], StdioOptions(preserve_fds=1)); rt.start_container('p1')\n"
             "rt.wait_on_container('p1'); rt.delete_container('p1'); print(os.read(r, 10))")
     assert other(lab, code, lab.bundle("echo hello >&3")) == "b'hello\\n'\n"

@@ -128,13 +128,13 @@ def test_default_devices_and_links(lab: Lab) -> None:
 
 
 def test_extra_devices(lab: Lab) -> None:
-    devices = [{"path": "/dev/extra", "type": "c", "major": 1, "minor": 5, "fileMode": 0o640, "uid": 3, "gid": 4},
+    devices = [{"path": "/dev/extra", "type": "c", "major": 1, "minor": 5, "fileMode": 0o644, "uid": 3, "gid": 4},
                {"path": "/dev/deep/fifo", "type": "p", "fileMode": 0o600}]
     out = lab.run("stat -c '%t %T %a %u %g' /dev/extra; stat -c '%F %a' /dev/deep/fifo; head -c3 /dev/extra | wc -c",
                   linux={"devices": devices, "resources": {"devices": [
                       {"allow": False, "access": "rwm"},
                       {"allow": True, "type": "c", "major": 1, "minor": 5, "access": "rwm"}]}})
-    assert out.splitlines() == ["1 5 640 3 4", "fifo 600", "3"]
+    assert out.splitlines() == ["1 5 644 3 4", "fifo 600", "3"]
 
 
 def test_terminal(lab: Lab) -> None:

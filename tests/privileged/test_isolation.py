@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from lab import NAMESPACES, Lab, namespaces
 
-from pyruntime import StdioOptions
+from pyruntime import StdioOptions, UnsupportedFieldError
 from pyruntime.errors import SetupError
 
 FILES = {"pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "mount": "mnt", "cgroup": "cgroup",
@@ -60,7 +60,7 @@ def test_two_containers_share_namespaces(lab: Lab) -> None:
     assert lab.runtime.get_container_state("p1").status == "running"
 
 
-@pytest.mark.parametrize("kind", ["mount", "cgroup", "time", "user"])
+@pytest.mark.parametrize("kind", ["cgroup", "time", "user"])
 def test_join_namespace_by_path(reachable: Lab, kind: str) -> None:
     new = (*NAMESPACES, "time", "user") if kind == "user" else (*NAMESPACES, "time")
     first = reachable.sleeper("p1", linux={"namespaces": namespaces(*new), **(MAPS if kind == "user" else {})})
@@ -68,6 +68,15 @@ def test_join_namespace_by_path(reachable: Lab, kind: str) -> None:
     second = reachable.sleeper("p2", linux={"namespaces": namespaces(*(n for n in NAMESPACES if n != kind),
                                                                      **{kind: path})})
     assert os.stat(f"/proc/{second}/ns/{FILES[kind]}").st_ino == os.stat(path).st_ino
+
+
+def test_join_mount_namespace_is_refused(lab: Lab) -> None:
+    first = lab.sleeper("p1")
+    with pytest.raises(UnsupportedFieldError) as raised:
+        lab.sleeper("p2", linux={"namespaces": namespaces(*(n for n in NAMESPACES if n != "mount"),
+                                                          mount=f"/proc/{first}/ns/mnt")})
+    assert raised.value.json_path == f"$.linux.namespaces[{len(NAMESPACES) - 1}].path"
+    assert not lab.runtime.container_exists("p2")
 
 
 def test_time_offsets(lab: Lab) -> None:

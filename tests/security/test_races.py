@@ -97,7 +97,7 @@ def test_mount_target_that_is_swapped(attack: Attack, compile_static: Compile) -
         program.wait()
 
 
-@pytest.mark.skip(reason="unfinished: hangs where the tracer holds what joins; see follow() has no time limit")
+@pytest.mark.xfail(run=False, reason="hangs where the tracer stops what joins: the wait for the init has no time limit")
 def test_exec_beside_a_tracer(attack: Attack, compile_static: Compile) -> None:
     """CVE-2016-9962."""
     shutil.copy(compile_static("spy", SPY), attack.rootfs / "bin" / "spy")

@@ -1,0 +1,55 @@
+"""The parts that the contract suite is made of."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from pyruntime.spec import load_spec
+from pyruntime.testing import HostSnapshot, bundles, default_config, make_bundle
+
+
+def test_default_config_is_valid() -> None:
+    spec = load_spec(json.dumps(default_config()).encode())
+    assert spec.process is not None and not spec.process.terminal
+    default_config()["process"]["args"].append("changed")
+    assert default_config()["process"]["args"] == ["sh"]
+
+
+def test_bundle(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "b", ["true"], process={"cwd": "/tmp"}, hostname="h", linux={"maskedPaths": None})
+    config = json.loads((bundle / "config.json").read_text())
+    assert config["process"]["args"] == ["true"] and config["process"]["cwd"] == "/tmp"
+    assert config["process"]["noNewPrivileges"] is True
+    assert config["hostname"] == "h" and "maskedPaths" not in config["linux"]
+    assert os.access(bundle / "rootfs" / "bin" / "sh", os.X_OK)
+
+
+def test_no_busybox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    dynamic = tmp_path / "busybox"
+    dynamic.write_bytes(b"\x7fELF" + bytes(100) + b"/lib64/ld-linux-x86-64.so.2\0")
+    monkeypatch.setattr(bundles, "BUSYBOX_PATHS", (str(tmp_path / "none"), str(dynamic)))
+    with pytest.raises(FileNotFoundError, match="busybox-static"):
+        bundles.find_busybox()
+
+
+def test_snapshot_finds_what_is_left(tmp_path: Path) -> None:
+    before = HostSnapshot.take(tmp_path)
+    read, write = os.pipe()
+    (tmp_path / "left").touch()
+    child = os.posix_spawn("/bin/sleep", ["sleep", "1000"], os.environ)
+    try:
+        differences = HostSnapshot.take(tmp_path).differences(before)
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+        os.close(read)
+        os.close(write)
+    assert [line.split(":")[0] for line in differences if "cgroups" not in line and "mounts" not in line] == [
+        "new in descriptors", "new in descriptors", "new in children", "new in files"]
+    after = HostSnapshot.take(tmp_path)
+    assert after.descriptors == before.descriptors and after.children == before.children
+    assert after.files - before.files == {str(tmp_path / "left")}
