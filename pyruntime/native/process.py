@@ -129,7 +129,7 @@ def follow(spawned: Spawned, plan: Plan, until: int) -> None:
 
 def _take_over(spawned: Spawned, pid: int, pidfd: int) -> None:
     """The first process hands over to its successor and ends."""
-    if _pid_of(pidfd) != pid:
+    if _pid_of(pidfd) not in (pid, -1):  # -1: it has ended and been reaped already
         os.close(pidfd)
         raise SetupError("enter pid namespace", None, errno.EPROTO, None, f"the descriptor is not of process {pid}")
     first = spawned.pidfd
