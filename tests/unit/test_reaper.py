@@ -12,7 +12,7 @@ import pytest
 
 from pyruntime.host import read_host
 from pyruntime.interface import ProcessExitState
-from pyruntime.runtimes.reaper import WatchedProcess
+from pyruntime.runtimes.reaper import WatchedProcess, _read_kept
 from pyruntime.testing import HostSnapshot
 
 # Makes a child that ends with 7 when its standard input ends; reaps it after a line on its own.
@@ -95,14 +95,21 @@ def test_child_of_another(reaped: bool) -> None:
                               stdout=subprocess.PIPE, text=True)
     with parent:
         assert parent.stdin is not None and parent.stdout is not None
-        process = WatchedProcess(int(parent.stdout.readline()))
-        assert not process.has_ended
-        parent.stdin.write("\n")
-        parent.stdin.flush()
-        exit_state = process.wait()
-        assert parent.stdout.readline() == "done\n"
-        parent.stdin.write("\n")
-    if os.geteuid() == 0 and read_host().kernel >= (6, 15):
+        pid = int(parent.stdout.readline())
+        process, pidfd = WatchedProcess(pid), os.pidfd_open(pid)
+        try:
+            assert not process.has_ended
+            parent.stdin.write("\n")
+            parent.stdin.flush()
+            exit_state = process.wait()
+            assert parent.stdout.readline() == "done\n"
+            kept = _read_kept(pidfd)
+        finally:
+            os.close(pidfd)
+            parent.stdin.write("\n")
+    keeps = read_host().kernel >= (6, 15)
+    assert kept == (ProcessExitState(7) if keeps and reaped else None)
+    if os.geteuid() == 0 and (keeps or not reaped):
         assert exit_state == ProcessExitState(7)
     else:
         assert exit_state in (None, ProcessExitState(7))
