@@ -23,11 +23,12 @@ def container(tmp_path: Path) -> Container:
 
 
 def test_life_of_a_container(container: Container) -> None:
-    assert container.state.status == Status.CREATED and container.exists
+    assert container.exists
+    assert [container.state.status] == [Status.CREATED]
     assert container.pid == container.state.pid == container.init.pid
     container.start()
     container.pause()
-    assert container.state.status == Status.PAUSED
+    assert [container.state.status] == [Status.PAUSED]
     container.resume()
     pipes = container.stdio
     assert pipes.in_ is not None and pipes.out is not None
