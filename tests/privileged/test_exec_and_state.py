@@ -63,7 +63,7 @@ def test_preserved_descriptor_is_the_callers(lab: Lab) -> None:
 
 @pytest.mark.parametrize("how", ["init", "exec"])
 def test_signals_are_default_inside(lab: Lab, how: str) -> None:
-    # 32 is one that C libraries keep for themselves: make(1) can leave it ignored
+    # SIGRTMIN is the first that the C library does not keep for itself
     ignored = (signal.SIGPIPE, signal.SIGUSR1, signal.SIGCHLD, signal.SIGXFSZ, signal.SIGTERM, signal.SIGRTMIN)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32))
