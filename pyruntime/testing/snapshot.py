@@ -32,11 +32,16 @@ class HostSnapshot:
         return cls(frozenset(_descriptors()), frozenset(_children()), frozenset(_mounts()),
                    frozenset(_cgroups("/sys/fs/cgroup")), frozenset(files))
 
-    def differences(self, earlier: HostSnapshot) -> list[str]:
-        """What is new and what is gone since `earlier`, one line each."""
+    def differences(self, earlier: HostSnapshot, containers: Iterable[str] | None = None) -> list[str]:
+        """What is new and what is gone since `earlier`, one line each.
+
+        containers   ids: with them, cgroups count only if they are named for one, because others of the host come and go
+        """
         found = []
         for field in fields(self):
             now, then = getattr(self, field.name), getattr(earlier, field.name)
+            if field.name == "cgroups" and containers is not None:
+                now, then = (_of_containers(paths, frozenset(containers)) for paths in (now, then))
             found += [f"new in {field.name}: {line}" for line in sorted(now - then)]
             found += [f"gone from {field.name}: {line}" for line in sorted(then - now)]
         return found
@@ -82,6 +87,13 @@ def _cgroups(top: str) -> Iterable[str]:
             path = os.path.join(directory, name)
             if name not in LASTING_CGROUPS:
                 yield path
+
+
+def _of_containers(paths: Iterable[str], ids: frozenset[str]) -> frozenset[str]:
+    """Those with a component `ID`, `PREFIX-ID` or `PREFIX-ID.scope`."""
+    return frozenset(path for path in paths if any(
+        component.removesuffix(".scope").endswith(tuple(f"-{id}" for id in ids)) or component in ids
+        for component in path.split("/")))
 
 
 def _walk(top: str) -> Iterable[str]:

@@ -28,7 +28,7 @@ class Stress(ContractCase):
                    for thread in range(THREADS)]
         for worker in workers:
             worker()
-        left = HostSnapshot.take(case.directory).differences(before)
+        left = HostSnapshot.take(case.directory).differences(before, case.ids)
         assert [line for line in left if line != f"new in files: {case.root}"] == []
         assert case.runtime.list_container_states() == []
 

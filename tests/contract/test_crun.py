@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ class TestCrun(ContainerContract):
 
     def cgroups_path(self, id: str) -> str:
         # without one, crun makes the cgroups below the caller's own
-        return f"/pyruntime-contract/{id}"
+        return f"/pyruntime-contract/{os.getpid()}-{id}"
 
     def state_file(self, root: Path, id: str) -> Path:
         return root / id / "status"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -33,4 +34,4 @@ class TestRunc(ContainerContract):
 
     def cgroups_path(self, id: str) -> str:
         # without one, runc makes the cgroups below the caller's own
-        return f"/pyruntime-contract/{id}"
+        return f"/pyruntime-contract/{os.getpid()}-{id}"

@@ -53,3 +53,14 @@ def test_snapshot_finds_what_is_left(tmp_path: Path) -> None:
     after = HostSnapshot.take(tmp_path)
     assert after.descriptors == before.descriptors and after.children == before.children
     assert after.files - before.files == {str(tmp_path / "left")}
+
+
+def test_cgroups_of_containers() -> None:
+    def with_cgroups(*paths: str) -> HostSnapshot:
+        return HostSnapshot(*([frozenset()] * 3), frozenset(paths), frozenset())
+
+    before = with_cgroups("/sys/fs/cgroup/other")
+    after = with_cgroups("/sys/fs/cgroup/a/c1", "/sys/fs/cgroup/x-c2.scope/y", "/sys/fs/cgroup/c11", "/sys/fs/cgroup/12-c3")
+    assert after.differences(before, ["c1", "c2", "c3"]) == [
+        f"new in cgroups: /sys/fs/cgroup/{path}" for path in ("12-c3", "a/c1", "x-c2.scope/y")]
+    assert len(after.differences(before)) == 5
