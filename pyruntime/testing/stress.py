@@ -26,8 +26,14 @@ class Stress(ContractCase):
         before = HostSnapshot.take(case.directory)
         workers = [in_thread(functools.partial(self._run_containers, case, bundles, thread), STRESS_TIMEOUT_S)
                    for thread in range(THREADS)]
-        for worker in workers:
-            worker()
+        errors = []
+        for worker in workers:  # all of them, so that none is at work when the case is closed
+            try:
+                worker()
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
         left = HostSnapshot.take(case.directory).differences(before, case.ids)
         assert [line for line in left if line != f"new in files: {case.root}"] == []
         assert case.runtime.list_container_states() == []
