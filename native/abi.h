@@ -98,12 +98,14 @@ enum message_type {
 };
 
 #define MESSAGE_DETAIL 240
+#define SETUP_TIMEOUT_S 60      /* between two messages */
 
 struct message {
     uint32_t type;
     int32_t operation;      /* index into the init operations, -1: before them */
     int32_t error;          /* errno */
     int32_t pid;
+    int32_t sender;         /* filled in by the receiving kernel: the sender's pid in the receiver's pid namespace */
     char detail[MESSAGE_DETAIL];
 };
 
@@ -135,12 +137,13 @@ struct exit_report {
 int open_init(void);
 
 /* Run the host operations, clone, run the child operations. stdio are the child's 0, 1, 2; preserve_fds of the header
- * are taken from the caller's 3, 4, ...; on failure the child, if any, is killed and reaped. */
-int spawn_process(void *plan, uint64_t size, uint64_t clone_flags, int init_fd, int cgroup_slot,
-                  const int *stdio, struct spawn_result *ret_result);
+ * are taken from the caller's 3, 4, ...; descriptors are what OP_PASS_DESCRIPTOR passes on. On failure the child, if any, is
+ * killed and reaped. */
+int spawn_process(void *plan, uint64_t size, uint64_t clone_flags, int init_fd, int cgroup_slot, const int *stdio,
+                  const int *descriptors, int descriptor_count, struct spawn_result *ret_result);
 
 /* One message, and the descriptor that it carries (close-on-exec, -1 if none). 1: a message, 0: the other side is closed,
- * -EINTR: a signal came in. */
+ * -EINTR: a signal came in, -EAGAIN: nothing came for SETUP_TIMEOUT_S (on a process's wire). */
 int receive_message(int socket, struct message *ret_message, int *ret_fd);
 
 /* Connect to the start socket `name` in a directory; returns the descriptor. */

@@ -189,7 +189,10 @@ static int fill_slot(struct host *host, const struct operation *op, int fd, cons
 
 static int pass_descriptor(struct host *host, const struct operation *op)
 {
-    return fill_slot(host, op, (int)checked(fcntl((int)op->number[0], F_DUPFD_CLOEXEC, 3)), "duplicate");
+    if (op->number[0] >= (uint64_t)host->descriptor_count)
+        return explain(host, -EBADF, "no such descriptor is passed", NULL);
+    int fd = host->descriptors[op->number[0]];
+    return fill_slot(host, op, (int)checked(fcntl(fd, F_DUPFD_CLOEXEC, 3)), "duplicate");
 }
 
 /* numbers: attributes to set, to clear, propagation, 1 for recursive */

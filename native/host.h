@@ -8,6 +8,8 @@
 struct host {
     const struct plan *plan;
     int *slots;
+    const int *descriptors; /* that the caller passes on */
+    int descriptor_count;
     int pid;                /* of the child, once there is one */
     int wire;
     char *detail;           /* MESSAGE_DETAIL bytes */

@@ -220,13 +220,35 @@ static int start_init(const struct plan *plan, const int *slots, uint64_t flags,
     return clone_child(&child, flags, cgroup_slot < 0 ? -1 : slots[cgroup_slot], result);
 }
 
+/* The caller's end is told who sends, and waits for a limited time. */
+static int open_wires(int *ret_wires)
+{
+    const struct timeval limit = {.tv_sec = SETUP_TIMEOUT_S};
+    const int on = 1;
+    AUTO_FD ours = -1;
+    AUTO_FD childs = -1;
+    int wires[2];
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, wires) < 0)
+        return -errno;
+    ours = wires[0];
+    childs = wires[1];
+    if (setsockopt(ours, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0
+        || setsockopt(ours, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) < 0)
+        return -errno;
+    ret_wires[0] = take_fd(&ours);
+    ret_wires[1] = take_fd(&childs);
+    return 0;
+}
+
 int spawn_process(void *data, uint64_t size, uint64_t clone_flags, int init_fd, int cgroup_slot, const int *stdio,
-                  struct spawn_result *ret_result)
+                  const int *descriptors, int descriptor_count, struct spawn_result *ret_result)
 {
     struct plan plan;
     int slots[PLAN_SLOT_LIMIT];
     int wires[2] = {-1, -1};
-    struct host host = {.plan = &plan, .slots = slots, .wire = -1, .detail = ret_result->detail};
+    struct host host = {.plan = &plan, .slots = slots, .descriptors = descriptors, .descriptor_count = descriptor_count,
+                        .wire = -1, .detail = ret_result->detail};
 
     *ret_result = (struct spawn_result){.pid = -1, .pidfd = -1, .wire = -1, .phase = SPAWN_HOST, .operation = -1};
     int error = open_plan(data, size, &plan);
@@ -246,7 +268,7 @@ int spawn_process(void *data, uint64_t size, uint64_t clone_flags, int init_fd, 
     error = run_host_operations(&host, plan.host, plan.header->host_count, &ret_result->operation);
     if (!error) {
         ret_result->phase = SPAWN_CLONE;
-        error = (int)checked(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, wires));
+        error = open_wires(wires);
     }
     if (!error)
         error = start_init(&plan, slots, clone_flags, init_fd, cgroup_slot, stdio, wires[1], ret_result);

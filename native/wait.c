@@ -10,31 +10,52 @@
 #include "plan.h"
 #include "syscalls.h"
 
+/* The rest is closed: whoever sends may send more than is wanted, and the padding has room for it. */
+static void take_first_fd(struct cmsghdr *item, int *ret_fd)
+{
+    const unsigned char *data = CMSG_DATA(item), *end = (const unsigned char *)item + item->cmsg_len;
+    int fd;
+
+    for (; data + sizeof fd <= end; data += sizeof fd) {
+        memcpy(&fd, data, sizeof fd);
+        if (*ret_fd < 0)
+            *ret_fd = fd;
+        else
+            close(fd);
+    }
+}
+
 int receive_message(int socket, struct message *ret_message, int *ret_fd)
 {
     struct iovec part = {.iov_base = ret_message, .iov_len = sizeof *ret_message};
     union {
         struct cmsghdr header;
-        char space[CMSG_SPACE(sizeof(int))];
+        char space[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int))];
     } control;
-    /* room for one descriptor: the padding would take a second, which nobody would close */
     struct msghdr packet = {
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = CMSG_LEN(sizeof(int))};
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
     ssize_t length = recvmsg(socket, &packet, MSG_CMSG_CLOEXEC);
+    struct ucred sender = {0};
 
     *ret_fd = -1;
     if (length < 0)
         return errno == ECONNRESET ? 0 : -errno;
+    for (struct cmsghdr *item = CMSG_FIRSTHDR(&packet); item; item = CMSG_NXTHDR(&packet, item)) {
+        if (item->cmsg_level != SOL_SOCKET)
+            continue;
+        if (item->cmsg_type == SCM_RIGHTS)
+            take_first_fd(item, ret_fd);
+        else if (item->cmsg_type == SCM_CREDENTIALS && item->cmsg_len == CMSG_LEN(sizeof sender))
+            memcpy(&sender, CMSG_DATA(item), sizeof sender);
+    }
     if (length == 0)
         return 0;
-    for (struct cmsghdr *item = CMSG_FIRSTHDR(&packet); item; item = CMSG_NXTHDR(&packet, item))
-        if (item->cmsg_level == SOL_SOCKET && item->cmsg_type == SCM_RIGHTS && item->cmsg_len == CMSG_LEN(sizeof(int)))
-            memcpy(ret_fd, CMSG_DATA(item), sizeof *ret_fd);
     if (length != sizeof *ret_message) {
         close_fd(ret_fd);
         *ret_fd = -1;
         return -EBADMSG;
     }
+    ret_message->sender = sender.pid;
     ret_message->detail[MESSAGE_DETAIL - 1] = 0;
     return 1;
 }

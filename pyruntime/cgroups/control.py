@@ -81,9 +81,9 @@ class ContainerCgroups:
 
     def pids(self) -> list[int]:
         """Pids of all processes in the container's cgroup and those below it, ascending."""
-        # one hierarchy knows them all: pids on v1, else the unified one, else any
-        chosen = next((c for c in self.cgroups if "pids" in c.controllers), None) or self._unified \
-            or next(iter(self.cgroups), None)
+        # one hierarchy knows them all, of those that are still there: pids on v1, else the unified one, else any
+        by_choice = sorted(self.cgroups, key=lambda cgroup: ("pids" not in cgroup.controllers, not cgroup.is_v2))
+        chosen = next((cgroup for cgroup in by_choice if os.path.isdir(cgroup.path)), None)
         found: set[int] = set()
         if chosen is not None:
             for directory, _, _ in os.walk(chosen.path):
@@ -142,7 +142,7 @@ class ContainerCgroups:
                     os.close(descriptor)
 
     def remove(self) -> None:
-        """Remove the directories, and those that the container made below them."""
+        """Remove the directories, and those that the container made below them; what still runs in them is killed."""
         for cgroup in self.cgroups:
             try:
                 os.rmdir(cgroup.path)
@@ -151,6 +151,7 @@ class ContainerCgroups:
             except OSError as error:
                 if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
                     raise SetupError("remove cgroup", cgroup.path, error.errno or 0, None) from error
+                self.kill()
                 self._remove_busy(cgroup.path)
 
     def _remove_busy(self, path: str) -> None:

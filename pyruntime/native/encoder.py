@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterable
 from typing import get_type_hints
 
+import msgspec
 from msgspec.structs import astuple
 
 from pyruntime._native import ffi, lib
@@ -43,20 +44,44 @@ _LAYOUTS = {cls: _layout_of(cls) for cls in vars(operations).values()
             if isinstance(cls, type) and issubclass(cls, Operation) and cls is not Operation}
 
 
-def encode(plan: Plan) -> bytearray:
-    """The plan as one block that the native side executes."""
+class EncodedPlan(msgspec.Struct, frozen=True):
+    """A plan as one block that the native side executes, for any container whose id has the same length.
+
+    holes   offsets in `data` where the id has to be put: wherever the plan's texts have `hole_size` NULs
+    """
+
+    plan: Plan
+    data: bytes
+    holes: tuple[int, ...]
+    hole_size: int
+
+    def fill(self, id: bytes) -> bytearray:
+        """The block for that id."""
+        assert len(id) == self.hole_size or not self.holes, "the plan is for ids of another length"
+        data = bytearray(self.data)
+        for hole in self.holes:
+            data[hole:hole + self.hole_size] = id
+        return data
+
+
+def encode(plan: Plan, hole_size: int = 0) -> EncodedPlan:
+    """Encode a plan. hole_size: the length of the ids that take the place of so many NULs; 0 for a plan without holes.
+
+    Raises ValueError for any other NUL in a text.
+    """
     every = plan.host + plan.child + plan.init
     arena_start = _HEADER.size + _OPERATION.size * len(every)
     arena = bytearray()
     records = bytearray()
     known: dict[bytes, int] = {}
+    holes: list[int] = []
 
     pack = _OPERATION.pack
 
     def place(text: bytes) -> int:
-        if b"\0" in text:
-            raise ValueError(f"text for the kernel holds a NUL byte: {text!r}")
         offset = known[text] = arena_start + len(arena)
+        if b"\0" in text:
+            holes.extend(offset + at for at in _find_holes(text, hole_size))
         arena.extend(text + b"\0")
         return offset
 
@@ -95,4 +120,13 @@ def encode(plan: Plan) -> bytearray:
     size = arena_start + len(arena) + 1
     header = _HEADER.pack(size, len(plan.host), len(plan.child), len(plan.init), plan.host_slots,
                           plan.host_slots + plan.init_slots, plan.preserve_fds)
-    return bytearray(header) + records + arena + b"\0"
+    return EncodedPlan(plan, header + records + arena + b"\0", tuple(holes), hole_size)
+
+
+def _find_holes(text: bytes, size: int) -> Iterable[int]:
+    at = text.find(b"\0")
+    while at >= 0:
+        if not size or text[at:at + size] != bytes(size):
+            raise ValueError(f"text for the kernel holds a NUL byte: {text!r}")
+        yield at
+        at = text.find(b"\0", at + size)

@@ -11,8 +11,8 @@ import msgspec
 from pyruntime._native import ffi, lib
 from pyruntime.errors import InitDiedError, SetupError
 from pyruntime.interface import ProcessExitState
-from pyruntime.native.encoder import encode
-from pyruntime.plan.operations import EnterPidNamespace, ExecuteProgram, Operation, Plan, step_of
+from pyruntime.native.encoder import EncodedPlan
+from pyruntime.plan.operations import Operation, step_of
 
 MESSAGE_READY = int(lib.MESSAGE_READY)
 MESSAGE_EXECUTING = int(lib.MESSAGE_EXECUTING)
@@ -35,8 +35,13 @@ def _get_init() -> int:
 
 
 class Spawned(msgspec.Struct):
-    """A process that the init runs in. Descriptors are owned by whoever holds this; -1 where there is none."""
+    """A process that the init runs in. Descriptors are owned by whoever holds this; -1 where there is none.
 
+    subject_id   the container's id, for the plan's texts in errors
+    """
+
+    encoded: EncodedPlan
+    subject_id: str
     pid: int
     pidfd: int
     wire: int
@@ -51,87 +56,104 @@ class Spawned(msgspec.Struct):
                 os.close(fd)
 
 
-def _failure(operation: Operation | None, error: int, detail: str) -> SetupError:
+def _failure(operation: Operation | None, error: int, detail: str, encoded: EncodedPlan | None = None,
+             id: str = "") -> SetupError:
     if operation is None:
         return SetupError("set up the process", None, error, None, detail)
-    return SetupError(step_of(operation), operation.subject(), error, operation.json_path or None, detail)
+    subject = operation.subject()
+    if subject is not None and encoded is not None and encoded.holes:
+        subject = subject.replace("\0" * encoded.hole_size, id)
+    return SetupError(step_of(operation), subject, error, operation.json_path or None, detail)
 
 
 def _text(detail: object) -> str:
     return bytes(ffi.string(detail)).decode(errors="backslashreplace")
 
 
-def spawn(plan: Plan, stdio: tuple[int, int, int]) -> Spawned:
-    """Run the plan's host operations and start its init. Raises SetupError; then nothing of the process is left."""
-    data = encode(plan)
+def spawn(encoded: EncodedPlan, id: str, stdio: tuple[int, int, int], descriptors: tuple[int, ...] = ()) -> Spawned:
+    """Run the plan's host operations and start its init. Raises SetupError; then nothing of the process is left.
+
+    descriptors   what the plan's PassDescriptor operations pass on, by index
+    """
+    plan = encoded.plan
+    data = encoded.fill(id.encode())
     result = ffi.new("struct spawn_result *")
     cgroup = -1 if plan.cgroup is None else plan.cgroup.index
-    error = lib.spawn_process(ffi.from_buffer(data), len(data), plan.clone_flags, _get_init(), cgroup, list(stdio), result)
+    error = lib.spawn_process(ffi.from_buffer(data), len(data), plan.clone_flags, _get_init(), cgroup, stdio,
+                              descriptors, len(descriptors), result)
     if error:
         operations = {lib.SPAWN_HOST: plan.host, lib.SPAWN_CHILD: plan.child}.get(result.phase, ())
         index = result.operation
-        raise _failure(operations[index] if 0 <= index < len(operations) else None, -error, _text(result.detail))
-    return Spawned(result.pid, result.pidfd, result.wire)
+        raise _failure(operations[index] if 0 <= index < len(operations) else None, -error, _text(result.detail),
+                       encoded, id)
+    return Spawned(encoded, id, result.pid, result.pidfd, result.wire)
 
 
-def follow(spawned: Spawned, plan: Plan, until: int) -> None:
+def follow(spawned: Spawned, until: int) -> None:
     """Read the init's messages until READY or the end of the wire; fills in the console and, where the process
     moved to another pid namespace, its new pid.
 
     until: MESSAGE_READY, or MESSAGE_EXECUTING for a process that is not started separately.
     Raises SetupError, InitDiedError; the process is then killed and reaped.
     """
-    failure: SetupError | None = None
-    reached = False
-    hands_over = any(isinstance(operation, EnterPidNamespace) for operation in plan.init)
     try:
-        message = ffi.new("struct message *")
-        descriptor = ffi.new("int *")
-        while True:
-            got = lib.receive_message(spawned.wire, message, descriptor)
-            if got == -errno.EINTR:
-                continue
-            if got <= 0:
-                break
-            if message.type == lib.MESSAGE_FAILURE:
-                index = message.operation
-                operation = plan.init[index] if 0 <= index < len(plan.init) else None
-                failure = _failure(operation, message.error, _text(message.detail))
-            elif message.type == lib.MESSAGE_CONSOLE and spawned.console < 0:
-                spawned.console, descriptor[0] = descriptor[0], -1
-            elif message.type == lib.MESSAGE_PROCESS and hands_over:
-                hands_over = False
-                successor, descriptor[0] = descriptor[0], -1
-                _take_over(spawned, message.pid, successor)
-            # what was traced in the container's pid namespace could send anything
-            if descriptor[0] >= 0:
-                os.close(descriptor[0])
-            if message.type == until:
-                reached = True
-                if until == MESSAGE_READY:
-                    break
-        if failure is None and reached:
-            os.close(spawned.wire)
-            spawned.wire = -1
-            return
+        failure, reached = _read_messages(spawned, until)
     except BaseException:
-        _discard(spawned)
+        discard(spawned)
         raise
+    if failure is None and reached:
+        os.close(spawned.wire)
+        spawned.wire = -1
+        return
+    died = discard(spawned)
     if failure is not None:
-        _discard(spawned)
         raise failure
-    died = _discard(spawned)
     how = "it ended without saying why" if died is None else (
         f"it was killed by signal {died.signal}" if died.signal else f"it exited with {died.exit_code}")
     raise InitDiedError("set up the process", None, f"the container's init died: {how}",
                         died.exit_code if died else None, died.signal if died else None)
 
 
+def _read_messages(spawned: Spawned, until: int) -> tuple[SetupError | None, bool]:
+    """Why it failed, and whether `until` was reached."""
+    plan = spawned.encoded.plan
+    failure: SetupError | None = None
+    reached = False
+    may_hand_over = plan.hands_over
+    message = ffi.new("struct message *")
+    descriptor = ffi.new("int *")
+    while True:
+        got = lib.receive_message(spawned.wire, message, descriptor)
+        if got == -errno.EINTR:
+            continue
+        if got == -errno.EAGAIN:
+            # a process of the container that this one joins can stop it for ever
+            return SetupError("set up the process", None, errno.ETIMEDOUT, None, "the init said nothing for "
+                              f"{lib.SETUP_TIMEOUT_S} s"), False
+        if got <= 0:
+            return failure, reached
+        kind = message.type
+        if kind == until:
+            reached = True
+            if until == MESSAGE_READY:
+                return failure, reached
+        elif kind == lib.MESSAGE_FAILURE:
+            index = message.operation
+            operation = plan.init[index] if 0 <= index < len(plan.init) else None
+            failure = _failure(operation, message.error, _text(message.detail), spawned.encoded, spawned.subject_id)
+        elif kind == lib.MESSAGE_CONSOLE and spawned.console < 0:
+            spawned.console, descriptor[0] = descriptor[0], -1
+        elif kind == lib.MESSAGE_PROCESS and may_hand_over and message.sender == spawned.pid:
+            # from the first process only: its successor may be traced by then, and say anything
+            may_hand_over = False
+            successor, descriptor[0] = descriptor[0], -1
+            _take_over(spawned, message.pid, successor)
+        if descriptor[0] >= 0:
+            os.close(descriptor[0])
+
+
 def _take_over(spawned: Spawned, pid: int, pidfd: int) -> None:
     """The first process hands over to its successor and ends."""
-    if _pid_of(pidfd) not in (pid, -1):  # -1: it has ended and been reaped already
-        os.close(pidfd)
-        raise SetupError("enter pid namespace", None, errno.EPROTO, None, f"the descriptor is not of process {pid}")
     first = spawned.pidfd
     spawned.pid, spawned.pidfd = pid, pidfd
     wait_until_ended(first)
@@ -139,15 +161,10 @@ def _take_over(spawned: Spawned, pid: int, pidfd: int) -> None:
     os.close(first)
 
 
-def _pid_of(pidfd: int) -> int:
-    try:
-        with open(f"/proc/self/fdinfo/{pidfd}", "rb") as file:
-            return next((int(line[4:]) for line in file if line.startswith(b"Pid:")), 0)
-    except FileNotFoundError:
-        return 0
-
-
-def _discard(spawned: Spawned) -> ProcessExitState | None:
+def discard(spawned: Spawned) -> ProcessExitState | None:
+    """Kill and reap it, unless that was done, and close what is held."""
+    if spawned.pidfd < 0:
+        return None
     lib.signal_pidfd(spawned.pidfd, 9)
     wait_until_ended(spawned.pidfd)
     exit_state = reap(spawned.pidfd)
@@ -155,18 +172,15 @@ def _discard(spawned: Spawned) -> ProcessExitState | None:
     return exit_state
 
 
-def start(state_directory: str, name: str, execution: ExecuteProgram | None) -> SetupError | None:
+def start(directory: int, name: str) -> SetupError | None:
     """Let a created container's init go on; returns why the program could not be executed, None if it runs.
 
+    directory, name   of the start socket
     Raises OSError where nobody listens.
     """
-    directory = os.open(state_directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        connection = lib.connect_start(directory, name.encode())
-    finally:
-        os.close(directory)
+    connection = lib.connect_start(directory, name.encode())
     if connection < 0:
-        raise OSError(-connection, os.strerror(-connection), f"{state_directory}/{name}")
+        raise OSError(-connection, os.strerror(-connection), name)
     failure: SetupError | None = None
     try:
         message = ffi.new("struct message *")
@@ -178,9 +192,7 @@ def start(state_directory: str, name: str, execution: ExecuteProgram | None) -> 
             if got <= 0:
                 return failure
             if message.type == lib.MESSAGE_FAILURE:
-                detail = _text(message.detail)
-                failure = _failure(execution, message.error, detail) if execution is not None else \
-                    SetupError("execute program", None, message.error, "$.process.args", detail)
+                failure = SetupError("execute program", None, message.error, "$.process.args", _text(message.detail))
     finally:
         os.close(connection)
 

@@ -81,13 +81,14 @@ def compile(spec: Spec, host: Host, place: Place, *, no_pivot: bool = False, pre
     return draft.finish(preserve_fds)
 
 
-def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int, init_pidfd: int, id: str, *,
+def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int, id: str, *,
                  preserve_fds: int = 0) -> Plan:
-    """The plan of a further process in a container with these namespaces (CLONE_NEW... bits)."""
+    """The plan of a further process in a container with these namespaces (CLONE_NEW... bits); the descriptor that is
+    passed to it is a pidfd of the container's init."""
     refuse_unsupported(process, "$")
     draft = Draft()
     target = draft.host_slot()
-    draft.host.append(op.PassDescriptor("", target, init_pidfd))
+    draft.host.append(op.PassDescriptor("", target, 0))
     join_cgroups(draft, cgroups)
     limit_process(draft, process, "$", bool(namespaces & flags.CLONE_NEWUSER))
     if namespaces:

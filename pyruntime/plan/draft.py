@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyruntime.plan.operations import Operation, Plan, Slot
+from pyruntime.plan.operations import EnterPidNamespace, Operation, Plan, Slot
 
 
 class Draft:
@@ -25,5 +25,6 @@ class Draft:
         return Slot("init", self._slots["init"] - 1)
 
     def finish(self, preserve_fds: int) -> Plan:
+        hands_over = any(isinstance(operation, EnterPidNamespace) for operation in self.init)
         return Plan(tuple(self.host), tuple(self.child), tuple(self.init), self.clone_flags, self.cgroup,
-                    self._slots["host"], self._slots["init"], preserve_fds)
+                    self._slots["host"], self._slots["init"], preserve_fds, hands_over)

@@ -103,7 +103,7 @@ class OpenNamespace(Operation, frozen=True):
 
 class PassDescriptor(Operation, frozen=True):
     slot: Slot
-    descriptor: int
+    index: int
 
 
 class ListenForStart(Operation, frozen=True):
@@ -340,6 +340,7 @@ class Plan(msgspec.Struct, frozen=True):
     init          in the new process
     clone_flags   CLONE_NEW... of the namespaces that are made at the clone
     cgroup        the slot of the v2 cgroup that it is cloned into
+    hands_over    whether another process takes the first one's place, which EnterPidNamespace makes
     """
 
     host: tuple[Operation, ...]
@@ -350,6 +351,7 @@ class Plan(msgspec.Struct, frozen=True):
     host_slots: int
     init_slots: int
     preserve_fds: int = 0
+    hands_over: bool = False
 
     def __str__(self) -> str:
         lines = []

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import Self
 
 import msgspec
 
 from pyruntime.errors import InvalidBundleError
-from pyruntime.spec import NamespaceType, Spec, load_bundle
+from pyruntime.spec import NamespaceType, Spec, load_spec, read_config
 
 
 class OpenedBundle(msgspec.Struct, frozen=True):
@@ -17,6 +18,18 @@ class OpenedBundle(msgspec.Struct, frozen=True):
     rootfs_path: str
     spec: Spec
 
+    @classmethod
+    def decode(cls, path: str, config: bytes) -> Self:
+        """From the content of its config.json. Raises InvalidBundleError, also if the root file system is not a directory."""
+        spec = load_spec(config, f"{path}/config.json")
+        bundle = cls(path, os.path.normpath(os.path.join(path, spec.root.path)), spec)
+        check_rootfs(bundle)
+        return bundle
+
+    @property
+    def config_file(self) -> str:
+        return f"{self.path}/config.json"
+
     @property
     def shares_pid_namespace(self) -> bool:
         """Whether init does not begin a pid namespace, so that the container's other processes can outlive it."""
@@ -24,12 +37,15 @@ class OpenedBundle(msgspec.Struct, frozen=True):
                        for namespace in self.spec.linux.namespaces)
 
 
+def check_rootfs(bundle: OpenedBundle) -> None:
+    """Raises InvalidBundleError unless the root file system is a directory."""
+    path = bundle.rootfs_path
+    if not os.path.isdir(path):
+        why = "is not a directory" if os.path.exists(path) else "does not exist"
+        raise InvalidBundleError(bundle.config_file, "$.root.path", f"{path!r} {why}")
+
+
 def open_bundle(path: str) -> OpenedBundle:
     """Load it. Raises InvalidBundleError, also if the root file system is not a directory."""
     path = os.path.abspath(path)
-    spec = load_bundle(path)
-    rootfs_path = os.path.normpath(os.path.join(path, spec.root.path))
-    if not os.path.isdir(rootfs_path):
-        why = "is not a directory" if os.path.exists(rootfs_path) else "does not exist"
-        raise InvalidBundleError(f"{path}/config.json", "$.root.path", f"{rootfs_path!r} {why}")
-    return OpenedBundle(path, rootfs_path, spec)
+    return OpenedBundle.decode(path, read_config(path))

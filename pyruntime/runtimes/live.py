@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 
 import msgspec
@@ -53,73 +54,40 @@ class LiveProcess:
         close_pipes(self.pipes)
 
 
-def read_stat(pid: int) -> tuple[str, int, int] | None:
-    """(state letter, start time in ticks, exit status as of wait(2)) of /proc/PID/stat; None if there is no such process.
+class Entry:
+    """What this runtime object holds of a container that it made or looked at."""
 
-    The exit status is 0 while it runs, and where the caller may not trace it.
-    """
-    try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        data = os.read(fd, 4096)
-    except ProcessLookupError:
-        return None
-    finally:
-        os.close(fd)
-    # the command in parentheses may hold anything
-    fields = data[data.rindex(b")") + 2:].split()
-    return fields[0].decode(), int(fields[19]), int(fields[49])
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.init: LiveProcess | None = None
+        self.processes: dict[int, LiveProcess] = {}
+        self._wakers: list[int] = []
 
+    def add(self, live: LiveProcess) -> None:
+        """Remember an exec process, and tell those who wait for init."""
+        self.processes[live.pid] = live
+        for waker in list(self._wakers):
+            os.eventfd_write(waker, 1)
 
-def is_alive(pid: int, start_time: int) -> bool:
-    """Whether that very process runs: not a zombie, and not another one with its pid."""
-    stat = read_stat(pid)
-    return stat is not None and stat[1] == start_time and stat[0] not in "ZX"
-
-
-def is_zombie(pid: int, start_time: int) -> bool:
-    """Whether that very process has ended and nobody has waited for it."""
-    stat = read_stat(pid)
-    return stat is not None and stat[1] == start_time and stat[0] == "Z"
-
-
-def wait_foreign(pid: int, start_time: int) -> ProcessExitState | None:
-    """Wait for a process that is not this one's child. None: it ended, and its status is not to be had."""
-    try:
-        pidfd = native.open_pidfd(pid)
-    except ProcessLookupError:
-        return None
-    try:
-        stat = read_stat(pid)
-        if stat is None or stat[1] != start_time:
-            return None
-        native.wait_until_ended(pidfd)
-        # its parent may have reaped it already: then the kernel tells by the pidfd, before that by the zombie
-        stat = read_stat(pid)
-        if stat is not None and stat[1] == start_time:
-            return from_wait_status(stat[2])
-        return native.reap(pidfd)
-    finally:
-        os.close(pidfd)
-
-
-def from_wait_status(status: int) -> ProcessExitState:
-    """A status as of wait(2)."""
-    if os.WIFSIGNALED(status):
-        return ProcessExitState(128 + os.WTERMSIG(status), os.WTERMSIG(status))
-    return ProcessExitState(os.WEXITSTATUS(status))
-
-
-def read_command(pid: int) -> list[str] | None:
-    """The argument vector, [name] where there is none (a zombie has none); None if it is gone."""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            data = file.read()
-        if data:
-            return [part.decode(errors="surrogateescape") for part in data.rstrip(b"\0").split(b"\0")]
-        with open(f"/proc/{pid}/comm", "rb") as file:
-            return [file.read().rstrip(b"\n").decode(errors="surrogateescape")]
-    except (FileNotFoundError, ProcessLookupError):
-        return None
+    def wait_init(self, init: LiveProcess) -> ProcessExitState | None:
+        """Wait for init to end. Exec processes that end meanwhile are reaped: until then the kernel keeps the init of
+        a pid namespace from ending. Their statuses are kept for those who ask."""
+        waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._wakers.append(waker)
+        try:
+            while not init.has_ended():
+                poll = select.poll()
+                poll.register(waker, select.POLLIN)
+                poll.register(init.pidfd, select.POLLIN)
+                running = {live.pidfd: live for live in list(self.processes.values()) if not live.is_reaped}
+                for pidfd in running:
+                    poll.register(pidfd, select.POLLIN)
+                for fd, _ in poll.poll():
+                    if fd in running:
+                        running[fd].wait()
+                    elif fd == waker:
+                        os.eventfd_read(waker)
+        finally:
+            self._wakers.remove(waker)
+            os.close(waker)
+        return init.wait()

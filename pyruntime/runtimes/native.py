@@ -7,15 +7,13 @@ import datetime
 import errno
 import logging
 import os
-import resource
-import select
 import threading
 from collections.abc import Iterator
 
 import msgspec
 
 from pyruntime import errors
-from pyruntime.cgroups import ContainerCgroups, cgroups_of
+from pyruntime.cgroups import Cgroup, ContainerCgroups, cgroups_of
 from pyruntime.errors import SetupError
 from pyruntime.handles import Container
 from pyruntime.host import read_host
@@ -29,57 +27,19 @@ from pyruntime.interface import (
     StdioPipes,
 )
 from pyruntime.native import process as native
-from pyruntime.plan.compile import Place, cgroups_for, compile, compile_exec, namespace_bits
-from pyruntime.plan.operations import Plan
+from pyruntime.native.encoder import encode
+from pyruntime.plan.compile import compile_exec
 from pyruntime.plan.process import unknown_capabilities
-from pyruntime.runtimes.bundle import open_bundle
-from pyruntime.runtimes.live import LiveProcess, is_alive, read_command, read_stat, wait_foreign
-from pyruntime.runtimes.stdio import PreparedStdio
-from pyruntime.spec import Process, decode_process
+from pyruntime.runtimes.compiled import BundleCache
+from pyruntime.runtimes.identity import is_alive, open_process, read_command, read_stat, wait_foreign
+from pyruntime.runtimes.launch import launch
+from pyruntime.runtimes.live import Entry, LiveProcess
+from pyruntime.spec import decode_process
 from pyruntime.state import ContainerRecord, ProcessRecord, Store
 from pyruntime.state.names import START_SOCKET
 
 _log = logging.getLogger("pyruntime")
 _INIT_EXECUTABLE = "/memfd:pyruntime-init"
-
-
-class _Entry:
-    """What this runtime object holds of a container that it made or looked at."""
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.init: LiveProcess | None = None
-        self.processes: dict[int, LiveProcess] = {}
-        self._wakers: list[int] = []
-
-    def add(self, live: LiveProcess) -> None:
-        """Remember an exec process, and tell those who wait for init."""
-        self.processes[live.pid] = live
-        for waker in list(self._wakers):
-            os.eventfd_write(waker, 1)
-
-    def wait_init(self, init: LiveProcess) -> ProcessExitState | None:
-        """Wait for init to end. Exec processes that end meanwhile are reaped: until then the kernel keeps the init of
-        a pid namespace from ending. Their statuses are kept for those who ask."""
-        waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._wakers.append(waker)
-        try:
-            while not init.has_ended():
-                poll = select.poll()
-                poll.register(waker, select.POLLIN)
-                poll.register(init.pidfd, select.POLLIN)
-                running = {live.pidfd: live for live in list(self.processes.values()) if not live.is_reaped}
-                for pidfd in running:
-                    poll.register(pidfd, select.POLLIN)
-                for fd, _ in poll.poll():
-                    if fd in running:
-                        running[fd].wait()
-                    elif fd == waker:
-                        os.eventfd_read(waker)
-        finally:
-            self._wakers.remove(waker)
-            os.close(waker)
-        return init.wait()
 
 
 class NativeRuntime:
@@ -94,95 +54,79 @@ class NativeRuntime:
     def __init__(self, root: str = "/run/pyruntime") -> None:
         self._store = Store(os.fspath(root))
         self._host = read_host()
-        self._entries: dict[str, _Entry] = {}
+        self._bundles = BundleCache(self._host)
+        self._entries: dict[str, Entry] = {}
         self._entries_lock = threading.Lock()
 
     # creation
 
     def create_container(self, id: str, bundle_path: str, stdio_options: StdioOptions, *, no_pivot: bool = False) -> int:
         """See Runtime. no_pivot: cover the root instead of pivoting, for a host whose root is an initramfs."""
-        directory = self._store.add(id)
-        cgroups: ContainerCgroups | None = None
-        spawned: native.Spawned | None = None
-        stdio: PreparedStdio | None = None
+        self._store.add(id)
+        cgroups: tuple[Cgroup, ...] = ()
         try:
-            bundle = open_bundle(os.fspath(bundle_path))
-            spec = bundle.spec
-            with _in_file(f"{bundle.path}/config.json"):
-                container_cgroups = cgroups_for(spec, self._host, id)
-                plan = compile(spec, self._host, Place(id, bundle.path, bundle.rootfs_path, directory), no_pivot=no_pivot,
-                               preserve_fds=stdio_options.preserve_fds)
-            _warn_of_capabilities(id, spec.process)
-            cgroups = ContainerCgroups(container_cgroups)
-            stdio = PreparedStdio(stdio_options)
-            spawned = native.spawn(plan, stdio.child)
-            stdio.close_child_ends()
-            native.follow(spawned, plan, native.MESSAGE_READY)
-            live = _take_live(spawned, stdio, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-            bits = namespace_bits(spec)
-            self._store.save(ContainerRecord(
-                id=id, oci_version=spec.oci_version, bundle_path=bundle.path, rootfs_path=bundle.rootfs_path, pid=live.pid,
-                start_time=live.start_time, created=datetime.datetime.now(datetime.UTC), namespaces=bits,
-                shares_pid_namespace=bundle.shares_pid_namespace, cgroups=container_cgroups,
-                annotations=spec.annotations, capabilities=spec.process.capabilities if spec.process else None))
+            compiled = self._bundles.open(os.fspath(bundle_path))
+            bundle, spec = compiled.bundle, compiled.bundle.spec
+            encoded = compiled.plan(id, self._store.root, no_pivot, stdio_options.preserve_fds)
+            _warn_of_capabilities(id, compiled.unknown_capabilities)
+
+            def prepare(pid: int, start_time: int) -> None:
+                self._store.prepare(ContainerRecord(
+                    id=id, oci_version=spec.oci_version, bundle_path=bundle.path, rootfs_path=bundle.rootfs_path, pid=pid,
+                    start_time=start_time, created=datetime.datetime.now(datetime.UTC), namespaces=compiled.namespaces,
+                    shares_pid_namespace=bundle.shares_pid_namespace, cgroups=cgroups, annotations=spec.annotations,
+                    capabilities=spec.process.capabilities if spec.process else None))
+
+            cgroups = compiled.cgroups(id)
+            live = launch(encoded, id, stdio_options, native.MESSAGE_READY, prepare)
+            self._store.commit(id)
         except BaseException:
-            if spawned is not None and spawned.pidfd >= 0:
-                with contextlib.suppress(ProcessLookupError):
-                    native.send_signal(spawned.pidfd, 9)
-                native.wait_until_ended(spawned.pidfd)
-                native.reap(spawned.pidfd)
-                spawned.close()
-            if stdio is not None:
-                stdio.close()
-            self._clean_up(id, cgroups)
+            self._clean_up(id, ContainerCgroups(cgroups))
             raise
         with self._entries_lock:
-            entry = self._entries[id] = _Entry()
+            entry = self._entries[id] = Entry()
             entry.init = live
         _log.debug("created container %s: pid %d", id, live.pid)
         return live.pid
 
     def start_container(self, id: str) -> None:
         """See Runtime."""
-        with self._locked(id) as entry:
+        with self._locked(id) as (entry, directory):
             record = self._store.load(id)
-            status = self._status(record, entry)
-            if status is not Status.CREATED:
-                raise errors.NotCreatedError("start", id, status)
-            directory = self._store.directory(id)
             try:
-                failure = native.start(directory, START_SOCKET, None)
-            except OSError as error:
-                if error.errno != errno.ECONNREFUSED:
-                    raise SetupError("connect to the waiting init", error.filename, error.errno or 0, None) from error
+                failure = native.start(directory, START_SOCKET)
+            except (FileNotFoundError, ConnectionRefusedError) as error:
                 raise errors.NotCreatedError("start", id, self._status(record, entry)) from error
+            except OSError as error:
+                raise SetupError("connect to the waiting init", f"{self._store.directory(id)}/{START_SOCKET}",
+                                 error.errno or 0, None) from error
             if failure is None:
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(f"{directory}/{START_SOCKET}")
+                    os.unlink(START_SOCKET, dir_fd=directory)
                 return
             self._end(entry, record)
             self._forget(id, record)
         raise failure
 
-    def _end(self, entry: _Entry, record: ContainerRecord) -> None:
-        """Kill whatever is left of the container and wait until it is gone."""
-        cgroups = ContainerCgroups(record.cgroups)
+    def _end(self, entry: Entry, record: ContainerRecord) -> None:
+        """Kill what is left of the processes that we know, and wait until they are gone."""
         init = entry.init
         known = [live for live in (*entry.processes.values(), init) if live is not None]
-        for live in known:
-            if not live.has_ended():
-                with contextlib.suppress(ProcessLookupError):
-                    native.send_signal(live.pidfd, 9)
+        running = [live for live in known if not live.has_ended()]
+        for live in running:
+            with contextlib.suppress(ProcessLookupError):
+                native.send_signal(live.pidfd, 9)
         if init is None and is_alive(record.pid, record.start_time):
-            with _process(record.pid, record.start_time) as pidfd:
+            with open_process(record.pid, record.start_time) as pidfd:
                 if pidfd is not None:
                     native.send_signal(pidfd, 9)
-        if cgroups.is_frozen():
-            cgroups.thaw()
+        if running or init is None:
+            cgroups = ContainerCgroups(record.cgroups)
+            if cgroups.is_frozen():
+                cgroups.thaw()
         # the exec processes first: a pid namespace's init does not end before all in it have been reaped
         for live in known:
             live.wait()
-        cgroups.kill()
 
     def _forget(self, id: str, record: ContainerRecord) -> None:
         self._drop(id)
@@ -198,11 +142,9 @@ class NativeRuntime:
                     live.wait()
                     live.close()
 
-    def _clean_up(self, id: str, cgroups: ContainerCgroups | None) -> None:
+    def _clean_up(self, id: str, cgroups: ContainerCgroups) -> None:
         try:
-            if cgroups is not None:
-                cgroups.kill()
-                cgroups.remove()
+            cgroups.remove()
         finally:
             self._store.remove(id)
 
@@ -210,41 +152,29 @@ class NativeRuntime:
 
     def exec_process(self, id: str, process: ProcessLike, stdio_options: StdioOptions) -> int:
         """See Runtime. Without `capabilities` the process gets those of the container's config.json."""
-        entry = self._entry(id)
-        record = self._store.load(id)
+        record, entry = self._open(id)
         status = self._status(record, entry)
         if status is not Status.RUNNING:
             raise errors.NotRunningError("exec in", id, status)
         decoded = decode_process(process)
         if decoded.capabilities is None and record.capabilities is not None:
             decoded = msgspec.structs.replace(decoded, capabilities=record.capabilities)
-        _warn_of_capabilities(id, decoded)
+        _warn_of_capabilities(id, unknown_capabilities(decoded))
+        plan = compile_exec(decoded, record.cgroups, record.namespaces, id, preserve_fds=stdio_options.preserve_fds)
+
+        def save(pid: int, start_time: int) -> None:
+            self._store.save_process(id, ProcessRecord(pid, start_time))
+
         with self._init_pidfd(record, entry) as pidfd:
-            plan = compile_exec(decoded, record.cgroups, record.namespaces, pidfd, id,
-                                preserve_fds=stdio_options.preserve_fds)
-            live = self._spawn_exec(id, plan, stdio_options)
+            live = launch(encode(plan), id, stdio_options, native.MESSAGE_EXECUTING, save, (pidfd,))
         entry.add(live)
         return live.pid
-
-    def _spawn_exec(self, id: str, plan: Plan, stdio_options: StdioOptions) -> LiveProcess:
-        stdio = PreparedStdio(stdio_options)
-        try:
-            spawned = native.spawn(plan, stdio.child)
-            stdio.close_child_ends()
-            native.follow(spawned, plan, native.MESSAGE_EXECUTING)
-            live = _take_live(spawned, stdio)
-        except BaseException:
-            stdio.close()
-            raise
-        self._store.save_process(id, ProcessRecord(live.pid, live.start_time))
-        return live
 
     # signals and deletion
 
     def kill_container(self, id: str, signal: int) -> None:
         """See Runtime."""
-        entry = self._entry(id)
-        record = self._store.load(id)
+        record, entry = self._open(id)
         status = self._status(record, entry)
         if status not in (Status.CREATED, Status.RUNNING, Status.PAUSED):
             raise errors.NotRunningError("kill", id, status)
@@ -253,20 +183,20 @@ class NativeRuntime:
 
     def kill_process(self, id: str, pid: int, signal: int) -> None:
         """Send a signal to an exec process or init. Raises ProcessNotFoundError; one that has ended is no error."""
-        entry = self._entry(id)
+        container, entry = self._open(id)
         live = self._live(entry, pid)
         with contextlib.suppress(ProcessLookupError):
             if live is not None:
                 native.send_signal(live.pidfd, int(signal))
                 return
-            record = self._process_record(id, pid)
-            with _process(pid, record.start_time) as pidfd:
+            record = self._process_record(container, pid)
+            with open_process(pid, record.start_time) as pidfd:
                 if pidfd is not None:
                     native.send_signal(pidfd, int(signal))
 
     def delete_container(self, id: str, force: bool = False) -> None:
         """See Runtime. With `force` also an entry whose state is damaged or that was never finished."""
-        with self._locked(id) as entry:
+        with self._locked(id) as (entry, _):
             try:
                 record = self._store.load(id)
             except errors.DamagedStateError:
@@ -286,10 +216,10 @@ class NativeRuntime:
 
     def delete_process(self, id: str, pid: int) -> None:
         """See Runtime."""
-        entry = self._entry(id)
+        container, entry = self._open(id)
         live = entry.processes.get(pid)
         if live is None:
-            record = self._process_record(id, pid, allows_init=False)
+            record = self._process_record(container, pid, allows_init=False)
             if record.exit_code is None and is_alive(pid, record.start_time):
                 raise errors.StillRunningError("delete", id, "running", pid)
         else:
@@ -303,7 +233,7 @@ class NativeRuntime:
 
     def pause_container(self, id: str) -> None:
         """See Runtime."""
-        with self._locked(id) as entry:
+        with self._locked(id) as (entry, _):
             record = self._store.load(id)
             status = self._status(record, entry)
             if status is not Status.RUNNING:
@@ -312,7 +242,7 @@ class NativeRuntime:
 
     def resume_container(self, id: str) -> None:
         """See Runtime."""
-        with self._locked(id) as entry:
+        with self._locked(id) as (entry, _):
             record = self._store.load(id)
             status = self._status(record, entry)
             if status is not Status.PAUSED:
@@ -379,10 +309,11 @@ class NativeRuntime:
 
     def get_stdio_pipes(self, id: str, pid: int) -> StdioPipes:
         """See Runtime. Of a process that another runtime object made there are none here."""
-        live = self._live(self._entry(id), pid)
+        container, entry = self._open(id)
+        live = self._live(entry, pid)
         if live is not None:
             return live.pipes
-        self._process_record(id, pid)
+        self._process_record(container, pid)
         return StdioPipes()
 
     def container(self, id: str) -> Container:
@@ -401,18 +332,18 @@ class NativeRuntime:
 
     def wait_on_process(self, id: str, pid: int) -> ProcessExitState:
         """See Runtime."""
-        live = self._live(self._entry(id), pid)
+        container, entry = self._open(id)
+        live = self._live(entry, pid)
         if live is None:
-            return self._wait_foreign(id, self._process_record(id, pid))
-        exit_state = self._wait_live(id, live, self._entry(id))
+            return self._wait_foreign(id, self._process_record(container, pid), is_init=pid == container.pid)
+        exit_state = self._wait_live(id, live, entry)
         if exit_state is None:
             raise errors.ExitStatusUnknownError(id, pid)
         return exit_state
 
     def wait_on_container(self, id: str) -> ProcessExitState:
         """See Runtime."""
-        entry = self._entry(id)
-        record = self._store.load(id)
+        record, entry = self._open(id)
         if record.shares_pid_namespace:
             # the end of init ends nothing by itself there, so it is first
             exit_state = self._wait_init(record, entry)
@@ -424,7 +355,7 @@ class NativeRuntime:
             raise errors.ExitStatusUnknownError(id, record.pid)
         return exit_state
 
-    def _wait_exec_processes(self, id: str, entry: _Entry) -> None:
+    def _wait_exec_processes(self, id: str, entry: Entry) -> None:
         seen: set[int] = set()
         while left := [live for pid, live in list(entry.processes.items()) if pid not in seen]:
             for live in left:
@@ -434,7 +365,7 @@ class NativeRuntime:
             if record.pid not in seen and record.exit_code is None:
                 wait_foreign(record.pid, record.start_time)
 
-    def _wait_init(self, record: ContainerRecord, entry: _Entry) -> ProcessExitState | None:
+    def _wait_init(self, record: ContainerRecord, entry: Entry) -> ProcessExitState | None:
         if entry.init is not None:
             exit_state = self._wait_live(record.id, entry.init, entry)
             if exit_state is not None and exit_state.peak_memory_bytes is None:
@@ -442,25 +373,26 @@ class NativeRuntime:
                 exit_state = msgspec.structs.replace(exit_state, peak_memory_bytes=peak)
             return exit_state
         try:
-            return self._wait_foreign(record.id, ProcessRecord(record.pid, record.start_time))
+            return self._wait_foreign(record.id, ProcessRecord(record.pid, record.start_time), is_init=True)
         except errors.ExitStatusUnknownError:
             return None
 
-    def _wait_live(self, id: str, live: LiveProcess, entry: _Entry) -> ProcessExitState | None:
+    def _wait_live(self, id: str, live: LiveProcess, entry: Entry) -> ProcessExitState | None:
         first = not live.is_waited_for
         live.is_waited_for = True
         exit_state = entry.wait_init(live) if live is entry.init else live.wait()
         if first and exit_state is not None:
             # for other processes that ask later; the container may be deleted meanwhile
+            save = self._store.save_exit if live is entry.init else self._store.save_process
             with contextlib.suppress(FileNotFoundError):
-                self._store.save_process(id, _with_exit(live, exit_state))
+                save(id, _with_exit(live, exit_state))
         return exit_state
 
-    def _wait_foreign(self, id: str, record: ProcessRecord) -> ProcessExitState:
+    def _wait_foreign(self, id: str, record: ProcessRecord, is_init: bool) -> ProcessExitState:
         exit_state = None if record.exit_code is not None else wait_foreign(record.pid, record.start_time)
         if exit_state is not None:
             return exit_state
-        saved = self._store.load_process(id, record.pid)
+        saved = self._store.load_exit(id) if is_init else self._store.load_process(id, record.pid)
         if saved is None or saved.exit_code is None or saved.start_time != record.start_time:
             raise errors.ExitStatusUnknownError(id, record.pid)
         return ProcessExitState(saved.exit_code, saved.signal, saved.user_seconds, saved.system_seconds,
@@ -468,52 +400,61 @@ class NativeRuntime:
 
     # inner matters
 
-    def _entry(self, id: str) -> _Entry:
-        entry = self._entries.get(id)
-        if not self._store.exists(id):
+    def _open(self, id: str) -> tuple[ContainerRecord, Entry]:
+        """What is on disk and what is held of a container. Raises ContainerNotFoundError, DamagedStateError."""
+        try:
+            record = self._store.load(id)
+        except errors.ContainerNotFoundError:
             self._drop(id)
-            raise errors.ContainerNotFoundError(id, self._store.root)
+            raise
+        return record, self._entry(id)
+
+    def _entry(self, id: str) -> Entry:
+        entry = self._entries.get(id)
         if entry is None:
             with self._entries_lock:
-                entry = self._entries.setdefault(id, _Entry())
+                entry = self._entries.setdefault(id, Entry())
         return entry
 
     @contextlib.contextmanager
-    def _locked(self, id: str) -> Iterator[_Entry]:
-        """Hold a container against other threads and other processes while its status changes."""
+    def _locked(self, id: str) -> Iterator[tuple[Entry, int]]:
+        """Hold a container against other threads and other processes while its status changes. Gives also a descriptor of
+        its directory."""
+        if not self._store.exists(id):
+            self._drop(id)
+            raise errors.ContainerNotFoundError(id, self._store.root)
         entry = self._entry(id)
-        with entry.lock, self._store.locked(id):
-            yield entry
+        with entry.lock, self._store.locked(id) as directory:
+            yield entry, directory
 
     @staticmethod
-    def _live(entry: _Entry, pid: int) -> LiveProcess | None:
+    def _live(entry: Entry, pid: int) -> LiveProcess | None:
         if entry.init is not None and entry.init.pid == pid:
             return entry.init
         return entry.processes.get(pid)
 
-    def _process_record(self, id: str, pid: int, allows_init: bool = True) -> ProcessRecord:
+    def _process_record(self, container: ContainerRecord, pid: int, allows_init: bool = True) -> ProcessRecord:
         """Of a process that another runtime object made. Raises ProcessNotFoundError."""
-        container = self._store.load(id)
         if pid == container.pid:
             if allows_init:
                 return ProcessRecord(pid, container.start_time)
-            raise errors.ProcessNotFoundError(id, pid)
-        record = self._store.load_process(id, pid)
+            raise errors.ProcessNotFoundError(container.id, pid)
+        record = self._store.load_process(container.id, pid)
         if record is None:
-            raise errors.ProcessNotFoundError(id, pid)
+            raise errors.ProcessNotFoundError(container.id, pid)
         return record
 
     @contextlib.contextmanager
-    def _init_pidfd(self, record: ContainerRecord, entry: _Entry, operation: str = "exec in") -> Iterator[int]:
+    def _init_pidfd(self, record: ContainerRecord, entry: Entry, operation: str = "exec in") -> Iterator[int]:
         if entry.init is not None:
             yield entry.init.pidfd
             return
-        with _process(record.pid, record.start_time) as pidfd:
+        with open_process(record.pid, record.start_time) as pidfd:
             if pidfd is None:
                 raise errors.NotRunningError(operation, record.id, Status.STOPPED)
             yield pidfd
 
-    def _status(self, record: ContainerRecord, entry: _Entry | None) -> Status:
+    def _status(self, record: ContainerRecord, entry: Entry | None) -> Status:
         init = entry.init if entry is not None else None
         if init.has_ended() if init is not None else not is_alive(record.pid, record.start_time):
             return Status.STOPPED
@@ -524,45 +465,10 @@ class NativeRuntime:
                     return Status.CREATED
         return Status.PAUSED if ContainerCgroups(record.cgroups).is_frozen() else Status.RUNNING
 
-    def _state(self, record: ContainerRecord, entry: _Entry | None) -> ContainerState:
+    def _state(self, record: ContainerRecord, entry: Entry | None) -> ContainerState:
         status = self._status(record, entry)
         return ContainerState(record.oci_version, record.id, 0 if status is Status.STOPPED else record.pid,
                               record.bundle_path, record.rootfs_path, status, record.created, record.annotations)
-
-
-@contextlib.contextmanager
-def _in_file(file: str) -> Iterator[None]:
-    """Name the file in what the plan's compiler, which knows none, finds wrong."""
-    try:
-        yield
-    except errors.InvalidBundleError as error:
-        if error.file is None:
-            raise type(error)(file, error.json_path, error.reason) from error
-        raise
-
-
-@contextlib.contextmanager
-def _process(pid: int, start_time: int) -> Iterator[int | None]:
-    """A pidfd of that very process; None if it is gone."""
-    try:
-        pidfd = native.open_pidfd(pid)
-    except ProcessLookupError:
-        yield None
-        return
-    try:
-        stat = read_stat(pid)
-        yield pidfd if stat is not None and stat[1] == start_time else None
-    finally:
-        os.close(pidfd)
-
-
-def _take_live(spawned: native.Spawned, stdio: PreparedStdio, hidden_peak_bytes: int = 0) -> LiveProcess:
-    stat = read_stat(spawned.pid)
-    live = LiveProcess(spawned.pid, stat[1] if stat else 0, spawned.pidfd, stdio.take_pipes(spawned.console),
-                       hidden_peak_bytes)
-    spawned.pidfd = spawned.console = -1
-    spawned.close()
-    return live
 
 
 def _with_exit(live: LiveProcess, exit_state: ProcessExitState) -> ProcessRecord:
@@ -570,6 +476,6 @@ def _with_exit(live: LiveProcess, exit_state: ProcessExitState) -> ProcessRecord
                          exit_state.system_seconds, exit_state.peak_memory_bytes)
 
 
-def _warn_of_capabilities(id: str, process: Process | None) -> None:
-    if process is not None and (unknown := unknown_capabilities(process)):
+def _warn_of_capabilities(id: str, unknown: set[str]) -> None:
+    if unknown:
         _log.warning("container %s: unknown capabilities are left out: %s", id, ", ".join(sorted(unknown)))

@@ -24,7 +24,7 @@ from pyruntime.spec.isolation import (
     TimeOffset,
     sysctl_path,
 )
-from pyruntime.spec.load import decode_process, decode_resources, load_bundle, load_spec
+from pyruntime.spec.load import decode_process, decode_resources, load_bundle, load_spec, read_config
 from pyruntime.spec.process import (
     Capabilities,
     ConsoleSize,
@@ -72,5 +72,5 @@ __all__ = [
     "Resources", "Rlimit", "RlimitType", "Root", "RootfsPropagation", "Scheduler", "SchedulerFlag", "SchedulerPolicy",
     "Seccomp", "SeccompAction", "SeccompArchitecture", "SeccompFlag", "SeccompOperator", "Spec", "SyscallArgument",
     "SyscallRule", "ThrottleDevice", "TimeOffset", "User", "WeightDevice", "decode_process", "decode_resources",
-    "load_bundle", "load_spec", "sysctl_path",
+    "load_bundle", "load_spec", "read_config", "sysctl_path",
 ]

@@ -34,8 +34,7 @@ def load_bundle(bundle_path: str) -> Spec:
 
     Raises InvalidBundleError, with `file`, and with `json_path` unless it cannot be read or is not JSON.
     """
-    file = os.path.join(bundle_path, "config.json")
-    return load_spec(_read(bundle_path, file), file)
+    return load_spec(read_config(bundle_path), os.path.join(bundle_path, "config.json"))
 
 
 def load_spec(data: bytes, file: str | None = None) -> Spec:
@@ -76,7 +75,9 @@ def _error(file: str | None, refused: Refused) -> InvalidBundleError:
     return kind(file, refused.json_path, refused.reason)
 
 
-def _read(bundle_path: str, file: str) -> bytes:
+def read_config(bundle_path: str) -> bytes:
+    """The content of `<bundle_path>/config.json`. Raises InvalidBundleError if it cannot be read or is too large."""
+    file = os.path.join(bundle_path, "config.json")
     try:
         # O_NONBLOCK: opening must not wait for the writer of a FIFO
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)

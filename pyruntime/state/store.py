@@ -1,5 +1,5 @@
-"""The directories below the root: `<root>/<id>/` with `state.json`, `start` (a socket, until it is started), `lock`, and
-`processes/<pid>.json`."""
+"""The directories below the root: `<root>/<id>/` with `state.json`, `start` (a socket, until it is started), `exit.json` once
+init has been waited for, and `processes/<pid>.json`. The directory itself is what is locked."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from collections.abc import Iterator
 import msgspec
 
 from pyruntime.errors import ContainerExistsError, ContainerNotFoundError, DamagedStateError, InvalidIdError, SetupError
-from pyruntime.state.names import START_SOCKET
 from pyruntime.state.record import ContainerRecord, ProcessRecord
 
 _STATE = "state.json"
+_EXIT = "exit.json"
 _PROCESSES = "processes"
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 
@@ -66,7 +66,7 @@ class Store:
     def remove(self, id: str) -> None:
         """Remove the directory; one that is gone is fine."""
         directory = self.directory(id)
-        for name in (_STATE, START_SOCKET, "lock"):
+        for name in (_STATE, _EXIT):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{directory}/{name}")
         try:
@@ -88,20 +88,31 @@ class Store:
             return []
 
     @contextlib.contextmanager
-    def locked(self, id: str) -> Iterator[None]:
-        """Hold the container against other processes; threads of this one are held apart by the runtime."""
-        try:
-            descriptor = os.open(f"{self.directory(id)}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError as error:
-            raise ContainerNotFoundError(id, self.root) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+    def locked(self, id: str) -> Iterator[int]:
+        """Hold the container against other processes; threads of this one are held apart by the runtime. Gives a descriptor
+        of its directory."""
+        check_id(id)
+        while True:
+            try:
+                descriptor = os.open(self.directory(id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError as error:
+                raise ContainerNotFoundError(id, self.root) from error
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                # one that was deleted while we waited is not what has this name now
+                if os.fstat(descriptor).st_nlink:
+                    yield descriptor
+                    return
+            finally:
+                os.close(descriptor)
 
-    def save(self, record: ContainerRecord) -> None:
-        _replace(f"{self.directory(record.id)}/{_STATE}", _encoder.encode(record))
+    def prepare(self, record: ContainerRecord) -> None:
+        """Write a new container's record beside its place; `commit` makes it count."""
+        _write(f"{self.directory(record.id)}/{_STATE}.new", _encoder.encode(record))
+
+    def commit(self, id: str) -> None:
+        path = f"{self.directory(id)}/{_STATE}"
+        os.rename(f"{path}.new", path)
 
     def load(self, id: str) -> ContainerRecord:
         """Raises InvalidIdError, ContainerNotFoundError, DamagedStateError."""
@@ -123,6 +134,13 @@ class Store:
             raise DamagedStateError(id, path, f"it is of container {record.id!r}")
         return record
 
+    def save_exit(self, id: str, record: ProcessRecord) -> None:
+        """How init ended."""
+        _replace(f"{self.directory(id)}/{_EXIT}", _encoder.encode(record))
+
+    def load_exit(self, id: str) -> ProcessRecord | None:
+        return _load_process(f"{self.directory(id)}/{_EXIT}")
+
     def save_process(self, id: str, record: ProcessRecord) -> None:
         directory = f"{self.directory(id)}/{_PROCESSES}"
         try:
@@ -133,10 +151,7 @@ class Store:
             _replace(f"{directory}/{record.pid}.json", _encoder.encode(record))
 
     def load_process(self, id: str, pid: int) -> ProcessRecord | None:
-        try:
-            return _process_decoder.decode(_read(f"{self.directory(id)}/{_PROCESSES}/{pid}.json"))
-        except (FileNotFoundError, msgspec.MsgspecError):
-            return None
+        return _load_process(f"{self.directory(id)}/{_PROCESSES}/{pid}.json")
 
     def remove_process(self, id: str, pid: int) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -152,6 +167,13 @@ class Store:
         return sorted((record for record in found if record is not None), key=lambda record: record.pid)
 
 
+def _load_process(path: str) -> ProcessRecord | None:
+    try:
+        return _process_decoder.decode(_read(path))
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
+
+
 def _read(path: str) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -163,12 +185,16 @@ def _read(path: str) -> bytes:
         os.close(descriptor)
 
 
-def _replace(path: str, data: bytes) -> None:
-    temporary = f"{path}.new"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+def _write(path: str, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         if os.write(descriptor, data) != len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), temporary)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
     finally:
         os.close(descriptor)
+
+
+def _replace(path: str, data: bytes) -> None:
+    temporary = f"{path}.new"
+    _write(temporary, data)
     os.rename(temporary, path)

@@ -9,6 +9,7 @@ import pytest
 
 from pyruntime.errors import SetupError
 from pyruntime.native import process as native
+from pyruntime.native.encoder import encode
 from pyruntime.plan import flags
 from pyruntime.plan import operations as op
 from pyruntime.plan.operations import Operation, Plan, Slot
@@ -77,7 +78,7 @@ NOT_FORCED = {
 def run(plan: Plan) -> None:
     null = os.open("/dev/null", os.O_RDWR)
     try:
-        native.follow(spawned := native.spawn(plan, (null, null, null)), plan, native.MESSAGE_EXECUTING)
+        native.follow(spawned := native.spawn(encode(plan), "", (null, null, null)), native.MESSAGE_EXECUTING)
         native.wait_until_ended(spawned.pidfd)
         native.reap(spawned.pidfd)
         spawned.close()

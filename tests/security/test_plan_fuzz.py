@@ -22,13 +22,13 @@ def spawn(data: bytes | bytearray, cgroup: int = -1) -> int:
     """Only for plans that must be refused: the init's descriptor is no program."""
     result = ffi.new("struct spawn_result *")
     block = bytearray(data)
-    return int(lib.spawn_process(ffi.from_buffer(block), len(block), 0, -1, cgroup, [0, 1, 2], result))
+    return int(lib.spawn_process(ffi.from_buffer(block), len(block), 0, -1, cgroup, [0, 1, 2], [], 0, result))
 
 
 def a_plan() -> bytearray:
     host = (op.OpenTree("", b"/does/not/exist", HOST, 0, 0),)
     init = (op.OpenProc("", INIT), op.WriteProc("", b"a", b"b", INIT), op.ExecuteProgram("", (b"/x", b"y"), (b"A=b",)))
-    return encode(Plan(host, (), init, 0, None, 1, 1))
+    return bytearray(encode(Plan(host, (), init, 0, None, 1, 1)).data)
 
 
 def test_the_unchanged_plan_is_read() -> None:

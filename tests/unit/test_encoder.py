@@ -87,22 +87,38 @@ def decode(data: bytes, plan: Plan) -> list[Operation]:
 def test_every_operation_comes_back() -> None:
     every = tuple(sample(cls, i) for i, cls in enumerate(CLASSES, 1))
     plan = Plan(every[:9], every[9:12], every[12:], 0, None, 4, 4, preserve_fds=2)
-    assert decode(bytes(encode(plan)), plan) == list(every)
+    assert decode(bytes(encode(plan).data), plan) == list(every)
 
 
 def test_negative_numbers_are_of_two_complements() -> None:
     plan = Plan((), (), (op.SetRlimit("", 1, -1, 2**64 - 1),), 0, None, 0, 0)
-    assert RECORD.unpack_from(encode(plan), HEADER.size)[6:9] == (1, 2**64 - 1, 2**64 - 1)
+    assert RECORD.unpack_from(encode(plan).data, HEADER.size)[6:9] == (1, 2**64 - 1, 2**64 - 1)
 
 
 def test_equal_texts_are_stored_once() -> None:
     plan = Plan((), (), tuple(op.ProtectPath("", b"/only once") for _ in range(9)), 0, None, 0, 0)
-    assert bytes(encode(plan)).count(b"/only once") == 1
+    assert encode(plan).data.count(b"/only once") == 1
 
 
 def test_a_nul_in_a_text() -> None:
     with pytest.raises(ValueError, match="NUL byte"):
         encode(Plan((), (), (op.SetHostname("", b"a\0b"),), 0, None, 0, 0))
+
+
+def test_holes_take_an_id() -> None:
+    texts = (b"/a/\0\0\0/b", b"\0\0\0", b"_\0\0\0\0\0\0")
+    plan = Plan((), (), tuple(op.ProtectPath("", text) for text in texts), 0, None, 0, 0)
+    encoded = encode(plan, 3)
+    assert len(encoded.holes) == 4
+    found = decode(bytes(encoded.fill(b"xyz")), plan)
+    assert found == [op.ProtectPath("", text.replace(b"\0\0\0", b"xyz")) for text in texts]
+    assert decode(bytes(encoded.fill(b"abc")), plan) != found
+
+
+@pytest.mark.parametrize("text", [b"a\0", b"\0\0", b"\0\0\0\0", b"\0\0\0a\0"])
+def test_a_nul_that_is_no_hole(text: bytes) -> None:
+    with pytest.raises(ValueError, match="NUL byte"):
+        encode(Plan((), (), (op.SetHostname("", text),), 0, None, 0, 0), 3)
 
 
 def test_classes_and_kinds_match_one_to_one() -> None:

@@ -79,7 +79,7 @@ def test_unsupported_fields(place: str, value: object) -> None:
 
 def test_exec_enters_the_pid_namespace_last() -> None:
     process = decode_process({"args": ["sh"], "cwd": "/"})
-    found = kinds(compile_exec(process, (), flags.CLONE_NEWPID | flags.CLONE_NEWNS, 5, "c"))
+    found = kinds(compile_exec(process, (), flags.CLONE_NEWPID | flags.CLONE_NEWNS, "c"))
     assert found[-1] is op.ExecuteProgram and op.EnterPidNamespace in found[-3:]
     assert found.index(op.SetIdentity) < found.index(op.EnterPidNamespace)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,11 @@ from pyruntime.state.store import check_id
 def make_record(id: str = "c") -> ContainerRecord:
     return ContainerRecord(id, "1.0.2", "/b", "/b/rootfs", 7, 1234, datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC), 5, False,
                            (Cgroup("/sys/fs/cgroup/pyruntime/c", 14, (), True),), {"a": "b"})
+
+
+def save(store: Store, record: ContainerRecord) -> None:
+    store.prepare(record)
+    store.commit(record.id)
 
 
 @pytest.fixture
@@ -38,7 +44,7 @@ def test_bad_ids(id: str, store: Store) -> None:
 
 def test_a_record_comes_back(store: Store) -> None:
     directory = store.add("c")
-    store.save(make_record())
+    save(store, make_record())
     assert store.load("c") == make_record()
     assert store.exists("c") and store.ids() == ["c"]
     assert os.stat(store.root).st_mode & 0o777 == 0o700
@@ -77,7 +83,7 @@ def test_a_damaged_record(store: Store, content: bytes) -> None:
 
 def test_a_record_of_another_container(store: Store) -> None:
     store.add("c")
-    store.save(make_record())
+    save(store, make_record())
     store.add("d")
     os.link(f"{store.directory('c')}/state.json", f"{store.directory('d')}/state.json")
     with pytest.raises(DamagedStateError, match="of container 'c'"):
@@ -88,7 +94,7 @@ def test_a_large_record(store: Store) -> None:
     store.add("c")
     record = ContainerRecord("c", "1", "/b", "/r", 1, 2, datetime.datetime.now(datetime.UTC), 0, False, (),
                              {"k": "v" * (1 << 17)})
-    store.save(record)
+    save(store, record)
     assert store.load("c") == record
 
 
@@ -106,3 +112,51 @@ def test_process_records(store: Store) -> None:
     assert store.processes("c") == []
     store.remove("c")
     assert store.ids() == []
+
+
+def test_a_prepared_record_does_not_count(store: Store) -> None:
+    store.add("c")
+    store.prepare(make_record())
+    with pytest.raises(DamagedStateError, match="under way"):
+        store.load("c")
+    store.commit("c")
+    assert store.load("c") == make_record()
+
+
+def test_the_lock_of_a_deleted_container_is_not_its_successors(store: Store) -> None:
+    store.add("c")
+    held = store.locked("c")
+    held.__enter__()
+    opened: list[int] = []
+
+    def wait_for_the_lock() -> None:
+        with store.locked("c") as descriptor:
+            opened.append(os.fstat(descriptor).st_ino)
+
+    waiting = threading.Thread(target=wait_for_the_lock)
+    waiting.start()
+    await_flock_waiter(store.directory("c"))
+    store.remove("c")
+    store.add("c")
+    held.__exit__(None, None, None)
+    waiting.join(10)
+    assert opened == [os.stat(store.directory("c")).st_ino]
+
+
+def await_flock_waiter(directory: str) -> None:
+    """Until a thread waits for the lock of a directory; the kernel marks waiters by an arrow."""
+    inode = f":{os.stat(directory).st_ino} "
+    for _ in range(10_000):
+        if any("->" in line and inode in line for line in Path("/proc/locks").read_text().splitlines()):
+            return
+        os.sched_yield()
+    raise AssertionError("nobody waits for the lock")
+
+
+def test_an_exit_of_init_stands_by_itself(store: Store) -> None:
+    directory = store.add("c")
+    store.save_exit("c", ProcessRecord(7, 1234, 3))
+    assert store.load_exit("c") == ProcessRecord(7, 1234, 3) and store.load_process("c", 7) is None
+    assert store.processes("c") == [] and os.listdir(directory) == ["exit.json"]
+    store.remove("c")
+    assert not os.path.exists(directory)

@@ -1,0 +1,94 @@
+"""Bundles and the plans that were made of them, kept for the next container of the same bundle."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+
+from pyruntime import errors
+from pyruntime.cgroups import Cgroup
+from pyruntime.host import Host
+from pyruntime.native.encoder import EncodedPlan, encode
+from pyruntime.plan.compile import Place, cgroups_for, compile, namespace_bits
+from pyruntime.plan.process import unknown_capabilities
+from pyruntime.runtimes.bundle import OpenedBundle, check_rootfs
+from pyruntime.spec import read_config
+
+BUNDLES_KEPT = 64
+
+
+class CompiledBundle:
+    """A bundle with its plans.
+
+    namespaces             CLONE_NEW... bits of those that are not the host's
+    unknown_capabilities   what the process asks for and this version does not know
+    """
+
+    def __init__(self, bundle: OpenedBundle, host: Host) -> None:
+        self.bundle = bundle
+        self.namespaces = namespace_bits(bundle.spec)
+        process = bundle.spec.process
+        self.unknown_capabilities = unknown_capabilities(process) if process is not None else set()
+        self._host = host
+        self._plans: dict[tuple[int, str, bool, int], EncodedPlan] = {}
+
+    def cgroups(self, id: str) -> tuple[Cgroup, ...]:
+        """The cgroups of a container. Raises InvalidBundleError."""
+        with self._in_file():
+            return cgroups_for(self.bundle.spec, self._host, id)
+
+    def plan(self, id: str, root: str, no_pivot: bool, preserve_fds: int) -> EncodedPlan:
+        """The plan for a container with a state directory below `root`; compiled once for all ids of one length.
+
+        Raises InvalidBundleError, UnsupportedFieldError.
+        """
+        key = (len(id), root, no_pivot, preserve_fds)
+        encoded = self._plans.get(key)
+        if encoded is None:
+            hole = "\0" * len(id)
+            place = Place(hole, self.bundle.path, self.bundle.rootfs_path, f"{root}/{hole}")
+            with self._in_file():
+                plan = compile(self.bundle.spec, self._host, place, no_pivot=no_pivot, preserve_fds=preserve_fds)
+            encoded = self._plans[key] = encode(plan, len(id))
+        return encoded
+
+    @contextlib.contextmanager
+    def _in_file(self) -> Iterator[None]:
+        """Name the file in what the plan's compiler, which knows none, finds wrong."""
+        try:
+            yield
+        except errors.InvalidBundleError as error:
+            if error.file is None:
+                raise type(error)(self.bundle.config_file, error.json_path, error.reason) from error
+            raise
+
+
+class BundleCache:
+    """The bundles used last. A config.json is read each time, and what was made of it is taken while its bytes are the
+    same."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._kept: dict[tuple[str, bytes], CompiledBundle] = {}
+        self._lock = threading.Lock()
+
+    def open(self, path: str) -> CompiledBundle:
+        """Raises InvalidBundleError, also if the root file system is not a directory."""
+        path = os.path.abspath(path)
+        data = read_config(path)
+        key = (path, data)
+        with self._lock:
+            compiled = self._kept.pop(key, None)
+            if compiled is not None:
+                self._kept[key] = compiled
+        if compiled is not None:
+            check_rootfs(compiled.bundle)
+            return compiled
+        compiled = CompiledBundle(OpenedBundle.decode(path, data), self._host)
+        with self._lock:
+            self._kept[key] = compiled
+            if len(self._kept) > BUNDLES_KEPT:
+                del self._kept[next(iter(self._kept))]
+        return compiled
