@@ -147,7 +147,7 @@ int spawn_process(void *plan, uint64_t size, uint64_t clone_flags, int init_fd, 
 int receive_message(int socket, struct message *ret_message, int *ret_fd);
 
 /* Connect to the start socket `name` in a directory; returns the descriptor. */
-int connect_start(int directory, const char *name);
+int connect_start(const char *directory, const char *name);
 
 /* A pidfd, close-on-exec. */
 int open_pidfd(int pid);

@@ -28,15 +28,14 @@ OPERATION(make_directory)
 /* numbers: mode with the file type, device, uid, gid */
 OPERATION(make_node)
 {
-    AUTO_FD parent = -1;
     const char *name;
     struct stat st;
     mode_t mode = (mode_t)op->number[0];
     dev_t device = (dev_t)op->number[1];
-    int error = open_parent_inside(init, plan_text(&init->plan, op, 0), &parent, &name);
+    int parent = hold_parent(init, plan_text(&init->plan, op, 0), &name);
 
-    if (error)
-        return error;
+    if (parent < 0)
+        return parent;
     if (mknodat(parent, name, mode, device) < 0) {
         if (errno != EEXIST)
             return explain(init, -errno, "mknodat");
@@ -53,12 +52,11 @@ OPERATION(make_node)
 /* text: target, path; number: 1 to replace what is there. Otherwise the image's own choice stays. */
 OPERATION(make_link)
 {
-    AUTO_FD parent = -1;
     const char *name, *target = plan_text(&init->plan, op, 1);
-    int error = open_parent_inside(init, plan_text(&init->plan, op, 0), &parent, &name);
+    int parent = hold_parent(init, plan_text(&init->plan, op, 0), &name);
 
-    if (error)
-        return error;
+    if (parent < 0)
+        return parent;
     if (op->number[0] && unlinkat(parent, name, 0) < 0 && errno != ENOENT)
         return explain(init, -errno, "unlink");
     if (symlinkat(target, parent, name) < 0 && errno != EEXIST)
@@ -88,6 +86,7 @@ static int attach_console(struct init *init, int terminal)
 
     if (error)
         return error;
+    release_parent(init);
     AUTO_FD mount = open_tree(terminal, "", AT_EMPTY_PATH | OPEN_TREE_CLONE);
     if (mount < 0)
         return explain(init, mount, "bind the terminal");

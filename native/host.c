@@ -41,18 +41,29 @@ static int write_text(int directory, const char *name, const char *text)
     return write(fd, text, strlen(text)) < 0 ? -errno : 0;
 }
 
+static const char *const cpuset_files[] = {"cpuset.cpus", "cpuset.mems"};
+
+static bool has_cpuset(int cgroup)
+{
+    char text[4096];
+
+    for (int i = 0; i < 2; i++)
+        if (read_text(cgroup, cpuset_files[i], text, sizeof text) <= 1)
+            return false;
+    return true;
+}
+
 /* A new cpuset has no CPUs and no memory nodes unless its parent says that children inherit: take the parent's, and say so
  * for the children of this one. */
 static int inherit_cpuset(int parent, int cgroup)
 {
-    static const char *const files[] = {"cpuset.cpus", "cpuset.mems"};
     char text[4096];
 
     for (int i = 0; i < 2; i++) {
-        if (read_text(cgroup, files[i], text, sizeof text) > 1)
+        if (read_text(cgroup, cpuset_files[i], text, sizeof text) > 1)
             continue;
-        ssize_t length = read_text(parent, files[i], text, sizeof text);
-        int error = length < 0 ? (int)length : write_text(cgroup, files[i], text);
+        ssize_t length = read_text(parent, cpuset_files[i], text, sizeof text);
+        int error = length < 0 ? (int)length : write_text(cgroup, cpuset_files[i], text);
         if (error)
             return error;
     }
@@ -69,10 +80,12 @@ static int make_cgroup(struct host *host, const struct operation *op)
     if (size >= sizeof prefix || at >= size)
         return explain(host, -ENAMETOOLONG, "make", path);
     memcpy(prefix, path, size + 1);
-    if (!op->number[1] && mkdir(path, 0755) == 0)
-        return 0;
-    if (!op->number[1] && errno == EEXIST)
-        return 0;
+    /* mostly the parents are there */
+    if (mkdir(path, 0755) == 0 || errno == EEXIST) {
+        AUTO_FD made = op->number[1] ? open_at(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0, 0) : -1;
+        if (!op->number[1] || (made >= 0 && has_cpuset(made)))
+            return 0;
+    }
     prefix[at] = 0;
     AUTO_FD parent = open_at(AT_FDCWD, prefix, O_PATH | O_DIRECTORY, 0, 0);
     if (parent < 0)
@@ -248,26 +261,32 @@ static int open_namespace(struct host *host, const struct operation *op)
     return fill_slot(host, op, take_fd(&fd), "open");
 }
 
-/* The name is bound through the directory's descriptor: a state directory's path may be longer than a socket's may. */
-static int start_address(int directory, const char *name, struct sockaddr_un *ret_address)
+/* A state directory's path may be longer than a socket's may be: then the directory's descriptor stands for it. */
+static int start_address(const char *path, const char *name, int *ret_directory, struct sockaddr_un *ret_address)
 {
+    size_t limit = sizeof ret_address->sun_path;
+
     ret_address->sun_family = AF_UNIX;
-    int length = snprintf(ret_address->sun_path, sizeof ret_address->sun_path, "/proc/self/fd/%d/%s", directory, name);
-    return length >= (int)sizeof ret_address->sun_path ? -ENAMETOOLONG : 0;
+    if (snprintf(ret_address->sun_path, limit, "%s/%s", path, name) < (int)limit)
+        return 0;
+    int directory = open_at(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0, 0);
+    if (directory < 0)
+        return directory;
+    *ret_directory = directory;
+    int length = snprintf(ret_address->sun_path, limit, "/proc/self/fd/%d/%s", directory, name);
+    return length < (int)limit ? 0 : -ENAMETOOLONG;
 }
 
 static int listen_for_start(struct host *host, const struct operation *op)
 {
     struct sockaddr_un address = {0};
     const char *name = plan_text(host->plan, op, 1);
-    AUTO_FD directory = open_at(AT_FDCWD, plan_text(host->plan, op, 0), O_PATH | O_DIRECTORY, 0, 0);
+    AUTO_FD directory = -1;
     AUTO_FD listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
-    if (directory < 0)
-        return explain(host, directory, "open", NULL);
     if (listener < 0)
         return explain(host, -errno, "socket", NULL);
-    int error = start_address(directory, name, &address);
+    int error = start_address(plan_text(host->plan, op, 0), name, &directory, &address);
     if (error)
         return explain(host, error, "name", name);
     if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0)
@@ -277,14 +296,15 @@ static int listen_for_start(struct host *host, const struct operation *op)
     return fill_slot(host, op, take_fd(&listener), "listen");
 }
 
-int connect_start(int directory, const char *name)
+int connect_start(const char *path, const char *name)
 {
     struct sockaddr_un address = {0};
+    AUTO_FD directory = -1;
     AUTO_FD connection = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
     if (connection < 0)
         return -errno;
-    int error = start_address(directory, name, &address);
+    int error = start_address(path, name, &directory, &address);
     if (error)
         return error;
     if (connect(connection, (struct sockaddr *)&address, sizeof address) < 0)

@@ -145,6 +145,7 @@ int main(int argc, char **argv)
     /* only what is read before it is written: the slots need not be touched */
     init.wire = atoi(argv[1]);
     init.first_fd = init.wire;
+    init.parent = -1;
     init.home = NULL;
     memset(init.detail, 0, sizeof init.detail);
     /* before any namespace is joined: nothing in a container may trace this process or open its descriptors */

@@ -16,6 +16,9 @@ struct init {
     int wire;               /* to the creator, later to the one who starts; -1: nobody listens */
     int first_fd;           /* descriptors from here on are the init's own */
     int slots[PLAN_SLOT_LIMIT];
+    int parent;             /* hold_parent's; -1: none */
+    const char *parent_path;
+    size_t parent_length;
     const char *home;
     char home_text[256 + 8];
     char detail[MESSAGE_DETAIL];
@@ -32,8 +35,13 @@ int send_message(int wire, const struct message *message, int fd);
 int open_inside(const char *path, uint64_t flags);
 int make_directory_inside(struct init *init, const char *path, unsigned int mode, int *ret_fd);
 int make_file_inside(struct init *init, const char *path, int *ret_fd);
-/* The directory of a path, made if missing, and the last component. */
-int open_parent_inside(struct init *init, const char *path, int *ret_fd, const char **ret_name);
+/* The directory of a path, made if missing, and the last component. It stays open for the next path in it, since most
+ * mounts, nodes and links go to few directories; path must outlive it, as the plan's texts do. */
+int hold_parent(struct init *init, const char *path, const char **ret_name);
+/* Whoever mounts where the held directory or one above it may be lets it go. */
+void release_parent(struct init *init);
+/* What a mount is to be attached to, made if missing. */
+int make_target_inside(struct init *init, const char *path, bool directory, int *ret_fd);
 
 /* One function an operation, in the files by subject. */
 #define OPERATION(name) int name(struct init *init, const struct operation *op)

@@ -134,6 +134,8 @@ OPERATION(isolate_propagation)
 static int enter_new_root(struct init *init, const struct operation *op)
 {
     int root = init->slots[op->slot[0]];
+
+    release_parent(init);
     /* The new root goes on top of the old one: no path of the host has to be looked up, and there is no place
      * where something else could be. */
     int error = move_mount(root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH);
@@ -179,13 +181,13 @@ OPERATION(attach_mount)
     if (fstat(mount, &st) < 0)
         return explain(init, -errno, "stat the mount's root");
     if (op->number[0]) {
+        release_parent(init);
         target = open_at(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS);
         if (target == -ELOOP || target == -ENOTDIR)
             return explain(init, target, "the target must be a directory and not a link");
     }
     if (target < 0) {
-        int error = S_ISDIR(st.st_mode) ? make_directory_inside(init, path, 0755, &target)
-                                        : make_file_inside(init, path, &target);
+        int error = make_target_inside(init, path, S_ISDIR(st.st_mode), &target);
         if (error)
             return error;
     }
@@ -193,11 +195,11 @@ OPERATION(attach_mount)
     return error ? explain(init, error, "move_mount") : 0;
 }
 
-/* The absent may stay absent: 0 and -1. */
+/* The absent may stay absent: 0 and -1. Something is going to be mounted there. */
 static int open_if_present(struct init *init, const char *path, int *ret_fd)
 {
+    release_parent(init);
     int fd = open_inside(path, O_PATH);
-
     if (fd == -ENOENT || fd == -ENOTDIR)
         fd = -1;
     else if (fd < 0)

@@ -169,18 +169,75 @@ int make_file_inside(struct init *init, const char *path, int *ret_fd)
     return 0;
 }
 
-int open_parent_inside(struct init *init, const char *path, int *ret_fd, const char **ret_name)
+void release_parent(struct init *init)
+{
+    close_fd(&init->parent);
+    init->parent = -1;
+}
+
+int hold_parent(struct init *init, const char *path, const char **ret_name)
 {
     char parent[PATH_MAX];
     const char *slash = strrchr(path, '/');
     size_t length = slash ? (size_t)(slash - path) : 0;
 
+    *ret_name = slash ? slash + 1 : path;
+    if (init->parent >= 0 && init->parent_length == length && memcmp(init->parent_path, path, length) == 0)
+        return init->parent;
+    release_parent(init);
     if (length >= sizeof parent)
         return explain_path(init, -ENAMETOOLONG, "open parent of", path);
     memcpy(parent, path, length);
     parent[length] = 0;
-    int error = make_directory_inside(init, length ? parent : "/", 0755, ret_fd);
-    if (!error)
-        *ret_name = slash ? slash + 1 : path;
-    return error;
+    int error = make_directory_inside(init, length ? parent : "/", 0755, &init->parent);
+    if (error)
+        return error;
+    init->parent_path = path;
+    init->parent_length = length;
+    return init->parent;
+}
+
+/* The common case of a mount's target: it is in a directory that is held, and no link. 1: it is another case. */
+static int make_in_parent(int parent, const char *name, bool directory, int *ret_fd)
+{
+    struct stat st;
+
+    if (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+        return 1;
+    AUTO_FD fd = open_at(parent, name, O_PATH | O_NOFOLLOW, 0, 0);
+    if (fd == -ENOENT) {
+        AUTO_FD file = -1;
+        if (directory)
+            file = mkdirat(parent, name, 0755) < 0 ? -errno : -1;
+        else
+            file = open_at(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0644, 0);
+        if (file < -1 && file != -EEXIST)
+            return file;
+        fd = open_at(parent, name, O_PATH | O_NOFOLLOW, 0, 0);
+    }
+    if (fd < 0)
+        return fd;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    if (S_ISLNK(st.st_mode))
+        return 1;
+    if (S_ISDIR(st.st_mode) != directory)
+        return directory ? -ENOTDIR : -EISDIR;
+    *ret_fd = take_fd(&fd);
+    return 0;
+}
+
+int make_target_inside(struct init *init, const char *path, bool directory, int *ret_fd)
+{
+    const char *name;
+    int parent = hold_parent(init, path, &name);
+
+    if (parent < 0)
+        return parent;
+    int error = make_in_parent(parent, name, directory, ret_fd);
+    if (error <= 0)
+        return error ? explain_path(init, error, directory ? "make directory" : "make file", path) : 0;
+    /* a link may lead above the held directory, and what is mounted there would cover it */
+    release_parent(init);
+    return directory ? make_directory_inside(init, path, 0755, ret_fd) : make_file_inside(init, path, ret_fd);
 }

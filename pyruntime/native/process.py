@@ -172,15 +172,15 @@ def discard(spawned: Spawned) -> ProcessExitState | None:
     return exit_state
 
 
-def start(directory: int, name: str) -> SetupError | None:
+def start(directory: str, name: str) -> SetupError | None:
     """Let a created container's init go on; returns why the program could not be executed, None if it runs.
 
     directory, name   of the start socket
     Raises OSError where nobody listens.
     """
-    connection = lib.connect_start(directory, name.encode())
+    connection = lib.connect_start(os.fsencode(directory), name.encode())
     if connection < 0:
-        raise OSError(-connection, os.strerror(-connection), name)
+        raise OSError(-connection, os.strerror(-connection), f"{directory}/{name}")
     failure: SetupError | None = None
     try:
         message = ffi.new("struct message *")

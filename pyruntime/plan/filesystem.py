@@ -87,9 +87,13 @@ class FilesystemCompiler:
 
     def _copy_host_tree(self, json_path: str, source: str, options: MountOptions, options_path: str) -> Slot:
         slot = self.draft.host_slot()
-        self.draft.host.append(op.OpenTree(json_path, os.fsencode(source), slot, int(options.recursive_bind), self.isolation))
-        if options.set or options.clear:
-            self.draft.host.append(op.SetMountAttributes(options_path, slot, options.set, options.clear, 0, 0))
+        attributes = options.set or options.clear
+        # of a single mount all can be set at once
+        later = self.isolation if attributes and not options.recursive_bind else 0
+        self.draft.host.append(op.OpenTree(json_path, os.fsencode(source), slot, int(options.recursive_bind),
+                                           0 if later else self.isolation))
+        if attributes:
+            self.draft.host.append(op.SetMountAttributes(options_path, slot, options.set, options.clear, later, 0))
         if options.recursive_set or options.recursive_clear:
             self.draft.host.append(op.SetMountAttributes(options_path, slot, options.recursive_set, options.recursive_clear,
                                                          0, 1))

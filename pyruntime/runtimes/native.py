@@ -91,18 +91,18 @@ class NativeRuntime:
 
     def start_container(self, id: str) -> None:
         """See Runtime."""
-        with self._locked(id) as (entry, directory):
+        with self._locked(id) as entry:
             record = self._store.load(id)
+            directory = self._store.directory(id)
             try:
                 failure = native.start(directory, START_SOCKET)
             except (FileNotFoundError, ConnectionRefusedError) as error:
                 raise errors.NotCreatedError("start", id, self._status(record, entry)) from error
             except OSError as error:
-                raise SetupError("connect to the waiting init", f"{self._store.directory(id)}/{START_SOCKET}",
-                                 error.errno or 0, None) from error
+                raise SetupError("connect to the waiting init", error.filename, error.errno or 0, None) from error
             if failure is None:
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(START_SOCKET, dir_fd=directory)
+                    os.unlink(f"{directory}/{START_SOCKET}")
                 return
             self._end(entry, record)
             self._forget(id, record)
@@ -196,7 +196,7 @@ class NativeRuntime:
 
     def delete_container(self, id: str, force: bool = False) -> None:
         """See Runtime. With `force` also an entry whose state is damaged or that was never finished."""
-        with self._locked(id) as (entry, _):
+        with self._locked(id) as entry:
             try:
                 record = self._store.load(id)
             except errors.DamagedStateError:
@@ -233,7 +233,7 @@ class NativeRuntime:
 
     def pause_container(self, id: str) -> None:
         """See Runtime."""
-        with self._locked(id) as (entry, _):
+        with self._locked(id) as entry:
             record = self._store.load(id)
             status = self._status(record, entry)
             if status is not Status.RUNNING:
@@ -242,7 +242,7 @@ class NativeRuntime:
 
     def resume_container(self, id: str) -> None:
         """See Runtime."""
-        with self._locked(id) as (entry, _):
+        with self._locked(id) as entry:
             record = self._store.load(id)
             status = self._status(record, entry)
             if status is not Status.PAUSED:
@@ -417,15 +417,14 @@ class NativeRuntime:
         return entry
 
     @contextlib.contextmanager
-    def _locked(self, id: str) -> Iterator[tuple[Entry, int]]:
-        """Hold a container against other threads and other processes while its status changes. Gives also a descriptor of
-        its directory."""
+    def _locked(self, id: str) -> Iterator[Entry]:
+        """Hold a container against other threads and other processes while its status changes."""
         if not self._store.exists(id):
             self._drop(id)
             raise errors.ContainerNotFoundError(id, self._store.root)
         entry = self._entry(id)
-        with entry.lock, self._store.locked(id) as directory:
-            yield entry, directory
+        with entry.lock, self._store.locked(id):
+            yield entry
 
     @staticmethod
     def _live(entry: Entry, pid: int) -> LiveProcess | None:

@@ -19,6 +19,7 @@ class PreparedStdio:
     def __init__(self, options: StdioOptions) -> None:
         self._own: list[int] = []
         self._caller: list[int | None] = [None, None, None]
+        self._null_device = -1
         child: list[int] = []
         try:
             for i, (creates, given) in enumerate(((options.create_in, options.in_fd), (options.create_out, options.out_fd),
@@ -39,12 +40,13 @@ class PreparedStdio:
         return child
 
     def _null(self) -> int:
-        fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        self._own.append(fd)
-        status = os.fstat(fd)
-        if not stat.S_ISCHR(status.st_mode) or status.st_rdev != _NULL_DEVICE:
-            raise SetupError("open the null device", "/dev/null", 0, None, "it is not the null device")
-        return fd
+        if self._null_device < 0:
+            fd = self._null_device = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+            self._own.append(fd)
+            status = os.fstat(fd)
+            if not stat.S_ISCHR(status.st_mode) or status.st_rdev != _NULL_DEVICE:
+                raise SetupError("open the null device", "/dev/null", 0, None, "it is not the null device")
+        return self._null_device
 
     @staticmethod
     def _given(stream: int, fd: int) -> int:

@@ -88,9 +88,8 @@ class Store:
             return []
 
     @contextlib.contextmanager
-    def locked(self, id: str) -> Iterator[int]:
-        """Hold the container against other processes; threads of this one are held apart by the runtime. Gives a descriptor
-        of its directory."""
+    def locked(self, id: str) -> Iterator[None]:
+        """Hold the container against other processes; threads of this one are held apart by the runtime."""
         check_id(id)
         while True:
             try:
@@ -101,7 +100,7 @@ class Store:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 # one that was deleted while we waited is not what has this name now
                 if os.fstat(descriptor).st_nlink:
-                    yield descriptor
+                    yield
                     return
             finally:
                 os.close(descriptor)

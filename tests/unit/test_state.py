@@ -125,22 +125,25 @@ def test_a_prepared_record_does_not_count(store: Store) -> None:
 
 def test_the_lock_of_a_deleted_container_is_not_its_successors(store: Store) -> None:
     store.add("c")
+    inodes = [os.stat(store.directory("c")).st_ino]
     held = store.locked("c")
     held.__enter__()
     opened: list[int] = []
 
     def wait_for_the_lock() -> None:
-        with store.locked("c") as descriptor:
-            opened.append(os.fstat(descriptor).st_ino)
+        with store.locked("c"):
+            locks = Path("/proc/locks").read_text()
+            opened.extend(inode for inode in inodes if f":{inode} " in locks)
 
     waiting = threading.Thread(target=wait_for_the_lock)
     waiting.start()
     await_flock_waiter(store.directory("c"))
     store.remove("c")
     store.add("c")
+    inodes.append(os.stat(store.directory("c")).st_ino)
     held.__exit__(None, None, None)
     waiting.join(10)
-    assert opened == [os.stat(store.directory("c")).st_ino]
+    assert inodes[0] != inodes[1] and opened == inodes[1:]
 
 
 def await_flock_waiter(directory: str) -> None:
