@@ -98,7 +98,6 @@ enum message_type {
 };
 
 #define MESSAGE_DETAIL 240
-#define SETUP_TIMEOUT_S 60      /* between two messages */
 
 struct message {
     uint32_t type;
@@ -142,8 +141,12 @@ int open_init(void);
 int spawn_process(void *plan, uint64_t size, uint64_t clone_flags, int init_fd, int cgroup_slot, const int *stdio,
                   const int *descriptors, int descriptor_count, struct spawn_result *ret_result);
 
-/* One message, and the descriptor that it carries (close-on-exec, -1 if none). 1: a message, 0: the other side is closed,
- * -EINTR: a signal came in, -EAGAIN: nothing came for SETUP_TIMEOUT_S (on a process's wire). */
+/* Wait until the other side has closed a socket, without waking for what it sends before. 1: closed, 0: not within
+ * timeout_ms (-1: for ever), -EINTR: a signal came in. */
+int await_hangup(int socket, int timeout_ms);
+
+/* One message that is there, and the descriptor that it carries (close-on-exec, -1 if none). 1: a message, 0: there is no
+ * more. */
 int receive_message(int socket, struct message *ret_message, int *ret_fd);
 
 /* Connect to the start socket `name` in a directory; returns the descriptor. */
@@ -156,7 +159,8 @@ int signal_pidfd(int pidfd, int signal);
 /* Wait until the process ends (timeout_ms -1: for ever). 1: ended, 0: timeout, -EINTR: a signal came in. */
 int poll_pidfd(int pidfd, int timeout_ms);
 
-/* Reap a child that has ended: 1, or 0 while it has not; -ECHILD: somebody else did, or it is not ours. */
+/* Wait for a child's end and reap it. It may be later than poll_pidfd tells it: a tracer comes first. -EINTR: a signal came in,
+ * -ECHILD: somebody else reaped it, or it is not ours. */
 int reap_pidfd(int pidfd, struct exit_report *ret_report);
 
 /* The status that the kernel keeps for a pidfd (Linux 6.15): -ENODATA where it does not. */

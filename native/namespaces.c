@@ -92,7 +92,8 @@ OPERATION(unshare_time_namespace)
  * come along. */
 OPERATION(enter_pid_namespace)
 {
-    int pidfd = -1;
+    int pidfd = -1, told[2];
+    char byte = 0;
     struct clone_args args = {
         .flags = CLONE_PARENT | CLONE_PIDFD,
         .pidfd = (uint64_t)(uintptr_t)&pidfd,
@@ -100,16 +101,24 @@ OPERATION(enter_pid_namespace)
 
     if (op->number[0] && close_from((unsigned int)init->first_fd + 1, 0) < 0)
         return explain(init, -errno, "close_range");
+    if (pipe2(told, O_CLOEXEC) < 0)
+        return explain(init, -errno, "pipe2");
     long pid = syscall(SYS_clone3, &args, sizeof args);
     if (pid < 0)
         return explain(init, -errno, "clone3");
-    if (pid == 0)
+    if (pid == 0) {
+        /* the caller can only reap what it knows of: nothing may run if this process's parent was killed before it told */
+        close(told[1]);
+        if (read(told[0], &byte, 1) != 1)
+            _exit(127);
+        close(told[0]);
         return 0;
+    }
     struct message message = {.type = MESSAGE_PROCESS, .operation = -1, .pid = (int32_t)pid};
     int error = send_message(init->wire, &message, pidfd);
-    if (error < 0) {
+    if (error < 0 || write(told[1], &byte, 1) < 0) {
         syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
-        return explain(init, error, "tell the pid");
+        return explain(init, error < 0 ? error : -errno, "tell the pid");
     }
     _exit(0);
 }

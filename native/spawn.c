@@ -123,10 +123,8 @@ int reap_pidfd(int pidfd, struct exit_report *ret_report)
     siginfo_t info = {0};
     struct rusage usage;
 
-    if (syscall(SYS_waitid, P_PIDFD, pidfd, &info, WEXITED | WNOHANG | __WALL, &usage) < 0)
+    if (syscall(SYS_waitid, P_PIDFD, pidfd, &info, WEXITED | __WALL, &usage) < 0)
         return -errno;
-    if (info.si_pid == 0)
-        return 0;
     *ret_report = (struct exit_report){
         .code = info.si_code,
         .status = info.si_status,
@@ -135,7 +133,7 @@ int reap_pidfd(int pidfd, struct exit_report *ret_report)
         .system_microseconds = usage.ru_stime.tv_sec * 1000000L + usage.ru_stime.tv_usec,
         .peak_kibibytes = usage.ru_maxrss,
     };
-    return 1;
+    return 0;
 }
 
 static void kill_and_reap(int pidfd)
@@ -143,9 +141,8 @@ static void kill_and_reap(int pidfd)
     struct exit_report report;
 
     syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
-    while (poll_pidfd(pidfd, -1) == -EINTR)
+    while (reap_pidfd(pidfd, &report) == -EINTR)
         ;
-    reap_pidfd(pidfd, &report);
 }
 
 static int clone_child(struct child *child, uint64_t flags, int cgroup, struct spawn_result *result)
@@ -220,10 +217,9 @@ static int start_init(const struct plan *plan, const int *slots, uint64_t flags,
     return clone_child(&child, flags, cgroup_slot < 0 ? -1 : slots[cgroup_slot], result);
 }
 
-/* The caller's end is told who sends, and waits for a limited time. */
+/* The caller's end is told who sends. */
 static int open_wires(int *ret_wires)
 {
-    const struct timeval limit = {.tv_sec = SETUP_TIMEOUT_S};
     const int on = 1;
     AUTO_FD ours = -1;
     AUTO_FD childs = -1;
@@ -233,8 +229,7 @@ static int open_wires(int *ret_wires)
         return -errno;
     ours = wires[0];
     childs = wires[1];
-    if (setsockopt(ours, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0
-        || setsockopt(ours, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) < 0)
+    if (setsockopt(ours, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0)
         return -errno;
     ret_wires[0] = take_fd(&ours);
     ret_wires[1] = take_fd(&childs);

@@ -10,6 +10,13 @@
 #include "plan.h"
 #include "syscalls.h"
 
+int await_hangup(int socket, int timeout_ms)
+{
+    struct pollfd entry = {.fd = socket};
+
+    return (int)checked(poll(&entry, 1, timeout_ms));
+}
+
 /* The rest is closed: whoever sends may send more than is wanted, and the padding has room for it. */
 static void take_first_fd(struct cmsghdr *item, int *ret_fd)
 {
@@ -34,12 +41,12 @@ int receive_message(int socket, struct message *ret_message, int *ret_fd)
     } control;
     struct msghdr packet = {
         .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
-    ssize_t length = recvmsg(socket, &packet, MSG_CMSG_CLOEXEC);
+    ssize_t length = recvmsg(socket, &packet, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     struct ucred sender = {0};
 
     *ret_fd = -1;
     if (length < 0)
-        return errno == ECONNRESET ? 0 : -errno;
+        return errno == ECONNRESET || errno == EAGAIN ? 0 : -errno;
     for (struct cmsghdr *item = CMSG_FIRSTHDR(&packet); item; item = CMSG_NXTHDR(&packet, item)) {
         if (item->cmsg_level != SOL_SOCKET)
             continue;

@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable, Iterator
 
 from pyruntime.cgroups.paths import Cgroup
 from pyruntime.errors import SetupError
@@ -94,16 +95,22 @@ class ContainerCgroups:
         found.discard(0)  # processes of pid namespaces that are not below ours
         return sorted(found)
 
-    def peak_memory_bytes(self) -> int | None:
-        """The most memory that the container as a whole used at once; None where no memory controller tells."""
+    @contextlib.contextmanager
+    def peak_memory(self) -> Iterator[Callable[[], int | None]]:
+        """A function for the most memory, in bytes, that the container as a whole used at once; None where no memory
+        controller tells."""
+        descriptor = -1
         for cgroup in self.cgroups:
-            name = "memory.max_usage_in_bytes" if "memory" in cgroup.controllers else "memory.peak"
             if cgroup.is_v2 or "memory" in cgroup.controllers:
-                try:
-                    return int(_read(f"{cgroup.path}/{name}"))
-                except OSError:
-                    continue
-        return None
+                name = "memory.peak" if cgroup.is_v2 else "memory.max_usage_in_bytes"
+                with contextlib.suppress(OSError):
+                    descriptor = os.open(f"{cgroup.path}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+                    break
+        try:
+            yield lambda: _read_number(descriptor) if descriptor >= 0 else None
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
 
     def kill(self, spare: frozenset[int] = frozenset(), unreaped: frozenset[int] = frozenset()) -> None:
         """SIGKILL for every process but those spared; returns when they are gone from the cgroup.
@@ -169,6 +176,13 @@ class ContainerCgroups:
             if not os.path.exists(path):
                 return
             time.sleep(0.001)  # the kernel tells of no event when the last reference to a v1 cgroup goes
+
+
+def _read_number(descriptor: int) -> int | None:
+    try:
+        return int(os.pread(descriptor, 32, 0))
+    except OSError:  # the cgroup is gone
+        return None
 
 
 def _read(path: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 
 import msgspec
 
@@ -16,6 +17,8 @@ from pyruntime.plan.operations import Operation, step_of
 
 MESSAGE_READY = int(lib.MESSAGE_READY)
 MESSAGE_EXECUTING = int(lib.MESSAGE_EXECUTING)
+# of setting up a process: longer than mounting and reading from slow servers takes
+SETUP_TIMEOUT_S = 60.0
 _CLD_EXITED = 1
 
 _init_lock = threading.Lock()
@@ -115,28 +118,38 @@ def follow(spawned: Spawned, until: int) -> None:
 
 
 def _read_messages(spawned: Spawned, until: int) -> tuple[SetupError | None, bool]:
-    """Why it failed, and whether `until` was reached."""
+    """Why it failed, and whether `until` was reached. The init closes its wire when it is ready or executes."""
+    try:
+        in_time = _await_hangup(spawned.wire, SETUP_TIMEOUT_S)
+    except BaseException:
+        _end_first(spawned, until)
+        raise
+    if in_time:
+        return _take_messages(spawned, until)
+    # a process of the container that this one joins can stop it for ever
+    _end_first(spawned, until)
+    return SetupError("set up the process", None, errno.ETIMEDOUT, None,
+                      f"the init is not ready after {SETUP_TIMEOUT_S} s"), False
+
+
+def _end_first(spawned: Spawned, until: int) -> None:
+    """Kill the process that was cloned, and learn from what it said whether there is a successor to be killed too."""
+    lib.signal_pidfd(spawned.pidfd, 9)
+    wait_until_ended(spawned.pidfd)
+    _take_messages(spawned, until)
+
+
+def _take_messages(spawned: Spawned, until: int) -> tuple[SetupError | None, bool]:
     plan = spawned.encoded.plan
     failure: SetupError | None = None
     reached = False
     may_hand_over = plan.hands_over
     message = ffi.new("struct message *")
     descriptor = ffi.new("int *")
-    while True:
-        got = lib.receive_message(spawned.wire, message, descriptor)
-        if got == -errno.EINTR:
-            continue
-        if got == -errno.EAGAIN:
-            # a process of the container that this one joins can stop it for ever
-            return SetupError("set up the process", None, errno.ETIMEDOUT, None, "the init said nothing for "
-                              f"{lib.SETUP_TIMEOUT_S} s"), False
-        if got <= 0:
-            return failure, reached
+    while lib.receive_message(spawned.wire, message, descriptor) == 1:
         kind = message.type
         if kind == until:
             reached = True
-            if until == MESSAGE_READY:
-                return failure, reached
         elif kind == lib.MESSAGE_FAILURE:
             index = message.operation
             operation = plan.init[index] if 0 <= index < len(plan.init) else None
@@ -150,6 +163,18 @@ def _read_messages(spawned: Spawned, until: int) -> tuple[SetupError | None, boo
             _take_over(spawned, message.pid, successor)
         if descriptor[0] >= 0:
             os.close(descriptor[0])
+    return failure, reached
+
+
+def _await_hangup(socket: int, timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        left_ms = max(0, int((deadline - time.monotonic()) * 1000))
+        got = int(lib.await_hangup(socket, left_ms))
+        if got >= 0:
+            return got == 1
+        if got != -errno.EINTR:
+            raise OSError(-got, os.strerror(-got))
 
 
 def _take_over(spawned: Spawned, pid: int, pidfd: int) -> None:
@@ -183,18 +208,19 @@ def start(directory: str, name: str) -> SetupError | None:
         raise OSError(-connection, os.strerror(-connection), f"{directory}/{name}")
     failure: SetupError | None = None
     try:
+        if not _await_hangup(connection, SETUP_TIMEOUT_S):
+            return SetupError("execute program", None, errno.ETIMEDOUT, "$.process.args",
+                              f"nothing is executed after {SETUP_TIMEOUT_S} s")
         message = ffi.new("struct message *")
         descriptor = ffi.new("int *")
-        while True:
-            got = lib.receive_message(connection, message, descriptor)
-            if got == -errno.EINTR:
-                continue
-            if got <= 0:
-                return failure
+        while lib.receive_message(connection, message, descriptor) == 1:
+            if descriptor[0] >= 0:
+                os.close(descriptor[0])
             if message.type == lib.MESSAGE_FAILURE:
                 failure = SetupError("execute program", None, message.error, "$.process.args", _text(message.detail))
     finally:
         os.close(connection)
+    return failure
 
 
 def wait_until_ended(pidfd: int) -> None:
@@ -224,10 +250,14 @@ def _exit_state(report: object) -> ProcessExitState:
 
 
 def reap(pidfd: int) -> ProcessExitState | None:
-    """Reap an ended child; where it is not ours (any more) what the kernel keeps of it. None: not known."""
+    """Reap an ended child; where it is not ours (any more) what the kernel keeps of it. None: not known.
+
+    Blocks while the process is traced: its tracer is told first.
+    """
     report = ffi.new("struct exit_report *")
-    got = lib.reap_pidfd(pidfd, report)
-    if got == 1 or (got == -errno.ECHILD and lib.inspect_pidfd(pidfd, report) == 0):
+    while (got := lib.reap_pidfd(pidfd, report)) == -errno.EINTR:
+        pass
+    if got == 0 or (got == -errno.ECHILD and lib.inspect_pidfd(pidfd, report) == 0):
         return _exit_state(report[0])
     return None
 

@@ -75,7 +75,8 @@ class Entry:
         waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._wakers.append(waker)
         try:
-            while not init.has_ended():
+            has_ended = init.has_ended()
+            while not has_ended:
                 poll = select.poll()
                 poll.register(waker, select.POLLIN)
                 poll.register(init.pidfd, select.POLLIN)
@@ -87,6 +88,8 @@ class Entry:
                         running[fd].wait()
                     elif fd == waker:
                         os.eventfd_read(waker)
+                    else:
+                        has_ended = True
         finally:
             self._wakers.remove(waker)
             os.close(waker)

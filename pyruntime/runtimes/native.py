@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import msgspec
 
 from pyruntime import errors
-from pyruntime.cgroups import Cgroup, ContainerCgroups, cgroups_of
+from pyruntime.cgroups import ContainerCgroups, cgroups_of
 from pyruntime.errors import SetupError
 from pyruntime.handles import Container
 from pyruntime.host import read_host
@@ -30,13 +30,15 @@ from pyruntime.native import process as native
 from pyruntime.native.encoder import encode
 from pyruntime.plan.compile import compile_exec
 from pyruntime.plan.process import unknown_capabilities
-from pyruntime.runtimes.compiled import BundleCache
-from pyruntime.runtimes.identity import is_alive, open_process, read_command, read_stat, wait_foreign
+from pyruntime.runtimes.compiled import BundleCache, CompiledBundle
+from pyruntime.runtimes.identity import is_alive, open_process, read_command, read_stat
 from pyruntime.runtimes.launch import launch
 from pyruntime.runtimes.live import Entry, LiveProcess
+from pyruntime.runtimes.waits import Waits
 from pyruntime.spec import decode_process
 from pyruntime.state import ContainerRecord, ProcessRecord, Store
 from pyruntime.state.names import START_SOCKET
+from pyruntime.state.store import check_id
 
 _log = logging.getLogger("pyruntime")
 _INIT_EXECUTABLE = "/memfd:pyruntime-init"
@@ -55,6 +57,7 @@ class NativeRuntime:
         self._store = Store(os.fspath(root))
         self._host = read_host()
         self._bundles = BundleCache(self._host)
+        self._waits = Waits(self._store)
         self._entries: dict[str, Entry] = {}
         self._entries_lock = threading.Lock()
 
@@ -63,7 +66,7 @@ class NativeRuntime:
     def create_container(self, id: str, bundle_path: str, stdio_options: StdioOptions, *, no_pivot: bool = False) -> int:
         """See Runtime. no_pivot: cover the root instead of pivoting, for a host whose root is an initramfs."""
         self._store.add(id)
-        cgroups: tuple[Cgroup, ...] = ()
+        compiled: CompiledBundle | None = None
         try:
             compiled = self._bundles.open(os.fspath(bundle_path))
             bundle, spec = compiled.bundle, compiled.bundle.spec
@@ -74,14 +77,13 @@ class NativeRuntime:
                 self._store.prepare(ContainerRecord(
                     id=id, oci_version=spec.oci_version, bundle_path=bundle.path, rootfs_path=bundle.rootfs_path, pid=pid,
                     start_time=start_time, created=datetime.datetime.now(datetime.UTC), namespaces=compiled.namespaces,
-                    shares_pid_namespace=bundle.shares_pid_namespace, cgroups=cgroups, annotations=spec.annotations,
+                    shares_pid_namespace=bundle.shares_pid_namespace, cgroups=compiled.cgroups(id), annotations=spec.annotations,
                     capabilities=spec.process.capabilities if spec.process else None))
 
-            cgroups = compiled.cgroups(id)
             live = launch(encoded, id, stdio_options, native.MESSAGE_READY, prepare)
             self._store.commit(id)
         except BaseException:
-            self._clean_up(id, ContainerCgroups(cgroups))
+            self._clean_up(id, ContainerCgroups(compiled.cgroups(id) if compiled is not None else ()))
             raise
         with self._entries_lock:
             entry = self._entries[id] = Entry()
@@ -92,18 +94,19 @@ class NativeRuntime:
     def start_container(self, id: str) -> None:
         """See Runtime."""
         with self._locked(id) as entry:
-            record = self._store.load(id)
             directory = self._store.directory(id)
+            self._store.check_complete(id)
             try:
                 failure = native.start(directory, START_SOCKET)
             except (FileNotFoundError, ConnectionRefusedError) as error:
-                raise errors.NotCreatedError("start", id, self._status(record, entry)) from error
+                raise errors.NotCreatedError("start", id, self._status(self._store.load(id), entry)) from error
             except OSError as error:
                 raise SetupError("connect to the waiting init", error.filename, error.errno or 0, None) from error
             if failure is None:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(f"{directory}/{START_SOCKET}")
                 return
+            record = self._store.load(id)
             self._end(entry, record)
             self._forget(id, record)
         raise failure
@@ -332,11 +335,13 @@ class NativeRuntime:
 
     def wait_on_process(self, id: str, pid: int) -> ProcessExitState:
         """See Runtime."""
-        container, entry = self._open(id)
-        live = self._live(entry, pid)
-        if live is None:
-            return self._wait_foreign(id, self._process_record(container, pid), is_init=pid == container.pid)
-        exit_state = self._wait_live(id, live, entry)
+        record, entry = self._open(id)
+        if pid == record.pid:
+            exit_state = self._waits.for_init(record, entry)
+        elif (live := entry.processes.get(pid)) is not None:
+            exit_state = self._waits.for_live(id, live)
+        else:
+            exit_state = self._waits.for_foreign(id, self._process_record(record, pid))
         if exit_state is None:
             raise errors.ExitStatusUnknownError(id, pid)
         return exit_state
@@ -344,59 +349,10 @@ class NativeRuntime:
     def wait_on_container(self, id: str) -> ProcessExitState:
         """See Runtime."""
         record, entry = self._open(id)
-        if record.shares_pid_namespace:
-            # the end of init ends nothing by itself there, so it is first
-            exit_state = self._wait_init(record, entry)
-            ContainerCgroups(record.cgroups).kill(frozenset({record.pid}), frozenset(entry.processes))
-        self._wait_exec_processes(id, entry)
-        if not record.shares_pid_namespace:
-            exit_state = self._wait_init(record, entry)
+        exit_state = self._waits.for_container(record, entry)
         if exit_state is None:
             raise errors.ExitStatusUnknownError(id, record.pid)
         return exit_state
-
-    def _wait_exec_processes(self, id: str, entry: Entry) -> None:
-        seen: set[int] = set()
-        while left := [live for pid, live in list(entry.processes.items()) if pid not in seen]:
-            for live in left:
-                seen.add(live.pid)
-                self._wait_live(id, live, entry)
-        for record in self._store.processes(id):
-            if record.pid not in seen and record.exit_code is None:
-                wait_foreign(record.pid, record.start_time)
-
-    def _wait_init(self, record: ContainerRecord, entry: Entry) -> ProcessExitState | None:
-        if entry.init is not None:
-            exit_state = self._wait_live(record.id, entry.init, entry)
-            if exit_state is not None and exit_state.peak_memory_bytes is None:
-                peak = ContainerCgroups(record.cgroups).peak_memory_bytes()
-                exit_state = msgspec.structs.replace(exit_state, peak_memory_bytes=peak)
-            return exit_state
-        try:
-            return self._wait_foreign(record.id, ProcessRecord(record.pid, record.start_time), is_init=True)
-        except errors.ExitStatusUnknownError:
-            return None
-
-    def _wait_live(self, id: str, live: LiveProcess, entry: Entry) -> ProcessExitState | None:
-        first = not live.is_waited_for
-        live.is_waited_for = True
-        exit_state = entry.wait_init(live) if live is entry.init else live.wait()
-        if first and exit_state is not None:
-            # for other processes that ask later; the container may be deleted meanwhile
-            save = self._store.save_exit if live is entry.init else self._store.save_process
-            with contextlib.suppress(FileNotFoundError):
-                save(id, _with_exit(live, exit_state))
-        return exit_state
-
-    def _wait_foreign(self, id: str, record: ProcessRecord, is_init: bool) -> ProcessExitState:
-        exit_state = None if record.exit_code is not None else wait_foreign(record.pid, record.start_time)
-        if exit_state is not None:
-            return exit_state
-        saved = self._store.load_exit(id) if is_init else self._store.load_process(id, record.pid)
-        if saved is None or saved.exit_code is None or saved.start_time != record.start_time:
-            raise errors.ExitStatusUnknownError(id, record.pid)
-        return ProcessExitState(saved.exit_code, saved.signal, saved.user_seconds, saved.system_seconds,
-                                saved.peak_memory_bytes)
 
     # inner matters
 
@@ -419,12 +375,14 @@ class NativeRuntime:
     @contextlib.contextmanager
     def _locked(self, id: str) -> Iterator[Entry]:
         """Hold a container against other threads and other processes while its status changes."""
-        if not self._store.exists(id):
-            self._drop(id)
-            raise errors.ContainerNotFoundError(id, self._store.root)
+        check_id(id)
         entry = self._entry(id)
-        with entry.lock, self._store.locked(id):
-            yield entry
+        try:
+            with entry.lock, self._store.locked(id):
+                yield entry
+        except errors.ContainerNotFoundError:
+            self._drop(id)
+            raise
 
     @staticmethod
     def _live(entry: Entry, pid: int) -> LiveProcess | None:
@@ -468,11 +426,6 @@ class NativeRuntime:
         status = self._status(record, entry)
         return ContainerState(record.oci_version, record.id, 0 if status is Status.STOPPED else record.pid,
                               record.bundle_path, record.rootfs_path, status, record.created, record.annotations)
-
-
-def _with_exit(live: LiveProcess, exit_state: ProcessExitState) -> ProcessRecord:
-    return ProcessRecord(live.pid, live.start_time, exit_state.exit_code, exit_state.signal, exit_state.user_seconds,
-                         exit_state.system_seconds, exit_state.peak_memory_bytes)
 
 
 def _warn_of_capabilities(id: str, unknown: set[str]) -> None:

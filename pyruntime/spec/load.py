@@ -21,8 +21,6 @@ from pyruntime.spec.resources import Resources
 S = TypeVar("S", bound=msgspec.Struct)
 
 LARGEST_CONFIG_BYTES: Final = 64 * 2**20
-# one read for all but the largest; a regular file gives less only at its end
-_BLOCK_BYTES = 2**18
 
 _spec_decoder = msgspec.json.Decoder(Spec)
 _process_decoder = msgspec.json.Decoder(Process)
@@ -89,10 +87,13 @@ def read_config(bundle_path: str) -> bytes:
     except ValueError as error:
         raise InvalidBundleError(file, None, "the path contains a NUL character") from error
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise InvalidBundleError(file, None, "cannot be read: it is not a regular file")
-        data = os.read(descriptor, _BLOCK_BYTES)
-        if len(data) == _BLOCK_BYTES:
+        # one read for all that do not grow meanwhile
+        wanted = min(status.st_size, LARGEST_CONFIG_BYTES) + 1
+        data = os.read(descriptor, wanted)
+        if len(data) == wanted:
             with os.fdopen(descriptor, "rb", closefd=False) as rest:
                 data += rest.read(LARGEST_CONFIG_BYTES + 1 - len(data))
     except OSError as error:

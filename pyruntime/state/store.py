@@ -8,7 +8,7 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -33,9 +33,9 @@ def check_id(id: str) -> None:
         raise InvalidIdError(id[:40] + "...", f"it has {len(id)} characters, at most 255 can be a file name")
     if id[0] == ".":
         raise InvalidIdError(id, "it begins with a dot")
-    for character in id:
-        if character not in _ID_CHARACTERS:
-            raise InvalidIdError(id, f"{character!r} is not one of a-z A-Z 0-9 _ + - .")
+    if not _ID_CHARACTERS.issuperset(id):
+        wrong = next(character for character in id if character not in _ID_CHARACTERS)
+        raise InvalidIdError(id, f"{wrong!r} is not one of a-z A-Z 0-9 _ + - .")
 
 
 class Store:
@@ -121,7 +121,7 @@ class Store:
             data = _read(path)
         except FileNotFoundError as error:
             if os.path.isdir(self.directory(id)):
-                raise DamagedStateError(id, path, "it is missing: its creation was interrupted or is under way") from error
+                raise self._incomplete(id) from error
             raise ContainerNotFoundError(id, self.root) from error
         except OSError as error:
             raise DamagedStateError(id, path, os.strerror(error.errno or 0)) from error
@@ -133,9 +133,34 @@ class Store:
             raise DamagedStateError(id, path, f"it is of container {record.id!r}")
         return record
 
-    def save_exit(self, id: str, record: ProcessRecord) -> None:
-        """How init ended."""
-        _replace(f"{self.directory(id)}/{_EXIT}", _encoder.encode(record))
+    def check_complete(self, id: str) -> None:
+        """Raises DamagedStateError while the container is being created or if that was interrupted."""
+        if not os.path.exists(f"{self.directory(id)}/{_STATE}"):
+            raise self._incomplete(id)
+
+    def _incomplete(self, id: str) -> DamagedStateError:
+        return DamagedStateError(id, f"{self.directory(id)}/{_STATE}",
+                                 "it is missing: its creation was interrupted or is under way")
+
+    @contextlib.contextmanager
+    def exit_file(self, id: str) -> Iterator[Callable[[ProcessRecord], None]]:
+        """A function that saves how init ended. A container that was deleted meanwhile is no error."""
+        path = f"{self.directory(id)}/{_EXIT}"
+        try:
+            descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            yield lambda record: None
+            return
+
+        def save(record: ProcessRecord) -> None:
+            _write_all(descriptor, _encoder.encode(record), path)
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(f"{path}.new", path)
+
+        try:
+            yield save
+        finally:
+            os.close(descriptor)
 
     def load_exit(self, id: str) -> ProcessRecord | None:
         return _load_process(f"{self.directory(id)}/{_EXIT}")
@@ -187,10 +212,14 @@ def _read(path: str) -> bytes:
 def _write(path: str, data: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        if os.write(descriptor, data) != len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        _write_all(descriptor, data, path)
     finally:
         os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes, path: str) -> None:
+    if os.write(descriptor, data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
 
 def _replace(path: str, data: bytes) -> None:

@@ -158,8 +158,21 @@ def await_flock_waiter(directory: str) -> None:
 
 def test_an_exit_of_init_stands_by_itself(store: Store) -> None:
     directory = store.add("c")
-    store.save_exit("c", ProcessRecord(7, 1234, 3))
+    with store.exit_file("c") as save:
+        assert store.load_exit("c") is None
+        save(ProcessRecord(7, 1234, 3))
     assert store.load_exit("c") == ProcessRecord(7, 1234, 3) and store.load_process("c", 7) is None
     assert store.processes("c") == [] and os.listdir(directory) == ["exit.json"]
     store.remove("c")
     assert not os.path.exists(directory)
+
+
+def test_an_exit_of_a_container_that_was_deleted_meanwhile(store: Store) -> None:
+    store.add("c")
+    with store.exit_file("c") as save:
+        store.remove("c")
+        save(ProcessRecord(7, 1234, 3))
+    assert store.ids() == []
+    with store.exit_file("c") as save:
+        save(ProcessRecord(7, 1234, 3))
+    assert store.ids() == []

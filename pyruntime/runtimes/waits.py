@@ -1,0 +1,87 @@
+"""Waiting for processes, ours and those of other callers, and remembering how they ended."""
+
+from __future__ import annotations
+
+import contextlib
+
+import msgspec
+
+from pyruntime.cgroups import ContainerCgroups
+from pyruntime.interface import ProcessExitState
+from pyruntime.runtimes.identity import wait_foreign
+from pyruntime.runtimes.live import Entry, LiveProcess
+from pyruntime.state import ContainerRecord, ProcessRecord, Store
+
+
+class Waits:
+    """The waits of one runtime object; results are None where the status went to somebody else and was not saved."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def for_container(self, record: ContainerRecord, entry: Entry) -> ProcessExitState | None:
+        """Every exec process and init; init's status."""
+        if not record.shares_pid_namespace:
+            self._for_exec_processes(record.id, entry)
+            return self.for_init(record, entry)
+        # the end of init ends nothing by itself there, so it is first
+        exit_state = self.for_init(record, entry)
+        ContainerCgroups(record.cgroups).kill(frozenset({record.pid}), frozenset(entry.processes))
+        self._for_exec_processes(record.id, entry)
+        return exit_state
+
+    def _for_exec_processes(self, id: str, entry: Entry) -> None:
+        seen: set[int] = set()
+        while left := [live for pid, live in list(entry.processes.items()) if pid not in seen]:
+            for live in left:
+                seen.add(live.pid)
+                self.for_live(id, live)
+        for record in self._store.processes(id):
+            if record.pid not in seen and record.exit_code is None:
+                wait_foreign(record.pid, record.start_time)
+
+    def for_init(self, record: ContainerRecord, entry: Entry) -> ProcessExitState | None:
+        init = entry.init
+        if init is None:
+            exit_state = wait_foreign(record.pid, record.start_time)
+            return exit_state or _restore(self._store.load_exit(record.id), record.start_time)
+        if init.is_waited_for:
+            return entry.wait_init(init)
+        # what can be opened is opened before the end, so that little is left to do after it
+        with ContainerCgroups(record.cgroups).peak_memory() as read_peak, self._store.exit_file(record.id) as save:
+            exit_state = entry.wait_init(init)
+            if exit_state is not None and not init.is_waited_for:
+                if exit_state.peak_memory_bytes is None:
+                    exit_state = msgspec.structs.replace(exit_state, peak_memory_bytes=read_peak())
+                init.exit_state = exit_state
+                init.is_waited_for = True
+                save(_with_exit(init, exit_state))
+        return init.exit_state
+
+    def for_live(self, id: str, live: LiveProcess) -> ProcessExitState | None:
+        """An exec process that we made."""
+        first = not live.is_waited_for
+        live.is_waited_for = True
+        exit_state = live.wait()
+        if first and exit_state is not None:
+            # for other processes that ask later; the container may be deleted meanwhile
+            with contextlib.suppress(FileNotFoundError):
+                self._store.save_process(id, _with_exit(live, exit_state))
+        return exit_state
+
+    def for_foreign(self, id: str, record: ProcessRecord) -> ProcessExitState | None:
+        """An exec process that somebody else made."""
+        exit_state = None if record.exit_code is not None else wait_foreign(record.pid, record.start_time)
+        return exit_state or _restore(self._store.load_process(id, record.pid), record.start_time)
+
+
+def _with_exit(live: LiveProcess, exit_state: ProcessExitState) -> ProcessRecord:
+    return ProcessRecord(live.pid, live.start_time, exit_state.exit_code, exit_state.signal, exit_state.user_seconds,
+                         exit_state.system_seconds, exit_state.peak_memory_bytes)
+
+
+def _restore(saved: ProcessRecord | None, start_time: int) -> ProcessExitState | None:
+    if saved is None or saved.exit_code is None or saved.start_time != start_time:
+        return None
+    return ProcessExitState(saved.exit_code, saved.signal, saved.user_seconds, saved.system_seconds,
+                            saved.peak_memory_bytes)
