@@ -141,9 +141,9 @@ int open_init(void);
 int spawn_process(void *plan, uint64_t size, uint64_t clone_flags, int init_fd, int cgroup_slot, const int *stdio,
                   const int *descriptors, int descriptor_count, struct spawn_result *ret_result);
 
-/* Wait until the other side has closed a socket, without waking for what it sends before. 1: closed, 0: not within
- * timeout_ms (-1: for ever), -EINTR: a signal came in. */
-int await_hangup(int socket, int timeout_ms);
+/* Wait until the other side has closed a socket, without waking for what it sends before; with any_message, until it
+ * has sent something or closed. 1: so, 0: not within timeout_ms (-1: for ever), -EINTR: a signal came in. */
+int await_socket(int socket, int any_message, int timeout_ms);
 
 /* One message that is there, and the descriptor that it carries (close-on-exec, -1 if none). 1: a message, 0: there is no
  * more. */

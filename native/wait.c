@@ -10,9 +10,9 @@
 #include "plan.h"
 #include "syscalls.h"
 
-int await_hangup(int socket, int timeout_ms)
+int await_socket(int socket, int any_message, int timeout_ms)
 {
-    struct pollfd entry = {.fd = socket};
+    struct pollfd entry = {.fd = socket, .events = any_message ? POLLIN : 0};
 
     return (int)checked(poll(&entry, 1, timeout_ms));
 }

@@ -14,6 +14,7 @@ from pyruntime.cgroups.paths import Cgroup
 from pyruntime.errors import SetupError
 
 REMOVAL_TIMEOUT_S = 10.0
+_BLOCK_BYTES = 4096
 
 
 class ContainerCgroups:
@@ -188,7 +189,11 @@ def _read_number(descriptor: int) -> int | None:
 def _read(path: str) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return os.read(descriptor, 1 << 20)
+        data = b""
+        # the kernel ends a read where a line would not fit
+        while more := os.read(descriptor, _BLOCK_BYTES):
+            data += more
+        return data
     finally:
         os.close(descriptor)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
 import time
+from collections.abc import Iterator
 
 import msgspec
 
@@ -41,6 +43,9 @@ class Spawned(msgspec.Struct):
     """A process that the init runs in. Descriptors are owned by whoever holds this; -1 where there is none.
 
     subject_id   the container's id, for the plan's texts in errors
+    first        pidfd of the process that was cloned, if another one has taken its place
+    said         types of the messages that came
+    failure      the last one that it told
     """
 
     encoded: EncodedPlan
@@ -49,6 +54,16 @@ class Spawned(msgspec.Struct):
     pidfd: int
     wire: int
     console: int = -1
+    first: int = -1
+    said: set[int] = msgspec.field(default_factory=set)
+    failure: SetupError | None = None
+
+    def reap_first(self) -> None:
+        """The one that has a successor: it ends at once, or was killed."""
+        if self.first >= 0:
+            reap(self.first)
+            os.close(self.first)
+            self.first = -1
 
     def close(self) -> None:
         """Close what is still held."""
@@ -92,98 +107,87 @@ def spawn(encoded: EncodedPlan, id: str, stdio: tuple[int, int, int], descriptor
     return Spawned(encoded, id, result.pid, result.pidfd, result.wire)
 
 
-def follow(spawned: Spawned, until: int) -> None:
-    """Read the init's messages until READY or the end of the wire; fills in the console and, where the process
-    moved to another pid namespace, its new pid.
+def await_successor(spawned: Spawned) -> bool:
+    """Wait until another process has taken the first one's place, where the plan `hands_over`; false if that failed, which
+    `follow` then tells. `pid` and `pidfd` are the successor's afterwards."""
+    first = spawned.pid
+    with _discarding(spawned):
+        if _await_socket(spawned.wire, any_message=True):
+            _take_messages(spawned)
+    return spawned.pid != first
 
-    until: MESSAGE_READY, or MESSAGE_EXECUTING for a process that is not started separately.
+
+def follow(spawned: Spawned, until: int) -> None:
+    """Read the init's messages to the end of the wire; fills in the console and, where the process moved to another pid
+    namespace, its new pid.
+
+    until: what must have been said by then: MESSAGE_READY, or MESSAGE_EXECUTING for a process that is not started separately
     Raises SetupError, InitDiedError; the process is then killed and reaped.
     """
-    try:
-        failure, reached = _read_messages(spawned, until)
-    except BaseException:
-        discard(spawned)
-        raise
-    if failure is None and reached:
+    with _discarding(spawned):
+        # the init closes its wire when it is ready or executes
+        if _await_socket(spawned.wire):
+            _take_messages(spawned)
+        else:
+            # a process of the container that this one joins can stop it for ever
+            spawned.failure = SetupError("set up the process", None, errno.ETIMEDOUT, None,
+                                         f"the init is not ready after {SETUP_TIMEOUT_S} s")
+    if spawned.failure is None and until in spawned.said:
+        spawned.reap_first()
         os.close(spawned.wire)
         spawned.wire = -1
         return
     died = discard(spawned)
-    if failure is not None:
-        raise failure
+    if spawned.failure is not None:
+        raise spawned.failure
     how = "it ended without saying why" if died is None else (
         f"it was killed by signal {died.signal}" if died.signal else f"it exited with {died.exit_code}")
     raise InitDiedError("set up the process", None, f"the container's init died: {how}",
                         died.exit_code if died else None, died.signal if died else None)
 
 
-def _read_messages(spawned: Spawned, until: int) -> tuple[SetupError | None, bool]:
-    """Why it failed, and whether `until` was reached. The init closes its wire when it is ready or executes."""
+@contextlib.contextmanager
+def _discarding(spawned: Spawned) -> Iterator[None]:
     try:
-        in_time = _await_hangup(spawned.wire, SETUP_TIMEOUT_S)
+        yield
     except BaseException:
-        _end_first(spawned, until)
+        discard(spawned)
         raise
-    if in_time:
-        return _take_messages(spawned, until)
-    # a process of the container that this one joins can stop it for ever
-    _end_first(spawned, until)
-    return SetupError("set up the process", None, errno.ETIMEDOUT, None,
-                      f"the init is not ready after {SETUP_TIMEOUT_S} s"), False
 
 
-def _end_first(spawned: Spawned, until: int) -> None:
-    """Kill the process that was cloned, and learn from what it said whether there is a successor to be killed too."""
-    lib.signal_pidfd(spawned.pidfd, 9)
-    wait_until_ended(spawned.pidfd)
-    _take_messages(spawned, until)
-
-
-def _take_messages(spawned: Spawned, until: int) -> tuple[SetupError | None, bool]:
+def _take_messages(spawned: Spawned) -> None:
+    """What has been said so far."""
     plan = spawned.encoded.plan
-    failure: SetupError | None = None
-    reached = False
-    may_hand_over = plan.hands_over
     message = ffi.new("struct message *")
     descriptor = ffi.new("int *")
     while lib.receive_message(spawned.wire, message, descriptor) == 1:
         kind = message.type
-        if kind == until:
-            reached = True
-        elif kind == lib.MESSAGE_FAILURE:
+        spawned.said.add(kind)
+        if kind == lib.MESSAGE_FAILURE:
             index = message.operation
             operation = plan.init[index] if 0 <= index < len(plan.init) else None
-            failure = _failure(operation, message.error, _text(message.detail), spawned.encoded, spawned.subject_id)
+            spawned.failure = _failure(operation, message.error, _text(message.detail), spawned.encoded, spawned.subject_id)
         elif kind == lib.MESSAGE_CONSOLE and spawned.console < 0:
             spawned.console, descriptor[0] = descriptor[0], -1
-        elif kind == lib.MESSAGE_PROCESS and may_hand_over and message.sender == spawned.pid:
+        elif kind == lib.MESSAGE_PROCESS and plan.hands_over and message.sender == spawned.pid and spawned.first < 0:
             # from the first process only: its successor may be traced by then, and say anything
-            may_hand_over = False
-            successor, descriptor[0] = descriptor[0], -1
-            _take_over(spawned, message.pid, successor)
+            spawned.first = spawned.pidfd
+            spawned.pid, spawned.pidfd = message.pid, descriptor[0]
+            descriptor[0] = -1
         if descriptor[0] >= 0:
             os.close(descriptor[0])
-    return failure, reached
 
 
-def _await_hangup(socket: int, timeout_s: float) -> bool:
-    deadline = time.monotonic() + timeout_s
+def _await_socket(socket: int, any_message: bool = False) -> bool:
+    """Until it is closed by the other side, or has a message; false after SETUP_TIMEOUT_S."""
+    deadline = time.monotonic() + SETUP_TIMEOUT_S
     while True:
         left_ms = max(0, int((deadline - time.monotonic()) * 1000))
-        got = int(lib.await_hangup(socket, left_ms))
+        got = int(lib.await_socket(socket, any_message, left_ms))
         if got >= 0:
             return got == 1
         if got != -errno.EINTR:
             raise OSError(-got, os.strerror(-got))
-
-
-def _take_over(spawned: Spawned, pid: int, pidfd: int) -> None:
-    """The first process hands over to its successor and ends."""
-    first = spawned.pidfd
-    spawned.pid, spawned.pidfd = pid, pidfd
-    wait_until_ended(first)
-    reap(first)
-    os.close(first)
 
 
 def discard(spawned: Spawned) -> ProcessExitState | None:
@@ -191,8 +195,15 @@ def discard(spawned: Spawned) -> ProcessExitState | None:
     if spawned.pidfd < 0:
         return None
     lib.signal_pidfd(spawned.pidfd, 9)
-    wait_until_ended(spawned.pidfd)
     exit_state = reap(spawned.pidfd)
+    if spawned.wire >= 0 and spawned.first < 0:
+        # what the first process said before it was killed tells of its successor, if there is one by now
+        first = spawned.pidfd
+        _take_messages(spawned)
+        if spawned.pidfd != first:
+            lib.signal_pidfd(spawned.pidfd, 9)
+            exit_state = reap(spawned.pidfd)
+    spawned.reap_first()
     spawned.close()
     return exit_state
 
@@ -208,7 +219,7 @@ def start(directory: str, name: str) -> SetupError | None:
         raise OSError(-connection, os.strerror(-connection), f"{directory}/{name}")
     failure: SetupError | None = None
     try:
-        if not _await_hangup(connection, SETUP_TIMEOUT_S):
+        if not _await_socket(connection):
             return SetupError("execute program", None, errno.ETIMEDOUT, "$.process.args",
                               f"nothing is executed after {SETUP_TIMEOUT_S} s")
         message = ffi.new("struct message *")

@@ -7,16 +7,21 @@ import os
 import threading
 from collections.abc import Iterator
 
+import msgspec
+
 from pyruntime import errors
 from pyruntime.cgroups import Cgroup
 from pyruntime.host import Host
+from pyruntime.interface import ProcessLike
 from pyruntime.native.encoder import EncodedPlan, encode
-from pyruntime.plan.compile import Place, cgroups_for, compile, namespace_bits
+from pyruntime.plan.compile import Place, cgroups_for, compile, compile_exec, namespace_bits
 from pyruntime.plan.process import unknown_capabilities
 from pyruntime.runtimes.bundle import OpenedBundle, check_rootfs
-from pyruntime.spec import read_config
+from pyruntime.spec import decode_process, read_config
+from pyruntime.state import ContainerRecord
 
 BUNDLES_KEPT = 64
+PROCESSES_KEPT = 16
 
 
 class CompiledBundle:
@@ -92,3 +97,40 @@ class BundleCache:
             if len(self._kept) > BUNDLES_KEPT:
                 del self._kept[next(iter(self._kept))]
         return compiled
+
+
+class CompiledProcess(msgspec.Struct, frozen=True):
+    """An exec process for one container."""
+
+    encoded: EncodedPlan
+    unknown_capabilities: set[str]
+
+
+class ProcessCache:
+    """The processes that were last executed in a container."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[bytes, int, int], CompiledProcess] = {}
+
+    def compile(self, process: ProcessLike, record: ContainerRecord, preserve_fds: int) -> CompiledProcess:
+        """Without `capabilities` the process gets those of the container. Raises InvalidBundleError."""
+        try:
+            key = (msgspec.json.encode(process), record.start_time, preserve_fds)
+        except (TypeError, ValueError):
+            # what is wrong with it is said where it is decoded
+            return _compile_process(process, record, preserve_fds)
+        compiled = self._kept.get(key)
+        if compiled is None:
+            compiled = self._kept[key] = _compile_process(process, record, preserve_fds)
+            if len(self._kept) > PROCESSES_KEPT:
+                for oldest in list(self._kept)[:-PROCESSES_KEPT]:
+                    self._kept.pop(oldest, None)
+        return compiled
+
+
+def _compile_process(process: ProcessLike, record: ContainerRecord, preserve_fds: int) -> CompiledProcess:
+    decoded = decode_process(process)
+    if decoded.capabilities is None and record.capabilities is not None:
+        decoded = msgspec.structs.replace(decoded, capabilities=record.capabilities)
+    plan = compile_exec(decoded, record.cgroups, record.namespaces, record.id, preserve_fds=preserve_fds)
+    return CompiledProcess(encode(plan), unknown_capabilities(decoded))

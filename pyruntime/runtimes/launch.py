@@ -18,8 +18,8 @@ def launch(encoded: EncodedPlan, id: str, options: StdioOptions, until: int, not
            descriptors: tuple[int, ...] = ()) -> LiveProcess:
     """Make a process; it is ready when this returns (`until` MESSAGE_READY), or executes its program (MESSAGE_EXECUTING).
 
-    note   is told pid and start time as soon as they are known, mostly while the init is still at work
-    Raises SetupError; nothing of the process is left then.
+    note   is told pid and start time as soon as they are known, while the init is still at work
+    Raises SetupError; nothing of the process is left then, except what `note` did.
     """
     hands_over = encoded.plan.hands_over
     # what the kernel counts as the peak of a process that was made by CLONE_VM
@@ -30,13 +30,10 @@ def launch(encoded: EncodedPlan, id: str, options: StdioOptions, until: int, not
         spawned = native.spawn(encoded, id, stdio.child, descriptors)
         stdio.close_child_ends()
         start_time = 0
-        if not hands_over:
+        if not hands_over or native.await_successor(spawned):
             start_time = _start_time(spawned.pid)
             note(spawned.pid, start_time)
         native.follow(spawned, until)
-        if hands_over:
-            start_time = _start_time(spawned.pid)
-            note(spawned.pid, start_time)
         pipes = stdio.take_pipes(spawned.console)
         spawned.console = -1
     except BaseException:

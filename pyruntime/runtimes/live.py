@@ -10,6 +10,7 @@ import msgspec
 
 from pyruntime.interface import ProcessExitState, StdioPipes
 from pyruntime.native import process as native
+from pyruntime.runtimes.compiled import ProcessCache
 from pyruntime.runtimes.stdio import close_pipes
 
 
@@ -61,6 +62,7 @@ class Entry:
         self.lock = threading.RLock()
         self.init: LiveProcess | None = None
         self.processes: dict[int, LiveProcess] = {}
+        self.process_cache = ProcessCache()
         self._wakers: list[int] = []
 
     def add(self, live: LiveProcess) -> None:

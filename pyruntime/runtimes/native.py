@@ -10,8 +10,6 @@ import os
 import threading
 from collections.abc import Iterator
 
-import msgspec
-
 from pyruntime import errors
 from pyruntime.cgroups import ContainerCgroups, cgroups_of
 from pyruntime.errors import SetupError
@@ -27,15 +25,11 @@ from pyruntime.interface import (
     StdioPipes,
 )
 from pyruntime.native import process as native
-from pyruntime.native.encoder import encode
-from pyruntime.plan.compile import compile_exec
-from pyruntime.plan.process import unknown_capabilities
 from pyruntime.runtimes.compiled import BundleCache, CompiledBundle
 from pyruntime.runtimes.identity import is_alive, open_process, read_command, read_stat
 from pyruntime.runtimes.launch import launch
 from pyruntime.runtimes.live import Entry, LiveProcess
 from pyruntime.runtimes.waits import Waits
-from pyruntime.spec import decode_process
 from pyruntime.state import ContainerRecord, ProcessRecord, Store
 from pyruntime.state.names import START_SOCKET
 from pyruntime.state.store import check_id
@@ -159,17 +153,21 @@ class NativeRuntime:
         status = self._status(record, entry)
         if status is not Status.RUNNING:
             raise errors.NotRunningError("exec in", id, status)
-        decoded = decode_process(process)
-        if decoded.capabilities is None and record.capabilities is not None:
-            decoded = msgspec.structs.replace(decoded, capabilities=record.capabilities)
-        _warn_of_capabilities(id, unknown_capabilities(decoded))
-        plan = compile_exec(decoded, record.cgroups, record.namespaces, id, preserve_fds=stdio_options.preserve_fds)
+        compiled = entry.process_cache.compile(process, record, stdio_options.preserve_fds)
+        _warn_of_capabilities(id, compiled.unknown_capabilities)
+        saved: list[int] = []
 
         def save(pid: int, start_time: int) -> None:
+            saved.append(pid)
             self._store.save_process(id, ProcessRecord(pid, start_time))
 
-        with self._init_pidfd(record, entry) as pidfd:
-            live = launch(encode(plan), id, stdio_options, native.MESSAGE_EXECUTING, save, (pidfd,))
+        try:
+            with self._init_pidfd(record, entry) as pidfd:
+                live = launch(compiled.encoded, id, stdio_options, native.MESSAGE_EXECUTING, save, (pidfd,))
+        except BaseException:
+            for pid in saved:
+                self._store.remove_process(id, pid)
+            raise
         entry.add(live)
         return live.pid
 

@@ -18,6 +18,7 @@ from pyruntime.state.record import ContainerRecord, ProcessRecord
 _STATE = "state.json"
 _EXIT = "exit.json"
 _PROCESSES = "processes"
+_BLOCK_BYTES = 8192
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 
 _encoder = msgspec.json.Encoder()
@@ -201,8 +202,8 @@ def _load_process(path: str) -> ProcessRecord | None:
 def _read(path: str) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        data = os.read(descriptor, 1 << 16)
-        while len(data) % (1 << 16) == 0 and (more := os.read(descriptor, 1 << 16)):
+        data = os.read(descriptor, _BLOCK_BYTES)
+        while len(data) % _BLOCK_BYTES == 0 and (more := os.read(descriptor, _BLOCK_BYTES)):
             data += more
         return data
     finally:
