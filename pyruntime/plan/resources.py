@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pyruntime.cgroups.paths import Cgroup
 from pyruntime.errors import UnsupportedFieldError
 from pyruntime.plan import operations as op
-from pyruntime.plan.device_rules import device_program, device_rules, v1_rule
+from pyruntime.plan.device_rules import device_program, device_rules, v1_devices
 from pyruntime.plan.draft import Draft
-from pyruntime.spec import Resources
+from pyruntime.spec import Memory, Resources
 
 _PATH = "$.linux.resources"
 _V2_CONTROLLERS = b"cpuset cpu io memory hugetlb pids"
@@ -52,27 +52,21 @@ def limit_devices(draft: Draft, cgroups: tuple[Cgroup, ...], resources: Resource
     json_path = f"{_PATH}.devices"
     for cgroup in cgroups:
         if "devices" in cgroup.controllers:
-            draft.host.append(op.WriteFile(json_path, f"{cgroup.path}/devices.deny".encode(), (b"a",)))
-            run: list[bytes] = []
-            allow = True
-            for rule in rules:
-                if rule.allow != allow and run:
-                    draft.host.append(_device_write(json_path, cgroup, allow, run))
-                    run = []
-                allow = rule.allow
-                run.append(v1_rule(rule).encode())
-            if run:
-                draft.host.append(_device_write(json_path, cgroup, allow, run))
+            try:
+                devices = v1_devices(rules)
+            except ValueError as error:
+                raise UnsupportedFieldError(None, json_path, "cgroup v1 has no exceptions from exceptions: "
+                                            f"{error.args[0]} takes back a part of an earlier rule") from error
+            files = ("devices.allow", "devices.deny") if devices.allows else ("devices.deny", "devices.allow")
+            draft.host.append(op.WriteFile(json_path, f"{cgroup.path}/{files[0]}".encode(), (b"a",)))
+            if devices.exceptions:
+                draft.host.append(op.WriteFile(json_path, f"{cgroup.path}/{files[1]}".encode(),
+                                               tuple(line.encode() for line in devices.exceptions)))
             return
     for cgroup in cgroups:
         if cgroup.is_v2:
             program = device_program(rules)
             draft.host.append(op.AttachDeviceProgram(json_path, cgroup.path.encode(), program, len(program)))
-
-
-def _device_write(json_path: str, cgroup: Cgroup, allow: bool, rules: list[bytes]) -> op.WriteFile:
-    name = "devices.allow" if allow else "devices.deny"
-    return op.WriteFile(json_path, f"{cgroup.path}/{name}".encode(), tuple(rules))
 
 
 def cpu_weight(shares: int) -> int:
@@ -124,11 +118,11 @@ def _v1_values(resources: Resources) -> Iterator[tuple[str, str, str, str]]:
         if memory.kernel is not None:
             raise UnsupportedFieldError(None, f"{_PATH}.memory.kernel", "the kernel took this limit away")
         # the limit with swap may never be below the one without, so it is first when both grow: both start unlimited
-        if memory.limit is not None:
+        if memory.limit:
             yield "memory.limit", "memory", "memory.limit_in_bytes", str(memory.limit)
-        if memory.swap is not None:
+        if memory.swap:
             yield "memory.swap", "memory", "memory.memsw.limit_in_bytes", str(memory.swap)
-        if memory.reservation is not None:
+        if memory.reservation:
             yield "memory.reservation", "memory", "memory.soft_limit_in_bytes", str(memory.reservation)
         if memory.kernel_tcp is not None:
             yield "memory.kernelTCP", "memory", "memory.kmem.tcp.limit_in_bytes", str(memory.kernel_tcp)
@@ -166,13 +160,11 @@ def _v2_values(resources: Resources) -> Iterator[tuple[str, str, str]]:
                             ("swappiness", memory.swappiness), ("disableOOMKiller", memory.disable_oom_killer or None)):
             if value is not None:
                 raise UnsupportedFieldError(None, f"{_PATH}.memory.{name}", "there is no such setting on cgroup v2")
-        if memory.limit is not None:
+        if memory.limit:
             yield "memory.limit", "memory.max", _maximum(memory.limit)
-        if memory.swap is not None:
-            # v1's value is memory and swap together
-            swap = memory.swap if memory.swap < 0 or memory.limit is None else memory.swap - max(memory.limit, 0)
-            yield "memory.swap", "memory.swap.max", _maximum(swap)
-        if memory.reservation is not None:
+        if memory.swap:
+            yield "memory.swap", "memory.swap.max", _swap_alone(memory)
+        if memory.reservation:
             yield "memory.reservation", "memory.low", _maximum(memory.reservation)
     if cpu is not None:
         for name, number in (("realtimePeriod", cpu.realtime_period), ("realtimeRuntime", cpu.realtime_runtime)):
@@ -195,6 +187,17 @@ def _v2_values(resources: Resources) -> Iterator[tuple[str, str, str]]:
         yield "pids.limit", "pids.max", _maximum(pids.limit)
     for key, value_text in (resources.unified or {}).items():
         yield f'unified["{key}"]', key, value_text
+
+
+def _swap_alone(memory: Memory) -> str:
+    """The specification's value is memory and swap together, as on v1."""
+    swap = memory.swap or 0
+    if swap < 0:
+        return "max"
+    if not memory.limit or memory.limit < 0:
+        raise UnsupportedFieldError(None, f"{_PATH}.memory.swap",
+                                    "is memory and swap together, which cgroup v2 can limit only beside memory.limit")
+    return str(swap - memory.limit)
 
 
 def _maximum(value: int) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from pyruntime import NativeRuntime, ProcessExitState, StdioOptions
+from pyruntime.cgroups import cgroups_of
+from pyruntime.host import read_host
 from pyruntime.testing.bundles import default_config, make_bundle, make_rootfs
 from pyruntime.testing.snapshot import HostSnapshot
 
@@ -25,6 +27,25 @@ def namespaces(*types: str, **paths: str) -> list[dict[str, str]]:
 def with_mounts(*mounts: Mapping[str, Any]) -> list[Any]:
     """The default mounts and these."""
     return [*default_config()["mounts"], *mounts]
+
+
+def capabilities(*names: str) -> dict[str, Any]:
+    """The member of `process` that gives these, by whatever way a program is executed."""
+    return {"capabilities": {kind: list(names) for kind in ("bounding", "permitted", "effective", "inheritable", "ambient")}}
+
+
+def is_unified() -> bool:
+    """Whether this host has cgroup v2 alone."""
+    return read_host().is_unified
+
+
+def cgroup_file(controller: str, v1: str, v2: str, id: str = "p1") -> Path:
+    """A file of a container's cgroup: `v2` on a host with cgroup v2 alone, else `v1` in the controller's hierarchy."""
+    host = read_host()
+    for cgroup in cgroups_of(host, None, id):
+        if host.is_unified or controller in cgroup.controllers:
+            return Path(cgroup.path, v2 if host.is_unified else v1)
+    raise AssertionError(f"no hierarchy has the controller {controller}")
 
 
 class Lab:
