@@ -50,7 +50,7 @@ class DeviceCgroupRule(Section, frozen=True, kw_only=True):
 
 
 class Memory(Section, frozen=True, kw_only=True):
-    """Memory limits in bytes, -1 for none (config-linux.md "Memory").
+    """Memory limits in bytes, -1 for none, 0 counts as not set, as engines write it (config-linux.md "Memory").
 
     swap         memory and swap together, so never less than `limit`
     swappiness   0 to 100
