@@ -10,11 +10,16 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 
-from pyruntime.cgroups.paths import Cgroup
+import msgspec
+
+from pyruntime.cgroups.paths import DEFAULT_PARENT, Cgroup
 from pyruntime.errors import SetupError
+from pyruntime.host import read_host
 
 REMOVAL_TIMEOUT_S = 10.0
 _BLOCK_BYTES = 4096
+# what opening and what reading a file of a cgroup say when the cgroup is removed
+_GONE = (errno.ENOENT, errno.ENODEV)
 
 
 class ContainerCgroups:
@@ -41,7 +46,11 @@ class ContainerCgroups:
         try:
             path, frozen, _ = self._freezer()
             return _read(path).strip() in (frozen, b"FREEZING")
-        except (FileNotFoundError, SetupError):
+        except SetupError:
+            return False
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
             return False
 
     def freeze(self) -> None:
@@ -63,13 +72,13 @@ class ContainerCgroups:
                 # a process that forked meanwhile may have been missed: the kernel looks again on a write
                 _write("freeze", path, b"FROZEN")
             return state == b"FROZEN"
-        return b"frozen 1" in _read(path.replace("cgroup.freeze", "cgroup.events"))
+        return b"frozen 1" in _read(_events(path))
 
     def _await_event(self, path: str) -> None:
         if path.endswith("freezer.state"):
             time.sleep(0.0005)
             return
-        with open(path.replace("cgroup.freeze", "cgroup.events"), "rb", buffering=0) as events:
+        with open(_events(path), "rb", buffering=0) as events:
             events.read()
             poll = select.poll()
             poll.register(events, select.POLLPRI)
@@ -123,6 +132,8 @@ class ContainerCgroups:
             left = [pid for pid in self.pids() if pid not in spare]
             if not left:
                 return
+            if not spare:
+                self._kill_at_once()
             descriptors: dict[int, int] = {}
             for pid in left:
                 try:
@@ -149,13 +160,28 @@ class ContainerCgroups:
                 for descriptor in descriptors.values():
                     os.close(descriptor)
 
+    def _kill_at_once(self) -> None:
+        """On v2, also what is being forked meanwhile."""
+        if self._unified is not None:
+            with contextlib.suppress(FileNotFoundError):
+                _write("kill", f"{self._unified.path}/cgroup.kill", b"1")
+
+    def beside(self, pid: int) -> tuple[Cgroup, ...]:
+        """The cgroups that a further process can enter where the container's own v2 cgroup passes controllers on to cgroups
+        below it and takes no processes any more (cgroups(7), "No internal processes"): that of its process `pid`."""
+        with open(f"/proc/{pid}/cgroup") as file:
+            path = next((line[3:].rstrip("\n") for line in file if line.startswith("0::")), "")
+        return tuple(msgspec.structs.replace(cgroup, path=below) if cgroup.is_v2 and (
+            below := cgroup.path[:cgroup.mount_length] + path).startswith(cgroup.path + "/") else cgroup
+            for cgroup in self.cgroups)
+
     def remove(self) -> None:
         """Remove the directories, and those that the container made below them; what still runs in them is killed."""
         for cgroup in self.cgroups:
             try:
                 os.rmdir(cgroup.path)
-            except FileNotFoundError:
-                continue
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # a file of the parent has the container's name, so that it could not be made
             except OSError as error:
                 if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
                     raise SetupError("remove cgroup", cgroup.path, error.errno or 0, None) from error
@@ -184,6 +210,26 @@ def _read_number(descriptor: int) -> int | None:
         return int(os.pread(descriptor, 32, 0))
     except OSError:  # the cgroup is gone
         return None
+
+
+def remove_empty_parent(parent: str = DEFAULT_PARENT) -> None:
+    """Remove a parent of containers' cgroups from every hierarchy where nothing is in it.
+
+    Deleting a container leaves its parent for the next one: making it again would cost more than anything else of a delete.
+    Who has deleted the last container may call this; a container that is created meanwhile makes its parent again.
+
+    parent   from the hierarchies' roots
+    """
+    for hierarchy in read_host().hierarchies:
+        try:
+            os.rmdir(hierarchy.mount_point + parent)
+        except OSError as error:
+            if error.errno not in (errno.EBUSY, errno.ENOTEMPTY, *_GONE):
+                raise SetupError("remove cgroup", hierarchy.mount_point + parent, error.errno or 0, None) from error
+
+
+def _events(freeze_path: str) -> str:
+    return freeze_path.removesuffix("cgroup.freeze") + "cgroup.events"
 
 
 def _read(path: str) -> bytes:

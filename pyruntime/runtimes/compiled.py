@@ -110,12 +110,14 @@ class ProcessCache:
     """The processes that were last executed in a container."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[bytes, int, int], CompiledProcess] = {}
+        self._kept: dict[tuple[bytes, int, str, int], CompiledProcess] = {}
 
     def compile(self, process: ProcessLike, record: ContainerRecord, preserve_fds: int) -> CompiledProcess:
         """Without `capabilities` the process gets those of the container. Raises InvalidBundleError."""
         try:
-            key = (msgspec.json.encode(process), record.start_time, preserve_fds)
+            # the one of a container's cgroups that is not always the same (see ContainerCgroups.beside)
+            cgroup = next((cgroup.path for cgroup in record.cgroups if cgroup.is_v2), "")
+            key = (msgspec.json.encode(process), record.start_time, cgroup, preserve_fds)
         except (TypeError, ValueError):
             # what is wrong with it is said where it is decoded
             return _compile_process(process, record, preserve_fds)

@@ -10,8 +10,10 @@ import os
 import threading
 from collections.abc import Iterator
 
+import msgspec
+
 from pyruntime import errors
-from pyruntime.cgroups import ContainerCgroups, cgroups_of
+from pyruntime.cgroups import Cgroup, ContainerCgroups, cgroups_of
 from pyruntime.errors import SetupError
 from pyruntime.handles import Container
 from pyruntime.host import read_host
@@ -153,21 +155,31 @@ class NativeRuntime:
         status = self._status(record, entry)
         if status is not Status.RUNNING:
             raise errors.NotRunningError("exec in", id, status)
-        compiled = entry.process_cache.compile(process, record, stdio_options.preserve_fds)
-        _warn_of_capabilities(id, compiled.unknown_capabilities)
         saved: list[int] = []
 
         def save(pid: int, start_time: int) -> None:
             saved.append(pid)
             self._store.save_process(id, ProcessRecord(pid, start_time))
 
-        try:
-            with self._init_pidfd(record, entry) as pidfd:
-                live = launch(compiled.encoded, id, stdio_options, native.MESSAGE_EXECUTING, save, (pidfd,))
-        except BaseException:
-            for pid in saved:
-                self._store.remove_process(id, pid)
-            raise
+        def launch_in(cgroups: tuple[Cgroup, ...]) -> LiveProcess:
+            where = msgspec.structs.replace(record, cgroups=cgroups)
+            compiled = entry.process_cache.compile(process, where, stdio_options.preserve_fds)
+            _warn_of_capabilities(id, compiled.unknown_capabilities)
+            try:
+                return launch(compiled.encoded, id, stdio_options, native.MESSAGE_EXECUTING, save, (pidfd,))
+            except BaseException:
+                while saved:
+                    self._store.remove_process(id, saved.pop())
+                raise
+
+        with self._init_pidfd(record, entry) as pidfd:
+            try:
+                live = launch_in(record.cgroups)
+            except SetupError as error:
+                cgroups = ContainerCgroups(record.cgroups).beside(record.pid)
+                if error.errno != errno.EBUSY or cgroups == record.cgroups:
+                    raise
+                live = launch_in(cgroups)
         entry.add(live)
         return live.pid
 
