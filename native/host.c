@@ -70,8 +70,7 @@ static int inherit_cpuset(int parent, int cgroup)
     return 0;
 }
 
-/* numbers: length of the hierarchy's mount point in the path, 1 for a v1 cpuset */
-static int make_cgroup(struct host *host, const struct operation *op)
+static int make_cgroup_path(struct host *host, const struct operation *op)
 {
     const char *path = plan_text(host->plan, op, 0);
     size_t at = op->number[0], size = strlen(path);
@@ -90,6 +89,7 @@ static int make_cgroup(struct host *host, const struct operation *op)
     AUTO_FD parent = open_at(AT_FDCWD, prefix, O_PATH | O_DIRECTORY, 0, 0);
     if (parent < 0)
         return explain(host, parent, "open", prefix);
+    prefix[at] = path[at];
     while (path[at]) {
         size_t begin = at + strspn(path + at, "/"), end = begin + strcspn(path + begin, "/");
         prefix[end] = 0;
@@ -115,6 +115,20 @@ static int make_cgroup(struct host *host, const struct operation *op)
         at = end;
     }
     return 0;
+}
+
+/* numbers: length of the hierarchy's mount point in the path, 1 for a v1 cpuset
+ * A parent may be removed by somebody who finds it empty before its child is made. */
+static int make_cgroup(struct host *host, const struct operation *op)
+{
+    int error = 0;
+
+    for (int attempt = 0; attempt < 100; attempt++) {
+        error = make_cgroup_path(host, op);
+        if (error != -ENOENT && error != -ENODEV)
+            break;
+    }
+    return error;
 }
 
 /* Controllers reach a v2 cgroup if every ancestor passes them on. One that cannot be had is no failure here: the write
