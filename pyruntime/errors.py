@@ -164,8 +164,8 @@ class ExitStatusUnknownError(ContainerRuntimeError):
     """The process has ended, but its status went to another process and the kernel keeps it no more."""
 
     def __init__(self, id: str, pid: int) -> None:
-        super().__init__(f"process {pid} of container {id!r} has ended; its exit status is not known to "
-                         "this process, because it is not its parent")
+        super().__init__(f"process {pid} of container {id!r} has ended; its exit status is not known to this process, because it "
+                         "is not its parent or ignores SIGCHLD (Linux 6.15 and newer keep the status for both)")
         self.id = id
         self.pid = pid
 
