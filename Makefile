@@ -4,14 +4,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := gcc libc6-dev musl-tools linux-libc-dev libseccomp-dev libcap-dev python3-dev python3-venv busybox-static
 TEST_PACKAGES := runc crun
+VM_PACKAGES := linux-image-cloud-amd64 kmod qemu-system-x86 qemu-system-common busybox-static
+# what `make test-vm` runs; everything: make test-vm TESTS=tests
+TESTS := tests/unit tests/contract/test_native.py tests/privileged tests/security
 
-.PHONY: demo test lint unit bench packages test-packages clean
+.PHONY: demo test test-vm lint unit bench packages test-packages clean
 
 demo: $(VENV)/.built
 	$(BIN)/python -m pyruntime.demo
 
 test: test-packages $(VENV)/.built-test lint
 	$(BIN)/python -m pytest -q
+
+# the same on Debian's stock kernel with cgroup v2 alone
+test-vm: $(VENV)/.built-test
+	@$(MAKE) --no-print-directory test-packages TEST_PACKAGES="$(TEST_PACKAGES) $(VM_PACKAGES)"
+	$(BIN)/python tests/vm/run.py $(VM) $(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider $(TESTS)
 
 lint: $(VENV)/.built-test
 	$(BIN)/ruff check pyruntime tests bench build.py

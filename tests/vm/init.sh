@@ -1,0 +1,37 @@
+#!/bin/busybox sh
+# The virtual machine's first program. /run/command goes on, on this machine's files with a layer in memory over them.
+export PATH=/bin
+/bin/busybox --install -s /bin
+set -ex
+trap 'echo "vm: init.sh failed" >/dev/ttyS0; poweroff -f' EXIT
+mkdir -p /proc /sys /dev /lower /layer /root; 
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+for module in /modules/*; do insmod "$module"; done
+. /run/settings
+
+mount -t virtiofs -o ro root /lower
+mount -t tmpfs -o size=90% layer /layer
+mkdir /layer/upper /layer/work /layer/project
+mount -t overlay -o lowerdir=/lower,upperdir=/layer/upper,workdir=/layer/work root /root
+# held while /tmp, where the project may be, is covered
+mount --bind "/root$project" /layer/project
+mount -t tmpfs -o mode=1777 tmp /root/tmp
+mkdir -p "/root$project"
+mount --bind /layer/project "/root$project"
+
+for name in proc sys dev; do mount --move "/$name" "/root/$name"; done
+mkdir -p /root/dev/pts /root/dev/shm /root/dev/mqueue
+mount -t devpts -o mode=620,ptmxmode=666 devpts /root/dev/pts
+mount -t tmpfs -o mode=1777,nosuid,nodev shm /root/dev/shm
+mount -t mqueue mqueue /root/dev/mqueue
+ln -s /proc/self/fd /root/dev/fd
+mount -t tmpfs -o mode=755 run /root/run
+mount -t cgroup2 -o nsdelegate cgroup2 /root/sys/fs/cgroup
+cp /run/command /root/run/command
+ip link set lo up
+ulimit -Hn 1048576
+ulimit -Sn 1024
+trap - EXIT
+exec switch_root /root /bin/sh /run/command

@@ -1,0 +1,176 @@
+"""Run a command as root on Debian's stock kernel, with cgroup v2 alone and every controller of it.
+
+    python3 tests/vm/run.py [--timeout SECONDS] [--accel kvm] COMMAND...
+
+The kernel runs in QEMU. The command sees this machine's files, which the virtual machine cannot change: what is written stays in its
+memory. It is run in the current directory, its output is passed on as it comes, and its status is this program's; 125 if the
+virtual machine fails, 124 if the time is over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import os
+import secrets
+import select
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+TIME_IS_OVER, MACHINE_FAILED = 124, 125
+MODULES = ("virtio_pci", "virtio_console", "virtiofs", "overlay")
+VIRTIOFSD = "/usr/lib/qemu/virtiofsd"  # Debian 12: package qemu-system-common
+MEMORY = "3072M"
+# without submounts; the project is bound once more, because it may be on one
+READ_ONLY = """
+mount --make-rprivate /
+for path in / "$2"; do mount --bind "$path" "$1$path"; mount -o remount,bind,ro "$1$path"; done
+shift 2; exec "$@"
+"""
+
+
+def newest_kernel() -> str:
+    kernels = glob.glob("/boot/vmlinuz-*")
+    if not kernels:
+        raise SystemExit("no kernel in /boot: apt-get install linux-image-cloud-amd64")
+    return max(kernels, key=os.path.getmtime)
+
+
+def module_files(version: str) -> list[str]:
+    """The modules and what they depend on, in the order in which they can be loaded."""
+    files: list[str] = []
+    for name in MODULES:
+        shown = subprocess.run(["modprobe", "-S", version, "--show-depends", name], check=True, capture_output=True, text=True)
+        files += [line.split()[1] for line in shown.stdout.splitlines() if line.startswith("insmod ")]
+    return list(dict.fromkeys(files))
+
+
+def make_initramfs(directory: Path, version: str, command: list[str], end: str) -> Path:
+    tree = directory / "initramfs"
+    for name in ("bin", "modules", "run"):
+        (tree / name).mkdir(parents=True)
+    shutil.copy("/bin/busybox", tree / "bin")
+    (tree / "bin/sh").symlink_to("busybox")
+    shutil.copy(Path(__file__).with_name("init.sh"), tree / "init")
+    (tree / "init").chmod(0o755)
+    for i, file in enumerate(module_files(version)):
+        shutil.copy(file, tree / f"modules/{i:02}-{Path(file).name}")
+    (tree / "run/settings").write_text(f"project={shlex.quote(os.getcwd())}\n")
+    environment = {"PATH": os.environ["PATH"], "HOME": "/root", "LANG": "C.UTF-8", "TERM": "dumb"}
+    (tree / "run/command").write_text(
+        "until [ -e /dev/vport*p1 ]; do sleep 0.1; done\n"
+        "port=$(echo /dev/vport*p1)\n"
+        "exec 3>$port\n"
+        f"cd {shlex.quote(os.getcwd())}\n"
+        f"setsid -w env -i {shlex.join(f'{name}={value}' for name, value in environment.items())} {shlex.join(command)} "
+        "</dev/null >&3 2>&3 3>&-\n"
+        f"printf '\\000{end} %d\\n' $? >&3\n"
+        "while :; do sleep 1000; done\n")
+    names = "\n".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
+    initramfs = directory / "initramfs.cpio"
+    with initramfs.open("wb") as archive:
+        subprocess.run(["/bin/busybox", "cpio", "-o", "-H", "newc"], cwd=tree, input=names.encode(), stdout=archive,
+                       stderr=subprocess.DEVNULL, check=True)
+    return initramfs
+
+
+def start(command: list[str], stdout: int | None = None, stderr: BinaryIO | None = None) -> subprocess.Popen[bytes]:
+    """It ends with this program, however that ends."""
+    # its input must not end: QEMU would take the port for closed, and the virtual machine would wait to write
+    return subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], stdin=subprocess.PIPE, stdout=stdout,
+                            stderr=stderr)
+
+
+def share_files(directory: Path) -> tuple[subprocess.Popen[bytes], Path]:
+    """A server of this machine's files, read-only, and its socket."""
+    socket, root = directory / "files.socket", directory / "root"
+    root.mkdir()
+    log = directory / "files.log"
+    with log.open("wb") as stderr:
+        server = start(["unshare", "--mount", "sh", "-ec", READ_ONLY, "sh", str(root), os.getcwd(), VIRTIOFSD, "-f",
+                        f"--socket-path={socket}", "-o", f"source={root}", "-o", "cache=always", "-o", "sandbox=chroot",
+                        "-o", "log_level=err"], stderr=stderr)
+    while not socket.exists():
+        if server.poll() is not None:
+            raise SystemExit(f"virtiofsd did not start: {log.read_text(errors='replace')}")
+        time.sleep(0.01)
+    return server, socket
+
+
+def boot(directory: Path, kernel: str, initramfs: Path, files: Path, accel: str) -> subprocess.Popen[bytes]:
+    processor = "host" if accel == "kvm" else "max,la57=off"  # five-level page tables are slow to emulate
+    return start(["qemu-system-x86_64", "-machine", "q35,memory-backend=memory", "-accel", accel, "-cpu", processor, "-smp", "2",
+                  "-m", MEMORY, "-object", f"memory-backend-memfd,id=memory,size={MEMORY},share=on",
+                  "-kernel", kernel, "-initrd", str(initramfs),
+                  "-append", "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off",
+                  "-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{directory}/console",
+                  "-chardev", f"socket,id=files,path={files}", "-device", "vhost-user-fs-pci,chardev=files,tag=root",
+                  "-chardev", "stdio,id=output,signal=off", "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=output"],
+                 stdout=subprocess.PIPE)
+
+
+def pass_output_on(source: int, end: bytes, deadline: float) -> int | None:
+    """Until the end mark: the status behind it; None at the end of the file."""
+    held = b""
+    while True:
+        if not select.select([source], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            return TIME_IS_OVER
+        data = os.read(source, 65536)
+        if not data:
+            return None
+        held += data
+        while held:
+            text, mark, rest = held.partition(b"\0")
+            sys.stdout.buffer.write(text)
+            held = mark + rest
+            if not mark or (len(rest) < len(end) and end.startswith(rest)):
+                break  # all is passed on, or this may be the end mark
+            if rest.startswith(end):
+                if rest.endswith(b"\n"):
+                    return int(rest.split()[1])
+                break
+            sys.stdout.buffer.write(mark)
+            held = rest
+        sys.stdout.buffer.flush()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--timeout", type=float, default=3600, help="seconds")
+    parser.add_argument("--accel", default="tcg", choices=["tcg", "kvm"], help="kvm: quicker, where it can boot a stock kernel")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that nothing is left
+    kernel = newest_kernel()
+    end = secrets.token_hex(16)
+    running: list[subprocess.Popen[bytes]] = []
+    deadline = time.monotonic() + arguments.timeout
+    with tempfile.TemporaryDirectory(prefix="pyruntime-vm-", dir="/var/tmp") as name:
+        directory = Path(name)
+        initramfs = make_initramfs(directory, Path(kernel).name.removeprefix("vmlinuz-"), arguments.command, end)
+        try:
+            server, files = share_files(directory)
+            running.append(server)
+            machine = boot(directory, kernel, initramfs, files, arguments.accel)
+            running.append(machine)
+            assert machine.stdout is not None
+            status = pass_output_on(machine.stdout.fileno(), end.encode(), deadline)
+            if status is None or status == TIME_IS_OVER:
+                print("the virtual machine ended before the command" if status is None else "the time is over", file=sys.stderr)
+                print("its console:", (directory / "console").read_text(errors="replace")[-4000:], sep="\n", file=sys.stderr)
+            return MACHINE_FAILED if status is None else status
+        finally:
+            for process in reversed(running):
+                process.kill()
+                process.wait()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
