@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pyruntime import NativeRuntime, StdioOptions
+from pyruntime.cgroups import remove_empty_parent
 from pyruntime.testing import make_bundle
 
 T = TypeVar("T")
@@ -34,8 +35,7 @@ def main() -> None:
         finally:
             for state in runtime.list_container_states():
                 runtime.delete_container(state.id, force=True)
-            for name in ("demo",):
-                assert not runtime.container_exists(name)
+            remove_empty_parent()
 
 
 def live(runtime: NativeRuntime, bundle: str) -> None:

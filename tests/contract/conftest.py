@@ -1,5 +1,5 @@
 """The fixtures of this directory."""
 
-from programs import contract_cgroups, hugetlb_hierarchy
+from programs import hugetlb_hierarchy
 
-__all__ = ["contract_cgroups", "hugetlb_hierarchy"]
+__all__ = ["hugetlb_hierarchy"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
@@ -22,15 +21,6 @@ def require_program(name: str) -> None:
     if os.environ.get("PYRUNTIME_ALLOW_MISSING") == "1" and os.environ.get("CI") != "true":
         pytest.skip(message)
     pytest.fail(message)
-
-
-@pytest.fixture(scope="session")
-def contract_cgroups() -> Iterator[None]:
-    """Remove the parent of the containers' cgroups, which runc and crun leave."""
-    yield
-    for parent in (CGROUP_ROOT / "pyruntime-contract", *CGROUP_ROOT.glob("*/pyruntime-contract")):
-        with contextlib.suppress(OSError):  # another run of the tests may be using it
-            parent.rmdir()
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ else:
 
 
 @pytest.fixture(params=["runc", "crun"])
-def command(request: pytest.FixtureRequest, contract_cgroups: None, hugetlb_hierarchy: None) -> Iterator[str]:
+def command(request: pytest.FixtureRequest, hugetlb_hierarchy: None) -> Iterator[str]:
     """Debian's; nothing may be left on the host."""
     require_program(request.param)
     CliRuntime(request.param)

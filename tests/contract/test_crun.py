@@ -15,7 +15,7 @@ pytestmark = pytest.mark.privileged
 
 
 @pytest.fixture(scope="module", autouse=True)
-def program(contract_cgroups: None, hugetlb_hierarchy: None) -> None:
+def program(hugetlb_hierarchy: None) -> None:
     """crun, from Debian."""
     require_program("crun")
 

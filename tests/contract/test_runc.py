@@ -15,7 +15,7 @@ pytestmark = pytest.mark.privileged
 
 
 @pytest.fixture(scope="module", autouse=True)
-def program(contract_cgroups: None) -> None:
+def program() -> None:
     """runc, from Debian."""
     require_program("runc")
 

@@ -131,4 +131,4 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     # other sessions use this machine: only what is ours counts
     differences = [line for line in HostSnapshot.take(made.root).differences(before)
                    if " cgroups: " not in line or "/pyruntime/p" in line]
-    assert differences == []
+    assert differences == [], differences  # told here, because pytest does not rewrite this module

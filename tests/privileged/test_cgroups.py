@@ -80,6 +80,24 @@ def test_exec_beside_controllers_that_the_container_passes_on(lab: Lab) -> None:
     assert pid in [process.pid for process in lab.runtime.get_running_container_processes("p1")]
 
 
+def test_exec_goes_into_no_other_cgroup(lab: Lab) -> None:
+    """Not where init was moved to, if that is not below the container's own; a name that only begins the same is not."""
+    pid = lab.sleeper()
+    own = next(Path(hierarchy.mount_point, "pyruntime/p1") for hierarchy in read_host().hierarchies if hierarchy.is_v2)
+    other = own.with_name("p1-other")
+    other.mkdir()
+    (other / "cgroup.procs").write_text(str(pid))
+    if is_unified():
+        (own / "cgroup.subtree_control").write_text("+pids")
+        with pytest.raises(SetupError, match="EBUSY"):
+            lab.exec("true")
+    else:
+        assert lab.exec("echo done") == "done\n"
+    assert (other / "cgroup.procs").read_text() == f"{pid}\n"
+    lab.runtime.delete_container("p1", force=True)
+    other.rmdir()
+
+
 def test_processes_that_fork_while_they_are_killed(lab: Lab) -> None:
     """Without a pid namespace that would end with its init."""
     # chains of processes that live only until they have made the next one
@@ -93,8 +111,8 @@ def test_processes_that_fork_while_they_are_killed(lab: Lab) -> None:
     assert not any(Path(hierarchy.mount_point, "pyruntime/p1").exists() for hierarchy in read_host().hierarchies)
     # orphans belong to the first process of the pid namespace, which these tests may be
     with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+        while True:
+            os.waitpid(-1, 0)
 
 
 @pytest.mark.parametrize("id", ["cgroup.procs", "tasks", "pids.max", "cgroup.freeze", "memory.stat"])

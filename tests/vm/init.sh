@@ -4,7 +4,7 @@ export PATH=/bin
 /bin/busybox --install -s /bin
 set -ex
 trap 'echo "vm: init.sh failed" >/dev/ttyS0; poweroff -f' EXIT
-mkdir -p /proc /sys /dev /lower /layer /root; 
+mkdir -p /proc /sys /dev /lower /layer /root
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
