@@ -161,9 +161,9 @@ class ContainerCgroups:
                     os.close(descriptor)
 
     def _kill_at_once(self) -> None:
-        """On v2, also what is being forked meanwhile."""
+        """On v2, also what is being forked meanwhile. Where that cannot be (a threaded cgroup), one by one is left."""
         if self._unified is not None:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(SetupError):
                 _write("kill", f"{self._unified.path}/cgroup.kill", b"1")
 
     def beside(self, pid: int) -> tuple[Cgroup, ...]:
