@@ -97,9 +97,8 @@ OPERATION(set_no_new_privileges)
 
 OPERATION(set_umask)
 {
-    (void)init;
-    umask((mode_t)op->number[0]);
-    return 0;
+    /* the kernel never refuses it, but a filter that the caller is under may */
+    return umask((mode_t)op->number[0]) == (mode_t)-1 ? explain(init, -errno, "umask") : 0;
 }
 
 OPERATION(set_rlimit)

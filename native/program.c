@@ -37,9 +37,15 @@ OPERATION(raise_loopback)
 OPERATION(await_start)
 {
     struct message message = {.type = MESSAGE_READY, .operation = -1};
-    int listener = init->slots[op->slot[0]];
-    int error = send_message(init->wire, &message, -1);
+    int listener = init->slots[op->slot[0]], listens = 0;
+    socklen_t size = sizeof listens;
 
+    /* nobody hears of a failure between READY and start */
+    if (getsockopt(listener, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) < 0)
+        return explain(init, -errno, "look at the start socket");
+    if (!listens)
+        return explain(init, -EINVAL, "the start socket does not listen");
+    int error = send_message(init->wire, &message, -1);
     if (error < 0)
         return explain(init, error, "say ready");
     close(init->wire);
@@ -125,7 +131,7 @@ OPERATION(set_home)
     for (size_t total = 0; total < PASSWD_LIMIT;) {
         ssize_t length = read(fd, buffer + held, sizeof buffer - held);
         if (length < 0)
-            return 0;
+            return explain(init, -errno, "read /etc/passwd");
         total += (size_t)length;
         size_t end = held + (size_t)length, begin = 0;
         char *newline;

@@ -1,5 +1,5 @@
 """The fixtures of this directory."""
 
-from lab import lab
+from lab import lab, reachable
 
-__all__ = ["lab"]
+__all__ = ["lab", "reachable"]

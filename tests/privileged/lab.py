@@ -17,6 +17,9 @@ from pyruntime.testing.bundles import default_config, make_bundle, make_rootfs
 from pyruntime.testing.snapshot import HostSnapshot
 
 NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "cgroup")
+# of a user namespace
+MAPS = {"uidMappings": [{"containerID": 0, "hostID": 100000, "size": 65536}],
+        "gidMappings": [{"containerID": 0, "hostID": 200000, "size": 65536}]}
 
 
 def namespaces(*types: str, **paths: str) -> list[dict[str, str]]:
@@ -132,3 +135,13 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     differences = [line for line in HostSnapshot.take(made.root).differences(before)
                    if " cgroups: " not in line or "/pyruntime/p" in line]
     assert differences == [], differences  # told here, because pytest does not rewrite this module
+
+
+@pytest.fixture
+def reachable(lab: Lab) -> Lab:
+    """Pytest's directories are 0700: an id that is mapped elsewhere has to pass."""
+    path = lab.directory
+    for directory in (path, *path.parents[:3]):
+        if directory != Path("/tmp"):
+            directory.chmod(0o755)
+    return lab

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
+from pathlib import Path
+from typing import Any
 
 import pytest
+from faults import Fault
+from lab import MAPS, NAMESPACES, Lab, namespaces, with_mounts
 
-from pyruntime.errors import SetupError
+from pyruntime import StdioOptions
+from pyruntime.errors import NotCreatedError, SetupError
 from pyruntime.native import process as native
 from pyruntime.native.encoder import encode
 from pyruntime.plan import flags
 from pyruntime.plan import operations as op
 from pyruntime.plan.operations import Operation, Plan, Slot
+from pyruntime.testing.bundles import default_config
 from pyruntime.testing.snapshot import HostSnapshot
 
 pytestmark = pytest.mark.privileged
@@ -57,23 +64,13 @@ INIT_ROWS = [
     (op.MakeLink(J, TOO_LONG, b"y", 0), "ENAMETOOLONG"),
     (op.SetHostname(J, LONG), "EINVAL"),
     (op.SetDomainname(J, LONG), "EINVAL"),
-    (op.AwaitStart(J, INIT), None),
+    (op.AwaitStart(J, INIT), "EBADF"),
     (op.ChangeDirectory(J, b"does-not-exist", 0), "ENOENT"),
     (op.SetRlimit(J, 1000, 0, 0), "EINVAL"),
-    (op.SetIdentity(J, b"", 0, 0xFFFFFFFE, 0xFFFFFFFE, 0), None),
     (END.__class__(J, (NONE,), ()), "ENOENT"),
 ]
 ROWS = [(where, operation, name) for where, rows in (("host", HOST_ROWS), ("child", CHILD_ROWS), ("init", INIT_ROWS))
-        for operation, name in rows if name is not None]
-
-# no failure can be forced without a fault injected in the kernel, or the plan cannot be built by hand alone
-NOT_FORCED = {
-    op.ReleaseChild, op.AwaitIdMaps, op.UnshareNamespaces, op.StartSession, op.UnshareTimeNamespace, op.EnterPidNamespace,
-    op.IsolatePropagation, op.OpenProc, op.OpenConsole, op.MaskPath, op.ProtectPath, op.RaiseLoopback,
-    op.JoinSessionKeyring, op.AwaitStart, op.OwnStdio, op.SetHome, op.SetBoundingCapabilities, op.SetIdentity,
-    op.SetCapabilities, op.SetAmbientCapabilities, op.SetNoNewPrivileges, op.SetUmask,
-}
-
+        for operation, name in rows]
 
 def run(plan: Plan) -> None:
     null = os.open("/dev/null", os.O_RDWR)
@@ -105,8 +102,156 @@ def test_a_failure_says_everything(where: str, operation: Operation, errno_name:
     assert [line for line in left if " cgroups: " not in line] == []
 
 
-def test_every_operation_is_in_the_table() -> None:
-    every = {cls for cls in vars(op).values() if isinstance(cls, type) and issubclass(cls, Operation)} - {Operation}
-    forced = {type(operation) for _, operation, _ in ROWS}
-    assert forced.isdisjoint(NOT_FORCED)
-    assert every == forced | NOT_FORCED
+# What a bundle asks for that cannot be done, and system calls that fail in the thread that creates it and in its init:
+# operation, changes of the bundle, fault, path, errno, JSON path.
+NAMED = {"linux": {"namespaces": namespaces(*NAMESPACES, "user"), **MAPS}}
+Row = tuple[type[Operation], dict[str, Any], Fault | None, str | None, str, str | None]
+BUNDLES: list[Row] = [
+    (op.OpenTree, {"mounts": with_mounts({"destination": "/tmp", "source": "/none", "options": ["bind"]})}, None, "/none",
+     "ENOENT", "$.mounts[7].source"),
+    (op.OpenNamespace, {"linux": {"namespaces": namespaces("mount", network="/none")}, "hostname": None}, None, "/none",
+     "ENOENT", "$.linux.namespaces[1].path"),
+    (op.ReleaseChild, NAMED, Fault("sendto", "ENOBUFS", {2: 1, 3: 0x4000}), None, "ENOBUFS", None),
+    (op.AwaitIdMaps, NAMED, Fault("setresuid", "EAGAIN", {0: 0, 1: 0, 2: 0}), None, "EAGAIN", "$.linux.uidMappings"),
+    (op.UnshareNamespaces, {}, Fault("unshare", "ENOSPC", {0: flags.CLONE_NEWCGROUP}), None, "ENOSPC", "$.linux.namespaces"),
+    (op.UnshareTimeNamespace, {"linux": {"namespaces": namespaces(*NAMESPACES, "time"),
+                                         "timeOffsets": {"monotonic": {"secs": 2**62}}}}, None, None, "ERANGE",
+     "$.linux.timeOffsets"),
+    (op.IsolatePropagation, {}, Fault("mount", "ENOMEM", {3: flags.MS_SLAVE | flags.MS_REC}), None, "ENOMEM", None),
+    (op.OpenProc, {"linux": {"sysctl": {"kernel.msgmax": "1"}}}, Fault("fsopen", "EMFILE"), None, "EMFILE", None),
+    (op.WriteProc, {"linux": {"sysctl": {"kernel.msgmax": "-1"}}}, None, "sys/kernel/msgmax", "EINVAL",
+     '$.linux.sysctl["kernel.msgmax"]'),
+    (op.AttachMount, {"mounts": with_mounts({"destination": "/loop", "type": "tmpfs"})}, None, "/loop", "ELOOP",
+     "$.mounts[7].destination"),
+    (op.OpenConsole, {"process": {"terminal": True},
+                      "mounts": [m for m in default_config()["mounts"] if m["destination"] != "/dev/pts"]}, None, None,
+     "ENOENT", "$.process.terminal"),
+    (op.MaskPath, {"linux": {"maskedPaths": ["/loop"]}}, None, "/loop", "ELOOP", "$.linux.maskedPaths[0]"),
+    (op.ProtectPath, {"linux": {"readonlyPaths": ["/proc/sys", "/loop"]}}, None, "/loop", "ELOOP",
+     "$.linux.readonlyPaths[1]"),
+    (op.RaiseLoopback, {}, Fault("ioctl", "EPERM", {1: 0x8914}), None, "EPERM", None),  # SIOCSIFFLAGS
+    (op.JoinSessionKeyring, {}, Fault("keyctl", "EDQUOT", {0: 1}), "_ses.p1", "EDQUOT", None),
+    (op.ChangeDirectory, {"process": {"cwd": "/etc/passwd"}}, None, "/etc/passwd", "ENOTDIR", "$.process.cwd"),
+    (op.OwnStdio, {"process": {"user": {"uid": 1000, "gid": 0}}}, Fault("fchown", "EIO", {1: 1000}), None, "EIO",
+     "$.process.user.uid"),
+    (op.SetBoundingCapabilities, {}, Fault("prctl", "EPERM", {0: 24}), None, "EPERM", "$.process.capabilities.bounding"),
+    (op.SetIdentity, {"process": {"user": {"uid": 1000, "gid": 0}}}, Fault("setresuid", "EAGAIN", {0: 1000}), None, "EAGAIN",
+     "$.process.user"),
+    (op.SetCapabilities, {}, Fault("capset", "EPERM"), None, "EPERM", "$.process.capabilities"),
+    # PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL
+    (op.SetAmbientCapabilities, {}, Fault("prctl", "EACCES", {0: 47, 1: 4}), None, "EACCES",
+     "$.process.capabilities.ambient"),
+    (op.SetNoNewPrivileges, {}, Fault("prctl", "EINVAL", {0: 38}), None, "EINVAL", "$.process.noNewPrivileges"),
+    (op.SetUmask, {"process": {"user": {"uid": 0, "gid": 0, "umask": 0o27}}}, Fault("umask", "ENOSYS", {0: 0o27}), None,
+     "ENOSYS", "$.process.user.umask"),
+    (op.StartSession, {}, Fault("setsid", "EPERM"), None, "EPERM", None),
+    (op.AwaitStart, {}, Fault("getsockopt", "ENOBUFS", {2: 30}), None, "ENOBUFS", None),  # SO_ACCEPTCONN
+]
+
+
+def check(error: SetupError, operation: type[Operation], path: str | None, errno_name: str, json_path: str | None) -> None:
+    step = operation.__name__[0].lower() + re.sub("[A-Z]", lambda found: f" {found[0].lower()}", operation.__name__[1:])
+    assert (error.step, error.path, error.errno_name, error.json_path) == (step, path, errno_name, json_path), str(error)
+    assert step in str(error) and errno_name in str(error) and (json_path or "") in str(error)
+
+
+@pytest.mark.parametrize("row", BUNDLES, ids=[row[0].__name__ for row in BUNDLES])
+def test_a_bundle_that_fails_says_where(reachable: Lab, row: Row) -> None:
+    operation, changes, fault, path, errno_name, json_path = row
+    (reachable.rootfs / "loop").symlink_to("loop")
+    with pytest.raises(SetupError) as raised:
+        if fault is None:
+            reachable.create("true", **changes)
+        else:
+            fault.during(lambda: reachable.create("true", **changes))
+    check(raised.value, operation, path, errno_name, json_path)
+    assert not reachable.runtime.container_exists("p1")
+    # without the fault, the same bundle works
+    if fault is not None:
+        assert reachable.run("echo fine", **changes).strip() == "fine"
+
+
+def test_a_pid_namespace_that_has_ended(lab: Lab) -> None:
+    """Its namespace can be entered, but no process can be made in it."""
+    first = lab.sleeper("p2")
+    namespace = os.open(f"/proc/{first}/ns/pid", os.O_RDONLY)
+    lab.runtime.delete_container("p2", force=True)
+    try:
+        with pytest.raises(SetupError) as raised:
+            lab.create("true", linux={"namespaces": namespaces("mount", pid=f"/proc/{os.getpid()}/fd/{namespace}")},
+                       hostname=None)
+    finally:
+        os.close(namespace)
+    check(raised.value, op.EnterPidNamespace, None, "ENOMEM", "$.linux.namespaces")
+    assert not lab.runtime.container_exists("p1")
+
+
+def test_a_user_that_a_joined_namespace_does_not_map(reachable: Lab) -> None:
+    first = reachable.sleeper("p2", **NAMED)
+    with pytest.raises(SetupError) as raised:
+        reachable.create("true", linux={"namespaces": namespaces("mount", user=f"/proc/{first}/ns/user")}, hostname=None,
+                         process={"user": {"uid": 70000, "gid": 0}},
+                         mounts=[m for m in default_config()["mounts"] if m["type"] == "tmpfs"])
+    check(raised.value, op.SetIdentity, None, "EINVAL", "$.process.user")
+    assert not reachable.runtime.container_exists("p1")
+
+
+# operations of an exec: process, fault, operation, path, errno, JSON path
+EXEC: list[tuple[dict[str, Any], Fault | None, type[Operation], str | None, str, str | None]] = [
+    ({}, Fault("close_range", "EMFILE", {2: 0}), op.EnterPidNamespace, None, "EMFILE", None),
+    ({}, Fault("setsid", "EPERM"), op.StartSession, None, "EPERM", None),
+    ({}, Fault("keyctl", "EDQUOT", {0: 1}), op.JoinSessionKeyring, "_ses.p1", "EDQUOT", None),
+    ({"noNewPrivileges": True}, Fault("prctl", "EINVAL", {0: 38}), op.SetNoNewPrivileges, None, "EINVAL",
+     "$.noNewPrivileges"),
+    ({"user": {"uid": 0, "gid": 0, "umask": 0o27}}, Fault("umask", "ENOSYS", {0: 0o27}), op.SetUmask, None, "ENOSYS",
+     "$.user.umask"),
+    ({"user": {"uid": 4, "gid": 5}}, Fault("setresuid", "EAGAIN", {0: 4}), op.SetIdentity, None, "EAGAIN", "$.user"),
+    # of the size of its buffer, in which nothing else is read meanwhile
+    ({}, Fault("read", "EIO", {2: 4096}), op.SetHome, None, "EIO", None),
+    ({"cwd": "/none"}, None, op.ChangeDirectory, "/none", "ENOENT", "$.cwd"),
+    ({"args": ["/none"]}, None, op.ExecuteProgram, "/none", "ENOENT", "$.args"),
+    ({"args": ["/etc/passwd"]}, None, op.ExecuteProgram, "/etc/passwd", "EACCES", "$.args"),
+    ({"terminal": True}, Fault("ioctl", "EIO", {1: 0x40045431}), op.OpenConsole, None, "EIO", "$.terminal"),  # TIOCSPTLCK
+    ({"rlimits": [{"type": "RLIMIT_NOFILE", "soft": 2**60, "hard": 2**60}]}, None, op.SetRlimit, None, "EPERM",
+     "$.rlimits[0]"),
+]
+
+
+@pytest.mark.parametrize("row", EXEC, ids=[f"{row[2].__name__}-{row[4]}" for row in EXEC])
+def test_an_exec_that_fails_says_where(lab: Lab, row: tuple[dict[str, Any], Fault | None, type[Operation], str | None,
+                                                           str, str | None]) -> None:
+    process, fault, operation, path, errno_name, json_path = row
+    pid = lab.sleeper()
+    before = HostSnapshot.take(lab.root)
+    process = {"args": ["/bin/true"], "cwd": "/", **process}
+
+    def execute() -> int:
+        return lab.runtime.exec_process("p1", process, StdioOptions())
+
+    with pytest.raises(SetupError) as raised:
+        if fault is None:
+            execute()
+        else:
+            fault.during(execute)
+    check(raised.value, operation, path, errno_name, json_path)
+    assert HostSnapshot.take(lab.root).differences(before, ["p1"]) == []
+    assert [found.pid for found in lab.runtime.get_all_container_processes("p1")] == [pid]
+    assert lab.exec("echo fine").strip() == "fine"
+
+
+def test_a_failure_after_ready_is_an_end(lab: Lab) -> None:
+    """Nobody listens to the init between READY and start: what fails there is a container that has stopped."""
+    Fault("accept4", "EMFILE").during(lambda: lab.create("true"))
+    assert lab.runtime.wait_on_container("p1").exit_code == 127
+    with pytest.raises(NotCreatedError):
+        lab.runtime.start_container("p1")
+    lab.runtime.delete_container("p1")
+
+
+def test_every_operation_is_forced_to_fail() -> None:
+    """Of every kind that native/abi.h has."""
+    forced = {type(operation) for _, operation, _ in ROWS} | {row[0] for row in BUNDLES} | {row[2] for row in EXEC}
+    header = (Path(__file__).parents[2] / "native" / "abi.h").read_text()
+    kinds = set(re.findall(r"\bOP_[A-Z_]+(?=[, ])", header.partition("enum operation_kind")[2].partition("};")[0]))
+    assert len(kinds) > 50
+    assert {"OP" + re.sub("[A-Z]", lambda found: f"_{found[0]}", cls.__name__).upper() for cls in forced} == kinds

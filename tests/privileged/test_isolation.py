@@ -8,30 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import NAMESPACES, Lab, namespaces
+from lab import MAPS, NAMESPACES, Lab, namespaces
 
 from pyruntime import StdioOptions, UnsupportedFieldError
 from pyruntime.errors import SetupError
 
 FILES = {"pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "mount": "mnt", "cgroup": "cgroup",
          "user": "user", "time": "time"}
-MAPS = {"uidMappings": [{"containerID": 0, "hostID": 100000, "size": 65536}],
-        "gidMappings": [{"containerID": 0, "hostID": 200000, "size": 65536}]}
 CAPABILITY_BITS = {"CAP_CHOWN": 0, "CAP_KILL": 5, "CAP_NET_BIND_SERVICE": 10, "CAP_SYS_ADMIN": 21, "CAP_AUDIT_WRITE": 29}
 
 
 def user_namespace(**linux: Any) -> dict[str, Any]:
     return {"linux": {"namespaces": namespaces(*NAMESPACES, "user"), **MAPS, **linux}}
-
-
-@pytest.fixture
-def reachable(lab: Lab) -> Lab:
-    """Pytest's directories are 0700: an id that is mapped elsewhere has to pass."""
-    path = lab.directory
-    for directory in (path, *path.parents[:3]):
-        if directory != Path("/tmp"):
-            directory.chmod(0o755)
-    return lab
 
 
 def test_each_namespace_is_new(reachable: Lab) -> None:
