@@ -59,23 +59,24 @@ static const char *const operands[OP_END] = {
     [OP_EXECUTE_PROGRAM] = "ll",
 };
 
-static bool is_list(const char *base, uint64_t size, uint32_t offset)
+/* Bytes of a list, with its end and the place behind, where the init may append a variable; 0: it is none. */
+static uint64_t list_size(const char *base, uint64_t size, uint32_t offset)
 {
     if (offset % sizeof(uint64_t))
-        return false;
+        return 0;
     for (uint64_t at = offset; at + sizeof(uint64_t) <= size; at += sizeof(uint64_t)) {
         uint64_t item = *(const uint64_t *)(const void *)(base + at);
-        if (!item)  /* and the place behind the end, where the init may append a variable */
-            return at + 2 * sizeof(uint64_t) <= size;
+        if (!item)
+            return at + 2 * sizeof(uint64_t) <= size ? at + 2 * sizeof(uint64_t) - offset : 0;
         if (item < sizeof(struct plan_header) || item >= size)
-            return false;
+            return 0;
     }
-    return false;
+    return 0;
 }
 
 static bool is_sound(const struct plan *plan, const struct operation *op, uint32_t slot_count)
 {
-    uint64_t size = plan->header->size;
+    uint64_t size = plan->header->size, lengths[PLAN_TEXTS] = {0};
     int slots = 0;
 
     if (op->kind == 0 || op->kind >= OP_END || !operands[op->kind])
@@ -90,11 +91,14 @@ static bool is_sound(const struct plan *plan, const struct operation *op, uint32
             type = 0;
         if (!type ? offset != 0 : offset < sizeof(struct plan_header) || offset >= size)
             return false;
-        if (type == 'l' && !is_list(plan->base, size, offset))
+        if (type == 'l' && !(lengths[text] = list_size(plan->base, size, offset)))
             return false;
         if (type == 'b' && (op->number[0] > size || offset + op->number[0] >= size || offset % sizeof(uint64_t)))
             return false;
     }
+    /* two lists become pointers in place, one after the other */
+    if (lengths[0] && lengths[1] && op->text[0] < op->text[1] + lengths[1] && op->text[1] < op->text[0] + lengths[0])
+        return false;
     if (*operand)
         slots = *operand - '0';
     for (int slot = 0; slot < PLAN_SLOTS; slot++)

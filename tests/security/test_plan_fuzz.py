@@ -1,10 +1,15 @@
-"""A plan that our encoder did not make is refused before anything is executed."""
+"""A plan that our encoder did not make is refused before anything is executed, or comes to an orderly end."""
 
 from __future__ import annotations
 
 import errno
+import json
 import random
 import struct
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +17,7 @@ from pyruntime._native import ffi, lib
 from pyruntime.native.encoder import encode
 from pyruntime.plan import operations as op
 from pyruntime.plan.operations import Plan, Slot
+from pyruntime.testing.snapshot import HostSnapshot
 
 HEADER = struct.calcsize("=QIIIIII")
 RECORD = int(ffi.sizeof("struct operation"))
@@ -48,9 +54,20 @@ def test_a_cgroup_slot_outside_of_the_plan() -> None:
     assert spawn(a_plan(), 1) == -errno.EBADMSG
 
 
+@pytest.mark.parametrize("shift", [0, 8])
+def test_lists_that_overlap(shift: int) -> None:
+    """Both become pointers in place: the second pass would take the first one's for offsets."""
+    data = a_plan()
+    at = HEADER + RECORD * 3 + 4
+    (arguments,) = struct.unpack_from("=I", data, at)
+    struct.pack_into("=I", data, at + 4, arguments + shift)
+    assert spawn(data) == -errno.EBADMSG
+
+
 def test_mutated_plans() -> None:
     """Every outcome is an error number: the host operation of the plan cannot succeed, and nothing else may run."""
     chance = random.Random(20261124)
+    outcomes: Counter[int] = Counter()
     for _ in range(20_000):
         data = a_plan()
         kind = bytes(data[HEADER:HEADER + 4])
@@ -64,3 +81,26 @@ def test_mutated_plans() -> None:
             data[HEADER:HEADER + 4] = kind
         got = spawn(data)
         assert got < 0
+        outcomes[got] += 1
+    # refused, or the host operation of a plan that was accepted
+    assert outcomes[-errno.EBADMSG] > 1000 and outcomes[-errno.ENOENT] > 1000
+
+
+@pytest.mark.privileged
+def test_mutants_that_the_init_executes(tmp_path: Path) -> None:
+    """Of containers and of exec processes, in namespaces where none of them can hurt the host (fuzz.py)."""
+    before, mounts = HostSnapshot.take(), Path("/proc/self/mountinfo").read_text()
+    done = subprocess.run([sys.executable, Path(__file__).with_name("fuzz.py"), "20261124", "3000"], capture_output=True,
+                          text=True, timeout=100, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["bad"] == []
+    assert result["left"] == []
+    for name, outcomes in result["outcomes"].items():
+        # most of them get to the init, and many of those are found out by it only
+        reached = outcomes["program"] + outcomes["failure"]
+        assert reached > 0.6 * sum(outcomes.values()), (name, outcomes)
+        assert outcomes["failure"] > 0.1 * sum(outcomes.values()), (name, outcomes)
+    assert len(result["failed_at"]) > 25
+    assert Path("/proc/self/mountinfo").read_text() == mounts
+    assert HostSnapshot.take().differences(before, ["c"]) == []
