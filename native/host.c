@@ -237,7 +237,7 @@ static int open_cgroup(struct host *host, const struct operation *op)
     return fill_slot(host, op, open_at(AT_FDCWD, plan_text(host->plan, op, 0), O_RDONLY | O_DIRECTORY, 0, 0), "open");
 }
 
-/* numbers: 1 for recursive, propagation, the device that it must be (0: anything) */
+/* numbers: 1 for recursive, propagation, the device that it must be (0: anything), 1 for a block device */
 static int copy_tree(struct host *host, const struct operation *op)
 {
     struct stat st;
@@ -250,7 +250,7 @@ static int copy_tree(struct host *host, const struct operation *op)
     if (op->number[2]) {
         if (fstat(tree, &st) < 0)
             return explain(host, -errno, "stat", NULL);
-        if (!S_ISCHR(st.st_mode) || st.st_rdev != (dev_t)op->number[2])
+        if ((st.st_mode & S_IFMT) != (op->number[3] ? S_IFBLK : S_IFCHR) || st.st_rdev != (dev_t)op->number[2])
             return explain(host, -ENODEV, "it is not the device that it should be", NULL);
     }
     if (attributes.propagation) {

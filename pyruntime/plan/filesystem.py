@@ -170,8 +170,7 @@ class FilesystemCompiler:
         if self.in_user_namespace and not stat.S_ISFIFO(mode):
             # no device can be made there: the host's is bound
             slot = self.draft.host_slot()
-            self.draft.host.append(op.OpenTree(json_path, path, slot, 0, self.isolation,
-                                               number if stat.S_ISCHR(mode) else 0))
+            self.draft.host.append(op.OpenTree(json_path, path, slot, 0, self.isolation, number, int(stat.S_ISBLK(mode))))
             self.after.append(op.AttachMount(json_path, path, slot, 0))
         else:
             self.after.append(op.MakeNode(json_path, path, mode, number, uid, gid))

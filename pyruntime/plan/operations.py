@@ -93,6 +93,7 @@ class OpenTree(Operation, frozen=True):
     recursive: int
     propagation: int
     device: int = 0
+    is_block: int = 0
 
 
 class OpenNamespace(Operation, frozen=True):

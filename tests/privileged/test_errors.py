@@ -39,6 +39,8 @@ HOST_ROWS = [
     (op.AttachDeviceProgram(J, NONE, b"\0" * 8, 8), "ENOENT"),
     (op.OpenCgroup(J, NONE, HOST), "ENOENT"),
     (op.OpenTree(J, NONE, HOST, 0, 0), "ENOENT"),
+    (op.OpenTree(J, b"/dev/null", HOST, 0, 0, os.makedev(1, 5)), "ENODEV"),
+    (op.OpenTree(J, b"/dev/null", HOST, 0, 0, os.makedev(1, 3), 1), "ENODEV"),
     (op.OpenNamespace(J, b"/dev/null", HOST, flags.CLONE_NEWUSER), "EINVAL"),
     (op.PassDescriptor(J, HOST, 100_000), "EBADF"),
     (op.ListenForStart(J, NONE, b"start", HOST), "ENOENT"),

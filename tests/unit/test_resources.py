@@ -206,19 +206,64 @@ def test_the_device_program_ends_with_a_rule_for_everything() -> None:
     assert len(device_program([everything])) == 8 * 8
 
 
+def ask(rules: list[Rule], type: str, access: str, major: int, minor: int) -> bool:
+    context = struct.pack("=III", sum(ACCESS[letter] for letter in access) << 16 | TYPES[type], major, minor)
+    return run_program(device_program(rules), context) == 1
+
+
+@pytest.mark.parametrize(("rules", "asked", "allowed"), [
+    # nothing is allowed before the first rule
+    ([], ("c", "r", 1, 3), False),
+    ([(True, "a", None, None, "rwm")], ("b", "rwm", 8, 0), True),
+    # a later rule overrides, in both directions
+    ([(True, "c", 1, 3, "rwm"), (False, "c", 1, 3, "rwm")], ("c", "r", 1, 3), False),
+    ([(False, "c", 1, 3, "rwm"), (True, "c", 1, 3, "rwm")], ("c", "r", 1, 3), True),
+    ([(True, "c", 1, 3, "rwm"), (False, "a", None, None, "rwm")], ("c", "r", 1, 3), False),
+    ([(False, "a", None, None, "rwm"), (True, "c", 1, 3, "r")], ("c", "r", 1, 3), True),
+    # one that does not match leaves what was decided
+    ([(True, "c", 1, 3, "rwm"), (False, "c", 1, 4, "rwm")], ("c", "r", 1, 3), True),
+    ([(True, "c", 1, 3, "rwm"), (False, "b", 1, 3, "rwm")], ("c", "r", 1, 3), True),
+    ([(True, "c", 1, 3, "rwm"), (False, "c", 2, None, "rwm")], ("c", "r", 1, 3), True),
+    # a denial of a part denies what needs the part, and no more
+    ([(True, "c", 1, 3, "rwm"), (False, "c", 1, 3, "w")], ("c", "rw", 1, 3), False),
+    ([(True, "c", 1, 3, "rwm"), (False, "c", 1, 3, "w")], ("c", "r", 1, 3), True),
+    # an allowance of a part is not one of more
+    ([(True, "c", 1, 3, "r")], ("c", "rw", 1, 3), False),
+    ([(True, "c", 1, None, "rw")], ("c", "rw", 1, 77), True), ([(True, "c", None, 3, "rw")], ("c", "rw", 9, 3), True),
+    ([(True, "c", None, 3, "rw")], ("c", "rw", 9, 4), False), ([(True, "b", 1, 3, "rwm")], ("c", "r", 1, 3), False),
+    ([(True, "c", 4095, 2**20 - 1, "r")], ("c", "r", 4095, 2**20 - 1), True),
+])
+def test_device_program(rules: list[tuple[bool, str, int | None, int | None, str]], asked: tuple[str, str, int, int],
+                        allowed: bool) -> None:
+    assert ask([Rule(*rule) for rule in rules], *asked) is allowed
+    assert is_allowed([Rule(*rule) for rule in rules], *asked) is allowed
+
+
 def test_the_device_program_on_random_rules() -> None:
+    """As many allowances as denials, questions about what the rules are about, and many that are decided twice."""
     generator = random.Random(20260101)
-    verdicts = []
-    for _ in range(400):
-        rules = [Rule(generator.random() < 0.6, generator.choice("abc"), generator.choice([None, 0, 1, 2]),
-                      generator.choice([None, 0, 1, 2]), "".join(generator.sample("rwm", generator.randint(1, 3))))
-                 for _ in range(generator.randint(0, 8))]
+    verdicts: list[bool] = []
+    overridden = {True: 0, False: 0}
+    for _ in range(600):
+        rules = [Rule(generator.random() < 0.5, generator.choice("abc"), generator.choice([None, 0, 1, 2]),
+                      generator.choice([None, None, 0, 1]), "".join(generator.sample("rwm", generator.randint(1, 3))))
+                 for _ in range(generator.randint(1, 10))]
+        rules.insert(0, Rule(generator.random() < 0.7, "a", None, None, "rwm"))
         program = device_program(rules)
-        for _ in range(40):
-            type, access = generator.choice("bc"), generator.sample("rwm", generator.randint(1, 3))
-            major, minor = generator.randint(0, 3), generator.randint(0, 3)
+        for _ in range(30):
+            near = generator.choice(rules)
+            type = near.type if near.type != "a" else generator.choice("bc")
+            access = "".join(generator.sample(near.access, generator.randint(1, len(near.access)))
+                             if generator.random() < 0.7 else generator.sample("rwm", generator.randint(1, 3)))
+            major = generator.randint(0, 3) if near.major is None else near.major
+            minor = generator.randint(0, 3) if near.minor is None else near.minor
             context = struct.pack("=III", sum(ACCESS[a] for a in access) << 16 | TYPES[type], major, minor)
-            expected = is_allowed(rules, type, "".join(access), major, minor)
+            expected = is_allowed(rules, type, access, major, minor)
             assert run_program(program, context) == expected, (rules, type, access, major, minor)
             verdicts.append(expected)
-    assert 0.05 < sum(verdicts) / len(verdicts) < 0.8
+            before = [is_allowed(rules[:n], type, access, major, minor) for n in range(1, len(rules) + 1)]
+            if (not expected) in before:
+                overridden[expected] += 1
+    assert 0.4 < sum(verdicts) / len(verdicts) < 0.6
+    # decided the other way by an earlier rule
+    assert min(overridden.values()) > 2000

@@ -1,0 +1,189 @@
+"""Mount options one by one, what user namespaces change, and what waits until it has been filled."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Any
+
+import pytest
+from test_plan import V1, V2, plan_of
+
+from pyruntime.errors import UnsupportedFieldError
+from pyruntime.plan import flags as f
+from pyruntime.plan import operations as op
+from pyruntime.plan.mount_options import parse_mount_options
+from pyruntime.plan.operations import Plan
+from pyruntime.testing.bundles import default_config
+
+ATIME = f.MOUNT_ATTR__ATIME
+# config.md, "Linux mount options": what each sets and clears of mount_setattr(2)'s attributes
+ATTRIBUTES = {
+    "ro": (1, 0), "rw": (0, 1), "nosuid": (2, 0), "suid": (0, 2), "nodev": (4, 0), "dev": (0, 4), "noexec": (8, 0),
+    "exec": (0, 8), "nodiratime": (0x80, 0), "diratime": (0, 0x80), "nosymfollow": (0x200000, 0), "symfollow": (0, 0x200000),
+    "relatime": (0, ATIME), "norelatime": (0x20, ATIME), "noatime": (0x10, ATIME), "atime": (0, ATIME),
+    "strictatime": (0x20, ATIME), "nostrictatime": (0, ATIME),
+}
+PROPAGATION = {"private": f.MS_PRIVATE, "slave": f.MS_SLAVE, "shared": f.MS_SHARED, "unbindable": f.MS_UNBINDABLE}
+FOR_THE_FILE_SYSTEM = ("sync", "dirsync", "lazytime", "mand")
+NOTHING = ("async", "defaults", "loud", "silent", "noiversion", "nolazytime", "nomand")
+REFUSED = ("remount", "iversion", "tmpcopyup", "idmap", "ridmap")
+# the table's first column; `acl` and `noacl` are the file system's
+_TABLE = """async atime bind defaults dev diratime dirsync exec idmap iversion lazytime loud mand noatime nodev nodiratime
+noexec noiversion nolazytime nomand norelatime nostrictatime nosuid nosymfollow private ratime rbind rdev rdiratime
+relatime remount rexec ridmap rnoatime rnodev rnodiratime rnoexec rnorelatime rnostrictatime rnosuid rnosymfollow ro
+rprivate rrelatime rro rrw rshared rslave rstrictatime rsuid rsymfollow runbindable rw shared silent slave strictatime
+suid symfollow sync tmpcopyup unbindable"""
+EVERY = _TABLE.split()
+
+
+def test_the_table_has_every_option() -> None:
+    mine = {*ATTRIBUTES, *(f"r{name}" for name in ATTRIBUTES), *PROPAGATION, *(f"r{name}" for name in PROPAGATION),
+            *FOR_THE_FILE_SYSTEM, *NOTHING, *REFUSED, "bind", "rbind"}
+    assert mine == set(EVERY)
+
+
+@pytest.mark.parametrize("option", EVERY)
+def test_option(option: str) -> None:
+    if option in REFUSED:
+        with pytest.raises(UnsupportedFieldError) as raised:
+            parse_mount_options(("ro", option), "$.mounts[3]")
+        assert raised.value.json_path == "$.mounts[3].options[1]"
+        return
+    found = parse_mount_options((option,), "$")
+    recursive = option[1:] if option[0] == "r" and option[1:] in ATTRIBUTES else None
+    assert (found.set, found.clear) == ATTRIBUTES.get(option, (0, 0))
+    assert (found.recursive_set, found.recursive_clear) == (ATTRIBUTES[recursive] if recursive else (0, 0))
+    kind = PROPAGATION.get(option.removeprefix("r")) or PROPAGATION.get(option)
+    assert found.propagations == ((kind | (f.MS_REC if option[0] == "r" else 0),) if kind else ())
+    assert (found.is_bind, found.recursive_bind) == (option in ("bind", "rbind"), option == "rbind")
+    assert found.data == ((option,) if option in FOR_THE_FILE_SYSTEM else ())
+
+
+@pytest.mark.parametrize(("options", "set", "clear"), [
+    (("ro", "rw"), 0, 1), (("rw", "ro"), 1, 0), (("noatime", "strictatime"), 0x20, ATIME), (("noatime", "relatime"), 0, ATIME),
+    (("nosuid", "nodev", "noexec"), 14, 0), (("nosuid", "suid", "nosuid"), 2, 0),
+])
+def test_the_last_of_contradicting_options_holds(options: tuple[str, ...], set: int, clear: int) -> None:
+    found = parse_mount_options(options, "$")
+    assert (found.set, found.clear) == (set, clear)
+
+
+def test_options_of_the_file_system_keep_their_order() -> None:
+    assert parse_mount_options(("size=1k", "ro", "acl", "mode=700"), "$").data == ("size=1k", "acl", "mode=700")
+
+
+# plans
+
+USER = {"namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount", "cgroup", "user")],
+        "uidMappings": [{"containerID": 0, "hostID": 1000, "size": 10}],
+        "gidMappings": [{"containerID": 0, "hostID": 1000, "size": 10}]}
+
+
+def of_kind(operations: tuple[op.Operation, ...], kind: type[Any]) -> list[Any]:
+    return [operation for operation in operations if isinstance(operation, kind)]
+
+
+def attached(plan: Plan, path: bytes) -> int:
+    """Where in the init's operations the mount goes to that path."""
+    return next(i for i, o in enumerate(plan.init) if isinstance(o, op.AttachMount) and o.path == path)
+
+
+def test_devices_of_a_user_namespace_are_the_hosts() -> None:
+    devices = [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229},
+               {"path": "/dev/disk", "type": "b", "major": 254, "minor": 3}, {"path": "/dev/pipe", "type": "p"}]
+    plan = plan_of(V2, linux={**USER, "devices": devices})
+    copies = {tree.path: tree for tree in of_kind(plan.host, op.OpenTree) if tree.json_path != "$.linux.maskedPaths"}
+    expected = {b"/dev/null": (1, 3), b"/dev/zero": (1, 5), b"/dev/full": (1, 7), b"/dev/random": (1, 8),
+                b"/dev/urandom": (1, 9), b"/dev/tty": (5, 0), b"/dev/fuse": (10, 229), b"/dev/disk": (254, 3)}
+    for path, number in expected.items():
+        assert copies[path].device == os.makedev(*number), path
+        # what is at the path has to be of that kind too
+        assert copies[path].is_block == int(path == b"/dev/disk"), path
+        mount = plan.init[attached(plan, path)]
+        assert isinstance(mount, op.AttachMount) and mount.slot == copies[path].slot
+    # only a FIFO can be made there
+    assert [(node.path, stat.S_IFMT(node.mode)) for node in of_kind(plan.init, op.MakeNode)] == [(b"/dev/pipe", stat.S_IFIFO)]
+    assert copies[b"/dev/fuse"].json_path == "$.linux.devices[0]"
+    without = plan_of(V2, linux={"devices": devices})
+    assert len(of_kind(without.init, op.MakeNode)) == 9
+    assert b"/dev/zero" not in {tree.path for tree in of_kind(without.host, op.OpenTree)}
+
+
+def test_proc_and_sysfs_of_a_user_namespace_are_made_before_the_change_of_root() -> None:
+    for linux, early in ((USER, True), ({}, False)):
+        plan = plan_of(V2, linux=linux)
+        kinds = {o.type: i for i, o in enumerate(plan.init) if isinstance(o, op.NewFilesystem)}
+        pivot = next(i for i, o in enumerate(plan.init) if isinstance(o, op.PivotRoot))
+        assert (kinds[b"proc"] < pivot) is (kinds[b"sysfs"] < pivot) is early
+        assert kinds[b"devpts"] > pivot
+
+
+def test_a_read_only_tmpfs_is_filled_first() -> None:
+    mounts = [*default_config()["mounts"], {"destination": "/data", "type": "tmpfs", "options": ["ro", "nosuid"]},
+              {"destination": "/data/inner", "type": "tmpfs", "options": ["ro"]}]
+    plan = plan_of(V2, mounts=mounts, linux={"devices": [{"path": "/data/node", "type": "p"}]})
+    new = {o.json_path: o for o in of_kind(plan.init, op.NewFilesystem)}
+    assert new["$.mounts[7]"].attributes == f.MOUNT_ATTR_NOSUID and b"ro" not in new["$.mounts[7]"].options
+    order = [o.path for o in plan.init if isinstance(o, op.AttachMount | op.MakeNode) and o.path.startswith(b"/data")]
+    assert order == [b"/data", b"/data/inner", b"/data/node"]
+    last_made = max(i for i, o in enumerate(plan.init) if isinstance(o, op.AttachMount | op.MakeNode | op.MakeLink | op.MaskPath))
+    for path in ("$.mounts[7]", "$.mounts[8]"):
+        (protects,) = [i for i, o in enumerate(plan.init) if isinstance(o, op.SetMountAttributes)
+                       and o.json_path == f"{path}.options"]
+        operation = plan.init[protects]
+        assert isinstance(operation, op.SetMountAttributes)
+        assert (operation.slot, operation.set, operation.recursive) == (new[path].slot, f.MOUNT_ATTR_RDONLY, 0)
+        assert protects > last_made
+    # a file system that is full already is made read-only at once
+    other = plan_of(V2, mounts=[{"destination": "/data", "type": "ext4", "source": "/dev/x", "options": ["ro"]}])
+    (made,) = [o for o in of_kind(other.init, op.NewFilesystem) if o.type == b"ext4"]
+    assert made.attributes == f.MOUNT_ATTR_RDONLY and b"ro" in made.options
+
+
+def test_the_cgroup_tmpfs_of_v1_is_filled_first() -> None:
+    plan = plan_of(V1)
+    (made,) = [o for o in of_kind(plan.init, op.NewFilesystem) if o.json_path == "$.mounts[6]"]
+    assert not made.attributes & f.MOUNT_ATTR_RDONLY
+    links = max(i for i, o in enumerate(plan.init) if isinstance(o, op.MakeLink) and o.json_path == "$.mounts[6]")
+    (protects,) = [i for i, o in enumerate(plan.init) if isinstance(o, op.SetMountAttributes) and o.slot == made.slot]
+    assert protects > links
+    # and the cgroups themselves are copies that are read-only from the start
+    for tree in of_kind(plan.host, op.OpenTree):
+        if tree.json_path == "$.mounts[6]":
+            (attributes,) = [o for o in of_kind(plan.host, op.SetMountAttributes) if o.slot == tree.slot]
+            assert attributes.set & f.MOUNT_ATTR_RDONLY
+
+
+NAMES = ("ipc", "uts", "network", "cgroup", "time", "pid", "user")
+
+
+def test_joined_namespaces_come_in_the_order_of_their_owners() -> None:
+    namespaces = [{"type": "mount"}] + [{"type": name, "path": f"/ns/{name}"} for name in NAMES]
+    plan = plan_of(V2, linux={"namespaces": namespaces}, hostname=None)
+    found = of_kind(plan.init, op.JoinNamespace)
+    types = [join.type for join in found]
+    # the user namespace owns the others, and the pid namespace is entered by a new process after the identity is taken
+    assert types[0] == f.CLONE_NEWUSER and types[-1] == f.CLONE_NEWPID
+    assert set(types) == {f.NAMESPACES[name] for name in NAMES}
+    opened = {o.slot: o for o in of_kind(plan.host, op.OpenNamespace)}
+    for join in found:
+        assert opened[join.slot].type == join.type
+        assert opened[join.slot].path == b"/ns/" + next(n for n in NAMES if f.NAMESPACES[n] == join.type).encode()
+    kinds = [type(o) for o in plan.init]
+    assert kinds.index(op.AwaitIdMaps) > kinds.index(op.JoinNamespace)
+    # what is made anew is made in the joined user namespace, so not by the clone
+    assert plan.clone_flags == 0
+    (unshare,) = of_kind(plan.init, op.UnshareNamespaces)
+    assert unshare.types == f.CLONE_NEWNS and kinds.index(op.UnshareNamespaces) > kinds.index(op.AwaitIdMaps)
+    entered = kinds.index(op.EnterPidNamespace)
+    assert plan.init[entered - 1] == found[-1]
+
+
+def test_a_joined_pid_namespace_without_a_user_namespace_is_entered_after_the_root() -> None:
+    namespaces = [{"type": "mount"}, {"type": "uts"}, {"type": "pid", "path": "/ns/pid"}]
+    plan = plan_of(V2, linux={"namespaces": namespaces})
+    kinds = [type(o) for o in plan.init]
+    assert plan.clone_flags == f.CLONE_NEWNS | f.CLONE_NEWUTS
+    # nothing of the host is in reach of the namespace's processes by then
+    assert kinds.index(op.PivotRoot) < kinds.index(op.EnterPidNamespace) < kinds.index(op.AttachMount)
