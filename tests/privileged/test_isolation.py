@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
 import pytest
+from faults import Fault
 from lab import MAPS, NAMESPACES, Lab, namespaces
 
 from pyruntime import StdioOptions, UnsupportedFieldError
 from pyruntime.errors import SetupError
+from pyruntime.host import read_host
 
 FILES = {"pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "mount": "mnt", "cgroup": "cgroup",
          "user": "user", "time": "time"}
@@ -150,10 +153,18 @@ def test_no_capabilities(lab: Lab, uid: int) -> None:
     assert set(seen.values()) == {0}
 
 
-def test_unknown_capability_is_warned_of(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("how", ["init", "exec"])
+def test_unknown_capability_is_warned_of(lab: Lab, caplog: pytest.LogCaptureFixture, how: str) -> None:
+    process = {"capabilities": {"bounding": ["CAP_NOT_YET", "CAP_KILL"]}}
+    if how == "exec":
+        lab.sleeper()
     with caplog.at_level(logging.WARNING, "pyruntime"):
-        lab.run(["true"], process={"capabilities": {"bounding": ["CAP_NOT_YET"]}})
-    assert "CAP_NOT_YET" in caplog.text
+        command = ["/bin/cat", "/proc/self/status"]
+        seen = _sets(lab.run(command, process=process) if how == "init" else lab.exec(command, **process))
+    (record,) = [record for record in caplog.records if record.name == "pyruntime"]
+    assert record.levelno == logging.WARNING
+    assert "CAP_NOT_YET" in record.getMessage() and "p1" in record.getMessage() and "CAP_KILL" not in record.getMessage()
+    assert seen["CapBnd"] == _mask(["CAP_KILL"])
 
 
 @pytest.mark.parametrize("value", [True, False])
@@ -189,10 +200,43 @@ def test_home_and_working_directory(lab: Lab) -> None:
     assert lab.exec("echo $HOME", user={"uid": 1000, "gid": 1000}).strip() == "/user-home"
 
 
-def test_rlimit_that_the_caller_may_not_raise(reachable: Lab) -> None:
-    """Inside of a user namespace nobody may raise a hard limit: an error that names it, or set from outside."""
-    changes = user_namespace()
-    changes["process"] = {"rlimits": [{"type": "RLIMIT_NOFILE", "soft": 2**40, "hard": 2**40}]}
-    with pytest.raises(SetupError, match="EPERM"):
+CAP_SYS_RESOURCE = 24
+
+
+@pytest.mark.parametrize("user", [True, False], ids=["user_namespace", "no_user_namespace"])
+def test_hard_limit_above_the_callers(reachable: Lab, user: bool) -> None:
+    """In a user namespace nobody may raise a hard limit, so the host does; where it may not, that is what the error says."""
+    saved = resource.getrlimit(resource.RLIMIT_MSGQUEUE)
+    above = saved[1] + 4096
+    changes = user_namespace() if user else {}
+    changes["process"] = {"rlimits": [{"type": "RLIMIT_MSGQUEUE", "soft": 4096, "hard": above}]}
+    if read_host().held_capabilities >> CAP_SYS_RESOURCE & 1:
+        out = reachable.run("grep msgqueue /proc/self/limits", **changes)
+        assert out.split()[3:5] == ["4096", str(above)]
+        return
+    with pytest.raises(SetupError) as raised:
         reachable.create(["true"], stdio=StdioOptions(), **changes)
-        reachable.runtime.start_container("p1")
+    expected = ("raise hard limit", "$.process.rlimits[0].hard") if user else ("set rlimit", "$.process.rlimits[0]")
+    assert (raised.value.step, raised.value.json_path, raised.value.errno_name) == (*expected, "EPERM")
+    assert not reachable.runtime.container_exists("p1")
+
+
+def test_limits_that_need_no_raise_in_a_user_namespace(reachable: Lab) -> None:
+    """The caller's own limit, and what is below it, needs no right."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    changes = user_namespace()
+    changes["process"] = {"rlimits": [{"type": "RLIMIT_NOFILE", "soft": hard, "hard": hard},
+                                      {"type": "RLIMIT_CORE", "soft": 1, "hard": 2}]}
+    limits = reachable.run("cat /proc/self/limits", **changes).splitlines()
+    found = {line[:25].strip(): line[25:].split()[:2] for line in limits}
+    assert found["Max open files"] == [str(hard)] * 2 and found["Max core file size"] == ["1", "2"]
+
+
+def test_the_host_raises_before_the_init_sets(reachable: Lab) -> None:
+    """prlimit(2) of the host, which is let pass here, is what comes first; without it the init's would be alone and fail."""
+    above = resource.getrlimit(resource.RLIMIT_MSGQUEUE)[1] + 4096
+    changes = user_namespace()
+    changes["process"] = {"rlimits": [{"type": "RLIMIT_MSGQUEUE", "soft": 4096, "hard": above}]}
+    with pytest.raises(SetupError) as raised:
+        Fault("prlimit64", "EIO", {1: resource.RLIMIT_MSGQUEUE, 2: 0}).during(lambda: reachable.create("true", **changes))
+    assert (raised.value.step, raised.value.errno_name) == ("raise hard limit", "EIO")

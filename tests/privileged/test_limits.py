@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 from pathlib import Path
@@ -10,9 +11,14 @@ from typing import Any
 import pytest
 from lab import Lab, cgroup_file, is_unified
 
-from pyruntime import StdioOptions, UnsupportedFieldError
-from pyruntime.errors import SetupError
+from pyruntime import StdioOptions
+from pyruntime.errors import SetupError, UnsupportedFieldError
 from pyruntime.host import read_host
+from pyruntime.native import process as native
+from pyruntime.native.encoder import encode
+from pyruntime.plan import operations as op
+from pyruntime.plan.device_rules import DEFAULT_RULES, Rule, device_program
+from pyruntime.plan.operations import Plan, Slot
 
 MIB = 1 << 20
 UNLIMITED_V1 = 2**63 - 4096  # what the kernel makes of -1 in bytes
@@ -132,6 +138,23 @@ def test_pids_values(lab: Lab, limit: int, expected: str) -> None:
     assert setting("pids", "pids.max", "pids.max") == expected
 
 
+@pytest.mark.parametrize("how", ["init", "exec"])
+def test_forks_up_to_the_limit(lab: Lab, how: str) -> None:
+    """fork() says EAGAIN where the limit is reached, and not before."""
+    script = "exec 2>&1; for i in one two three four; do sleep 9 >/dev/null 2>&1 & echo $i; done"
+    limit = {"resources": {"pids": {"limit": 3 if how == "init" else 4}}}
+    if how == "init":
+        out = lab.run(script, linux=limit)
+    else:
+        lab.sleeper(linux=limit)
+        out = lab.exec(script)
+    # the shell and two sleepers are three
+    assert out.split()[:2] == ["one", "two"] and "three" not in out
+    assert os.strerror(errno.EAGAIN) in out
+    if how == "exec":
+        assert counters(cgroup_file("pids", "pids.events", "pids.events"))["max"] > 0
+
+
 def test_cpu_quota(lab: Lab) -> None:
     lab.sleeper(**with_resources(cpu={"quota": 5000, "period": 100000}))
     lab.exec("i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done")
@@ -224,3 +247,40 @@ def test_frozen_container_that_is_killed(lab: Lab) -> None:
         lab.runtime.resume_container("p1")
     assert lab.runtime.wait_on_container("p1").exit_code == 137
     lab.runtime.delete_container("p1")
+
+
+DEVICES = "for d in null zero full; do (head -c1 /dev/$d >/dev/null 2>&1 && echo $d r); done; (echo >/dev/zero) && echo zero w"
+
+
+@pytest.mark.parametrize(("rules", "expected"), [
+    ((), []),
+    (DEFAULT_RULES, ["null r", "zero r", "full r", "zero w"]),
+    ((*DEFAULT_RULES, Rule(False, "c", 1, 5, "w")), ["null r", "zero r", "full r"]),
+    ((*DEFAULT_RULES, Rule(False, "c", 1, None, "r")), ["zero w"]),
+    ((Rule(False, "a", None, None, "rwm"), Rule(True, "c", 1, 5, "r"), Rule(True, "c", 1, 3, "w")), ["zero r"]),
+    ((*DEFAULT_RULES, Rule(False, "a", None, None, "rwm"), Rule(True, "c", 1, None, "rw")), ["null r", "zero r", "full r",
+                                                                                          "zero w"]),
+])
+def test_device_program_in_the_kernel(lab: Lab, rules: tuple[Rule, ...], expected: list[str]) -> None:
+    """The verifier takes the program and the kernel executes it as the rules say, whatever the version of the devices controller."""
+    unified = next(hierarchy.mount_point for hierarchy in read_host().hierarchies if hierarchy.is_v2)
+    path, cgroup, program = f"{unified}/pyruntime/p-devices".encode(), Slot("host", 0), device_program(rules)
+    script = DEVICES.replace("head", "/usr/bin/head").replace("2>&1", "2>/dev/null")
+    read, write = os.pipe()
+    null = os.open("/dev/null", os.O_RDWR)
+    plan = Plan((op.MakeCgroup("", path, len(unified)), op.AttachDeviceProgram("", path, program, len(program)),
+                 op.OpenCgroup("", path, cgroup)), (), (op.ExecuteProgram("", (b"/bin/sh", b"-c", script.encode()), (
+                     b"PATH=/bin:/usr/bin",)),), 0, cgroup, 1, 0)
+    try:
+        spawned = native.spawn(encode(plan), "p1", (null, write, null))
+        native.follow(spawned, native.MESSAGE_EXECUTING)
+        os.close(write)
+        with open(read, closefd=False) as out:
+            assert out.read().splitlines() == expected
+        native.wait_until_ended(spawned.pidfd)
+        native.reap(spawned.pidfd)
+        spawned.close()
+    finally:
+        os.close(null)
+        os.close(read)
+        os.rmdir(path)

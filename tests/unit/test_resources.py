@@ -239,6 +239,15 @@ def test_device_program(rules: list[tuple[bool, str, int | None, int | None, str
     assert is_allowed([Rule(*rule) for rule in rules], *asked) is allowed
 
 
+@pytest.mark.parametrize("allow", [True, False])
+def test_no_instruction_of_the_device_program_is_unreachable(allow: bool) -> None:
+    """The kernel's verifier refuses one that is; behind a rule about everything nothing is reached."""
+    everything = Rule(allow, "a", None, None, "rwm")
+    assert device_program([*DEFAULT_RULES, everything]) == device_program([everything])
+    assert device_program([DEFAULT_RULES[2], everything, DEFAULT_RULES[3]]) == device_program([everything, DEFAULT_RULES[3]])
+    assert len(device_program([])) == len(device_program([everything]))
+
+
 def test_the_device_program_on_random_rules() -> None:
     """As many allowances as denials, questions about what the rules are about, and many that are decided twice."""
     generator = random.Random(20260101)
