@@ -90,7 +90,8 @@ class ProcessExitState(msgspec.Struct, frozen=True):
     exit_code          0 to 255; 128 + n where signal n ended it
     signal             the number of that signal, or None
     user_seconds, system_seconds, peak_memory_bytes   getrusage(2); None where only the parent is told them. Of a
-                       container's first process the peak may be that of the container as a whole
+                       container's first process the peak may be that of the container as a whole; where it has no pid
+                       namespace of its own, the peak of an exec process is None unless it is above the caller's
     """
 
     exit_code: int
