@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
+import signal
 import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from attacks import Attack
+from attacks import Attack, tree_hash
 
 from pyruntime import StdioOptions
 from pyruntime.errors import SetupError
@@ -20,12 +24,82 @@ pytestmark = pytest.mark.privileged
 ID = f"attack-{os.getpid()}"
 Compile = Callable[[str, str], Path]
 
+# swaps two names for ever, and counts in a shared page of a file
 RACER = r"""
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-int main(int c, char **v) { (void)c; for (;;) syscall(SYS_renameat2, AT_FDCWD, v[1], AT_FDCWD, v[2], 2); }
+int main(int c, char **v) {
+    volatile uint64_t *swaps = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, open(v[3], O_RDWR), 0);
+    for (; c;) if (syscall(SYS_renameat2, AT_FDCWD, v[1], AT_FDCWD, v[2], 2) == 0) ++*swaps;
+}
+"""
+
+# PID 1, without tracing: what it sees of processes that join, until SIGTERM; "h0st" and the rest stand in the caller's memory
+WATCHER = r"""
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+static volatile sig_atomic_t stop;
+static void on_term(int n) { (void)n; stop = 1; }
+static char memory[1 << 20], path[300], line[500];
+static struct stat own;
+static int holds(const char *text, ssize_t length) { return length > 0 && memmem(memory, length, text, strlen(text)) != 0; }
+static void search(int pid, int mem, const char *secret) {
+    unsigned long from, to;
+    snprintf(path, sizeof path, "/proc/%d/maps", pid);
+    FILE *maps = fopen(path, "r");
+    while (maps && fgets(line, sizeof line, maps))
+        if (sscanf(line, "%lx-%lx", &from, &to) == 2)
+            for (unsigned long at = from; at < to; at += sizeof memory)
+                if (holds(secret, pread(mem, memory, to - at < sizeof memory ? to - at : sizeof memory, at))) puts("ESCAPED memory");
+    if (maps) fclose(maps);
+}
+int main(int c, char **v) {
+    struct stat st; char secret[100]; long seen = 0, denied = 0, opened = 0;
+    snprintf(secret, sizeof secret, "h0st-%s-secret", c > 1 ? v[1] : "");
+    stat("/", &own); setvbuf(stdout, 0, _IONBF, 0); signal(SIGTERM, on_term); puts("READY");
+    while (!stop) {
+        DIR *d = opendir("/proc"); struct dirent *e;
+        while ((e = readdir(d))) {
+            int pid = atoi(e->d_name);
+            if (pid < 2) continue;
+            snprintf(path, sizeof path, "/proc/%d/mem", pid);
+            int mem = open(path, O_RDWR);
+            snprintf(path, sizeof path, "/proc/%d/comm", pid);
+            int comm = open(path, O_RDONLY); ssize_t length = read(comm, memory, sizeof memory); close(comm);
+            int is_init = holds("pyruntime-init", length);
+            seen += is_init; denied += is_init && mem < 0;
+            if (mem >= 0) {
+                if (is_init && holds("pyruntime-init", pread(mem, memory, 65536, 0x400000))) opened++;
+                search(pid, mem, secret); close(mem);
+            }
+            snprintf(path, sizeof path, "/proc/%d/root/.", pid);
+            if (stat(path, &st) == 0 && (st.st_dev != own.st_dev || st.st_ino != own.st_ino)) puts("ESCAPED root");
+            snprintf(path, sizeof path, "/proc/%d/cwd/.", pid);
+            if (stat(path, &st) == 0 && st.st_dev != own.st_dev) puts("ESCAPED cwd");
+            for (int fd = 0; fd < 32; fd++) {
+                snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, fd);
+                if (stat(path, &st) == 0 && (S_ISDIR(st.st_mode) || S_ISREG(st.st_mode)) && st.st_dev != own.st_dev)
+                    puts("ESCAPED fd");
+            }
+            snprintf(path, sizeof path, "/proc/%d/exe", pid);
+            int exe = open(path, O_WRONLY);
+            if (exe >= 0 && fstat(exe, &st) == 0 && st.st_dev != own.st_dev && write(exe, "", 1) == 1) puts("ESCAPED exe");
+            if (exe >= 0) close(exe);
+        }
+        closedir(d);
+    }
+    printf("%ld %ld %ld\n", seen, denied, opened); return 0;
+}
 """
 
 # PID 1: prints what it reaches through a process that joins
@@ -80,22 +154,80 @@ int main(void) {
 """
 
 
+class Swaps:
+    """How often the racer has swapped."""
+
+    def __init__(self, file: Path) -> None:
+        file.write_bytes(bytes(4096))
+        with file.open("r+b") as opened:
+            self._page = mmap.mmap(opened.fileno(), 4096)
+
+    def count(self) -> int:
+        return int.from_bytes(self._page[:8], sys.byteorder)
+
+
 def test_mount_target_that_is_swapped(attack: Attack, compile_static: Compile) -> None:
     """CVE-2021-30465: a shared volume's directory and a link to the host's root change places."""
     racer = compile_static("racer", RACER)
     volume = attack.directory / "volume"
-    (volume / "target").mkdir(parents=True)
-    (volume / "link").symlink_to("/")
+    # the path that is mounted at exists on both sides of the swap, so that either can be found at any time
+    (volume / "target" / "pts").mkdir(parents=True)
+    (attack.rootfs / str(attack.canary).lstrip("/") / "pts").mkdir(parents=True)
+    (volume / "link").symlink_to(attack.canary)
     mounts = [*default_config()["mounts"], {"destination": "/volume", "source": str(volume), "options": ["bind"]},
-              {"destination": f"/volume/target/{attack.canary}/pts", "type": "tmpfs", "source": "tmpfs"}]
-    bundle = attack.bundle(["/bin/true"], mounts=mounts)
-    program = subprocess.Popen([racer, volume / "target", volume / "link"])
+              {"destination": "/volume/target/pts", "type": "tmpfs", "source": "tmpfs"}]
+    script = f"grep -q ' /volume/.*/pts ' /proc/self/mountinfo && echo volume; " \
+             f"grep -q ' {attack.canary}/pts ' /proc/self/mountinfo && echo link"
+    bundle = attack.bundle(["/bin/sh", "-c", script], mounts=mounts)
+    swaps = Swaps(attack.directory / "swaps")
+    program = subprocess.Popen([racer, volume / "target", volume / "link", attack.directory / "swaps"])
+    outcomes: Counter[str] = Counter()
+    hit = 0
+    # the image may be changed by what follows a link inside of it; the host's directory of that name may not
+    canary = tree_hash(attack.canary)
     try:
         for _ in range(100):
-            attack.try_run(bundle)
+            before = swaps.count()
+            outcome = attack.try_run(bundle)
+            hit += swaps.count() - before > 1
+            outcomes[outcome.errno_name if isinstance(outcome, SetupError) else outcome[1].strip()] += 1
     finally:
         program.kill()
         program.wait()
+    assert tree_hash(attack.canary) == canary
+    # it was at work during most of them, and they did find either of the two
+    assert hit > 50, (hit, outcomes)
+    assert outcomes["volume"] and outcomes["link"], outcomes
+
+
+@pytest.mark.parametrize("traces", [False, True], ids=["default", "CAP_SYS_PTRACE"])
+def test_exec_beside_a_watcher(attack: Attack, compile_static: Compile, traces: bool) -> None:
+    """What joins cannot be opened; and who may open everything finds nothing of the host or of the caller in it."""
+    shutil.copy(compile_static("watcher", WATCHER), attack.rootfs / "bin" / "watcher")
+    names = ["CAP_SYS_PTRACE"] if traces else []
+    sets = {name: names for name in ("bounding", "effective", "permitted")}
+    word = os.urandom(8).hex()
+    secret = bytearray(f"h0st-{word}-secret".encode()) * 1000
+    pid = attack.runtime.create_container(ID, attack.bundle(["/bin/watcher", word], process={"capabilities": sets}),
+                                          StdioOptions(create_out=True))
+    out = attack.runtime.get_stdio_pipes(ID, pid).out
+    assert out is not None
+    attack.runtime.start_container(ID)
+    assert os.read(out.fileno(), 100) == b"READY\n"
+    for _ in range(300):
+        process = attack.runtime.exec_process(ID, {"args": ["/bin/true"], "cwd": "/"}, StdioOptions())
+        assert attack.runtime.wait_on_process(ID, process).exit_code == 0
+        attack.runtime.delete_process(ID, process)
+    attack.runtime.kill_container(ID, signal.SIGTERM)
+    attack.runtime.wait_on_container(ID)
+    text = os.read(out.fileno(), 65536).decode()
+    assert secret and "ESCAPED" not in text
+    seen, denied, opened = map(int, text.split())
+    assert seen > 10, "the watcher never saw the init"
+    if traces:
+        assert opened > 0, "the watcher was always too late"
+    else:
+        assert opened == 0 and denied > 0
 
 
 def test_exec_beside_a_tracer(attack: Attack, compile_static: Compile, monkeypatch: pytest.MonkeyPatch) -> None:
