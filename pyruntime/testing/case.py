@@ -51,6 +51,11 @@ class Case:
             changes["linux"] = {"cgroupsPath": path, **changes.get("linux", {})}
         return str(make_bundle(self.directory / "bundles" / f"bundle-{id}", args, rootfs=self.rootfs, **changes))
 
+    @property
+    def cgroup_names(self) -> list[str]:
+        """What the cgroups of the case's containers are called."""
+        return [os.path.basename(self.contract.cgroups_path(id) or id) for id in self.ids]
+
     def create(self, id: str, args: Sequence[str], stdio: StdioOptions = StdioOptions(), **changes: Any) -> int:
         """A created container; init's pid."""
         self.ids.append(id)
@@ -130,7 +135,7 @@ class ContractCase:
             finally:
                 case.delete_all()
             assert [str(path) for path in case.root.glob("*")] == []
-        assert HostSnapshot.take().differences(before, case.ids) == []
+        assert HostSnapshot.take().differences(before, case.cgroup_names) == []
 
     def _warm_up(self) -> None:
         """One container before the first snapshot: what stays with the process (a reaper's epoll) is there then."""

@@ -34,7 +34,7 @@ class Stress(ContractCase):
                 errors.append(error)
         if errors:
             raise errors[0]
-        left = HostSnapshot.take(case.directory).differences(before, case.ids)
+        left = HostSnapshot.take(case.directory).differences(before, case.cgroup_names)
         assert [line for line in left if line != f"new in files: {case.root}"] == []
         assert case.runtime.list_container_states() == []
 

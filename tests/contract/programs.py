@@ -11,6 +11,13 @@ from pathlib import Path
 import pytest
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
+# of this run: another one on the host may have the same pid, in a pid namespace of its own
+RUN = f"{os.getpid()}x{os.urandom(4).hex()}"
+
+
+def contract_path(id: str) -> str:
+    """A cgroups path that no other run of the tests uses."""
+    return f"/pyruntime-contract/{RUN}-{id}"
 
 
 def require_program(name: str) -> None:

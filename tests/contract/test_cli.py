@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import require_program
+from programs import contract_path, require_program
 
 from pyruntime import CliRuntime, StdioOptions
 from pyruntime.errors import DamagedStateError, ExitStatusUnknownError, SetupError
@@ -63,7 +63,7 @@ def command(request: pytest.FixtureRequest, hugetlb_hierarchy: None) -> Iterator
 def bundle(tmp_path: Path) -> str:
     """Sleeps."""
     return str(make_bundle(tmp_path / "bundle", ["/bin/sleep", "1000"],
-                           linux={"cgroupsPath": f"/pyruntime-contract/{os.getpid()}-c1"}))
+                           linux={"cgroupsPath": contract_path("c1")}))
 
 
 def run_other(command: str, root: Path, bundle: str, **asked: Any) -> str:
@@ -107,7 +107,7 @@ def test_container_of_another_process(command: str, bundle: str, tmp_path: Path)
 
 def test_without_a_subreaper(command: str, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle", ["/bin/sh", "-c", "echo out; sleep 0.1; exit 6"],
-                         linux={"cgroupsPath": f"/pyruntime-contract/{os.getpid()}-c1"})
+                         linux={"cgroupsPath": contract_path("c1")})
     if read_host().kernel < (6, 15):  # the status cannot be known
         with pytest.raises(subprocess.CalledProcessError):
             run_other(command, tmp_path / "root", str(bundle), subreaper=False, wait=True)
@@ -119,7 +119,7 @@ def test_without_a_subreaper(command: str, tmp_path: Path) -> None:
 
 def test_preserved_descriptors(command: str, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle", ["/bin/sh", "-c", "cat <&3"],
-                         linux={"cgroupsPath": f"/pyruntime-contract/{os.getpid()}-c1"})
+                         linux={"cgroupsPath": contract_path("c1")})
     output = run_other(command, tmp_path / "root", str(bundle), preserve=1, wait=True)
     assert json.loads(output) == ["preserved", 0]
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
-from programs import require_program
+from programs import contract_path, require_program
 
 from pyruntime import CliRuntime
 from pyruntime.testing import ContainerContract
@@ -34,7 +33,7 @@ class TestCrun(ContainerContract):
 
     def cgroups_path(self, id: str) -> str:
         # without one, crun makes the cgroups below the caller's own
-        return f"/pyruntime-contract/{os.getpid()}-{id}"
+        return contract_path(id)
 
     def state_file(self, root: Path, id: str) -> Path:
         return root / id / "status"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -122,7 +124,16 @@ def _read(fd: int) -> bytes:
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    """Asserts that descriptors, children, mounts, cgroups and state directories are as before."""
+    """Asserts that descriptors, children, mounts, cgroups and state directories are as before.
+
+    One at a time on a host: the default cgroups have the names of the containers, and those are always the same.
+    """
+    with open(Path(tempfile.gettempdir(), "pyruntime-lab.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield from _locked_lab(tmp_path)
+
+
+def _locked_lab(tmp_path: Path) -> Iterator[Lab]:
     made = Lab(tmp_path)
     made.run(["true"])  # the init's memfd stays
     before = HostSnapshot.take(made.root)
@@ -131,7 +142,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     signal.signal(signal.SIGCHLD, handler)
     made.delete_all()
     assert list(made.root.iterdir()) == []
-    # other sessions use this machine: only what is ours counts
+    # others use this machine: only what is ours counts
     differences = [line for line in HostSnapshot.take(made.root).differences(before)
                    if " cgroups: " not in line or "/pyruntime/p" in line]
     assert differences == [], differences  # told here, because pytest does not rewrite this module

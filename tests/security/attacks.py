@@ -20,6 +20,8 @@ from pyruntime.testing.snapshot import HostSnapshot
 
 KERNEL_SETTINGS = ("kernel/core_pattern", "kernel/hostname", "kernel/domainname", "kernel/modprobe", "kernel/sysrq",
                    "kernel/shmmax", "vm/overcommit_memory", "net/ipv4/ip_forward", "fs/suid_dumpable")
+# another run of the tests may have this pid, in a pid namespace of its own
+ID = f"attack-{os.getpid()}-{os.urandom(4).hex()}"
 HOST_PATHS = ("/", "/dev", "/dev/null", "/dev/console", "/dev/ptmx", "/dev/pts", "/proc", "/sys", "/etc", "/tmp")
 
 
@@ -80,7 +82,7 @@ class Attack:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(target)
 
-    def run(self, bundle: str, id: str = f"attack-{os.getpid()}") -> tuple[int, str]:
+    def run(self, bundle: str, id: str = ID) -> tuple[int, str]:
         """Create, start, wait, delete: exit code and everything written. Raises what create and start raise."""
         pid = self.runtime.create_container(id, bundle, StdioOptions(create_out=True))
         pipes = self.runtime.get_stdio_pipes(id, pid)
@@ -127,7 +129,7 @@ def attack(tmp_path: Path) -> Iterator[Attack]:
     assert host_facts(made.canary) == facts
     # cgroups of other runs of the tests on this host come and go
     assert [line for line in HostSnapshot.take(made.root).differences(before)
-            if " cgroups: " not in line or f"-{os.getpid()}" in line] == []
+            if " cgroups: " not in line or ID in line] == []
 
 
 @pytest.fixture(scope="session")

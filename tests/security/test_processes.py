@@ -7,12 +7,11 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from attacks import Attack
+from attacks import ID, Attack
 
 from pyruntime import StdioOptions
 from pyruntime.errors import InvalidBundleError, SetupError
 
-ID = f"attack-{os.getpid()}"
 pytestmark = pytest.mark.privileged
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from attacks import Attack, tree_hash
+from attacks import ID, Attack, tree_hash
 
 from pyruntime import StdioOptions
 from pyruntime.errors import SetupError
@@ -21,7 +21,6 @@ from pyruntime.native import process
 from pyruntime.testing.bundles import default_config
 
 pytestmark = pytest.mark.privileged
-ID = f"attack-{os.getpid()}"
 Compile = Callable[[str, str], Path]
 
 # swaps two names for ever, and counts in a shared page of a file
