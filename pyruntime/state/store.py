@@ -82,11 +82,13 @@ class Store:
         return os.path.isdir(self.directory(id))
 
     def ids(self) -> list[str]:
-        """Names of all entries, sorted."""
+        """Names of all entries, sorted. Raises SetupError where the root cannot be read."""
         try:
             return sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir(follow_symlinks=False))
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise SetupError("read root directory", self.root, error.errno or 0, None) from error
 
     @contextlib.contextmanager
     def locked(self, id: str) -> Iterator[None]:
@@ -203,8 +205,9 @@ def _read(path: str) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         data = os.read(descriptor, _BLOCK_BYTES)
-        while len(data) % _BLOCK_BYTES == 0 and (more := os.read(descriptor, _BLOCK_BYTES)):
-            data += more
+        if len(data) == _BLOCK_BYTES:
+            with os.fdopen(descriptor, "rb", closefd=False) as rest:
+                data += rest.read()
         return data
     finally:
         os.close(descriptor)
