@@ -203,7 +203,9 @@ OPERATION(execute_program)
     if (close_from(3 + init->plan.header->preserve_fds, CLOSE_RANGE_CLOEXEC) < 0)
         return explain(init, -errno, "close_range");
     if (!strchr(arguments[0], '/'))
-        return search_and_execute(arguments, environment);
-    execve(arguments[0], arguments, environment);
-    return -errno;
+        error = search_and_execute(arguments, environment);
+    else
+        error = execve(arguments[0], arguments, environment) < 0 ? -errno : 0;
+    /* who starts a container need not know what it runs */
+    return explain(init, error, arguments[0]);
 }

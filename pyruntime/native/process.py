@@ -15,7 +15,7 @@ from pyruntime._native import ffi, lib
 from pyruntime.errors import InitDiedError, SetupError
 from pyruntime.interface import ProcessExitState
 from pyruntime.native.encoder import EncodedPlan
-from pyruntime.plan.operations import Operation, step_of
+from pyruntime.plan.operations import ExecuteProgram, Operation, step_of
 
 MESSAGE_READY = int(lib.MESSAGE_READY)
 MESSAGE_EXECUTING = int(lib.MESSAGE_EXECUTING)
@@ -81,6 +81,8 @@ def _failure(operation: Operation | None, error: int, detail: str, encoded: Enco
     subject = operation.subject()
     if subject is not None and encoded is not None and encoded.holes:
         subject = subject.replace("\0" * encoded.hole_size, id)
+    if isinstance(operation, ExecuteProgram):
+        detail = ""  # the program, again
     return SetupError(step_of(operation), subject, error, operation.json_path or None, detail)
 
 
@@ -228,7 +230,7 @@ def start(directory: str, name: str) -> SetupError | None:
             if descriptor[0] >= 0:
                 os.close(descriptor[0])
             if message.type == lib.MESSAGE_FAILURE:
-                failure = SetupError("execute program", None, message.error, "$.process.args", _text(message.detail))
+                failure = SetupError("execute program", _text(message.detail), message.error, "$.process.args")
     finally:
         os.close(connection)
     return failure

@@ -346,6 +346,10 @@ class MockRuntime:
             raise SetupError("change directory", process.cwd, errno.ENOTDIR, "$.process.cwd")
         if not makes_cwd and not os.path.exists(cwd):
             raise SetupError("change directory", process.cwd, errno.ENOENT, "$.process.cwd")
+        linux = container.bundle.spec.linux
+        for id, mappings in ((process.user.uid, linux.uid_mappings), (process.user.gid, linux.gid_mappings)):
+            if mappings and not any(m.container_id <= id < m.container_id + m.size for m in mappings):
+                raise SetupError("set identity", None, errno.EINVAL, "$.process.user")
         program = os.path.join(rootfs, process.args[0].lstrip("/"))
         if os.path.isfile(program) and not os.stat(program).st_mode & 0o111:
             raise SetupError("execute program", process.args[0], errno.EACCES, "$.process.args[0]")

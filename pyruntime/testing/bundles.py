@@ -57,6 +57,12 @@ def default_config() -> dict[str, Any]:
     return copy.deepcopy(_DEFAULT_CONFIG)
 
 
+def without_pid_namespace() -> dict[str, Any]:
+    """Changes of `linux` for a container whose processes are in the pid namespace of the runtime."""
+    namespaces = default_config()["linux"]["namespaces"]
+    return {"namespaces": [namespace for namespace in namespaces if namespace["type"] != "pid"]}
+
+
 def find_busybox() -> str:
     """The path of a static busybox. Raises FileNotFoundError that says what to install."""
     for path in BUSYBOX_PATHS:

@@ -157,6 +157,7 @@ KNOWN_DIFFERENCES = {
     "fails-at-create": "what keeps the program from being run (a missing file, cwd, user) is reported by create, not start",
     "changes-directory-at-create": "create makes `process.cwd` the working directory, and reports what prevents it",
     "fails-after-exec": "a file of unknown format is not reported: the process ends with an error status",
+    "fails-without-path": "the message about a program that may not be executed does not name it",
     "own-exec-only": "a second runtime object on the same root does not know the first's exec processes",
 }
 

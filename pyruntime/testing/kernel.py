@@ -13,16 +13,11 @@ import pytest
 from pyruntime.errors import SetupError
 from pyruntime.handles import Container, HandleRuntime, Process
 from pyruntime.interface import Status, StdioOptions
-from pyruntime.testing.bundles import default_config
+from pyruntime.testing.bundles import without_pid_namespace
 from pyruntime.testing.case import SLEEP, Case, ContractCase, read_all, read_line, within_time
 
 OUT = StdioOptions(create_out=True)
 TERMINAL: dict[str, Any] = {"terminal": True}
-
-
-def _without_pid_namespace() -> dict[str, Any]:
-    namespaces = default_config()["linux"]["namespaces"]
-    return {"namespaces": [namespace for namespace in namespaces if namespace["type"] != "pid"]}
 
 
 def _is_running(pid: int) -> bool:
@@ -130,21 +125,13 @@ class Inside(ContractCase):
             case.runtime.kill_container("c1", signal.SIGTERM)
             assert within_time(lambda: case.runtime.wait_on_container("c1")).exit_code == 5
 
-    def test_unmapped_user(self, case: Case) -> None:
-        mapping = [{"containerID": 0, "hostID": 100000, "size": 1000}]
-        namespaces = [*default_config()["linux"]["namespaces"], {"type": "user"}]
-        case.run("c1", SLEEP, linux={"namespaces": namespaces, "uidMappings": mapping, "gidMappings": mapping})
-        with pytest.raises(SetupError) as raised:
-            case.exec("c1", ["/bin/true"], user={"uid": 5000, "gid": 0})
-        assert (raised.value.step, raised.value.errno) == ("set identity", errno.EINVAL), str(raised.value)
-
 
 class SharedPidNamespace(ContractCase):
     """Where the kernel does not end the other processes with init."""
 
     def test_init_death_ends_the_rest(self, case: Case) -> None:
         script = "sleep 1000 & sleep 1000 & echo ready; exec sleep 1000"
-        init = case.run("c1", ["/bin/sh", "-c", script], OUT, linux=_without_pid_namespace())
+        init = case.run("c1", ["/bin/sh", "-c", script], OUT, linux=without_pid_namespace())
         out = case.runtime.get_stdio_pipes("c1", init).out
         assert out is not None
         with out:
@@ -160,7 +147,7 @@ class SharedPidNamespace(ContractCase):
 
     def test_delete_by_force_ends_the_rest(self, case: Case) -> None:
         script = "sleep 1000 & echo ready; exec sleep 1000"
-        init = case.run("c1", ["/bin/sh", "-c", script], OUT, linux=_without_pid_namespace())
+        init = case.run("c1", ["/bin/sh", "-c", script], OUT, linux=without_pid_namespace())
         out = case.runtime.get_stdio_pipes("c1", init).out
         assert out is not None
         with out:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 from typing import cast
 
@@ -11,6 +12,7 @@ from pyruntime.errors import ProcessNotFoundError, StillRunningError
 from pyruntime.handles import HandleRuntime
 from pyruntime.interface import Status, StdioOptions
 from pyruntime.spec import Process
+from pyruntime.testing.bundles import without_pid_namespace
 from pyruntime.testing.case import SLEEP, Case, ContractCase, in_thread, read_all, wait_for_end, within_time
 
 
@@ -97,6 +99,43 @@ class Processes(ContractCase):
         assert case.runtime.get_all_container_processes("c1") == []
         # they died with init's pid namespace
         assert [case.runtime.wait_on_process("c1", pid).exit_code for pid in pids] == [137] * 3
+
+    def test_shared_pid_namespace_ends_with_init(self, case: Case) -> None:
+        """The kernel ends the others only where init began the pid namespace; elsewhere the runtime does, on waiting."""
+        init = case.run("c1", SLEEP, linux=without_pid_namespace())
+        pids = [case.exec("c1", SLEEP) for _ in range(3)]
+        waiters = [in_thread(lambda: case.runtime.wait_on_container("c1")) for _ in range(2)]
+        case.runtime.kill_container("c1", signal.SIGTERM)
+        assert [waiter().signal for waiter in waiters] == [signal.SIGTERM] * 2
+        assert [within_time(functools.partial(case.runtime.wait_on_process, "c1", pid)).signal for pid in pids] == [signal.SIGKILL] * 3
+        assert case.runtime.get_running_container_processes("c1") == []
+        assert case.runtime.get_container_state("c1").status == Status.STOPPED and case.runtime.get_init_pid("c1") == init
+        case.runtime.delete_container("c1")
+
+    def test_zombies_of_many(self, case: Case) -> None:
+        """Those that have ended are zombies in one list and absent in the other, until each is waited for."""
+        init = case.container_in(Status.RUNNING)
+        running = [case.exec("c1", SLEEP) for _ in range(2)]
+        ended = [self._ended_process(case) for _ in range(3)]
+        for _ in range(2):  # looking changes nothing
+            listed = case.runtime.get_all_container_processes("c1")
+            assert {process.pid for process in listed} == {init, *running, *ended}
+            assert {process.pid for process in listed if process.is_zombie} == set(ended)
+            assert all(process.created_by_runtime for process in listed)
+            assert {process.pid for process in case.runtime.get_running_container_processes("c1")} == {init, *running}
+        for i, pid in enumerate(ended, 1):
+            assert within_time(functools.partial(case.runtime.wait_on_process, "c1", pid)).exit_code == 0
+            zombies = [process.pid for process in case.runtime.get_all_container_processes("c1") if process.is_zombie]
+            assert zombies == sorted(ended[i:])
+
+    def test_waiters_before_and_after_the_end(self, case: Case) -> None:
+        case.container_in(Status.RUNNING)
+        pid = case.exec("c1", SLEEP)
+        early = [in_thread(lambda: case.runtime.wait_on_process("c1", pid)) for _ in range(2)]
+        cast(HandleRuntime, case.runtime).kill_process("c1", pid, signal.SIGKILL)
+        first = [result() for result in early]
+        late = [within_time(lambda: case.runtime.wait_on_process("c1", pid)) for _ in range(2)]
+        assert first == late and {result.exit_code for result in first} == {137}
 
     def test_container_ends_although_nobody_waits_for_its_processes(self, case: Case) -> None:
         """A zombie in a pid namespace holds up init's end until its parent collects it (pid_namespaces(7))."""

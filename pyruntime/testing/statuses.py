@@ -144,6 +144,9 @@ TABLE: dict[str, tuple[Operation, tuple[Outcome, Outcome, Outcome, Outcome, Outc
     "delete_process": (
         lambda case, pid: case.runtime.delete_process("c1", _NO_PROCESS),
         (_ABSENT, _UNKNOWN, _UNKNOWN, _UNKNOWN, _UNKNOWN)),
+    "delete_process of init": (
+        lambda case, pid: case.runtime.delete_process("c1", pid),
+        (_ABSENT, _UNKNOWN, _UNKNOWN, _UNKNOWN, _UNKNOWN)),
     "pause_container": (
         lambda case, pid: case.runtime.pause_container("c1"),
         (_ABSENT, NotRunningError, _becomes(_Status.PAUSED), NotRunningError, NotRunningError)),

@@ -25,6 +25,7 @@ class TestCrun(ContainerContract):
     differences = {
         "fails-at-create": "crun looks for the program before it waits for start",
         "fails-after-exec": "crun waits for the program to be found, not for execve to succeed",
+        "fails-without-path": "crun writes `open executable: Permission denied`",
         "own-exec-only": "the command line has no list of exec processes",
     }
 

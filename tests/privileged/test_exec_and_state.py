@@ -108,8 +108,8 @@ rt.delete_container("p1"); print(rt.container_exists("p1"))
 def test_second_process_reports_exec_failure(lab: Lab) -> None:
     lab.create(["/absent"], stdio=StdioOptions())
     assert other(lab, "try: rt.start_container('p1')\n"
-                      "except errors.SetupError as e: print(e.step, e.errno, rt.container_exists('p1'))"
-                 ) == "execute program 2 False\n"
+                      "except errors.SetupError as e: print(e.step, e.path, e.errno_name, e.json_path, rt.container_exists('p1'))"
+                 ) == "execute program /absent ENOENT $.process.args False\n"
 
 
 def test_killed_callers_containers(lab: Lab) -> None:
