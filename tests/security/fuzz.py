@@ -280,7 +280,7 @@ class Run:
             native.send_signal(pidfd, signal.SIGKILL)
             native.wait_until_ended(pidfd)
         report = ffi.new("struct exit_report *")
-        if lib.reap_pidfd(pidfd, report) == 1 and not self.hung:
+        if lib.reap_pidfd(pidfd, report) == 0 and not self.hung:
             if report.code == 1:
                 self.codes.append(int(report.status))
             else:
