@@ -167,7 +167,9 @@ class CliRuntime:
 
     def pause_container(self, id: str) -> None:
         """Raises NotRunningError."""
-        self._act("pause", id, {Status.RUNNING}, NotRunningError)
+        container = self._act("pause", id, {Status.RUNNING}, NotRunningError)
+        # crun does not wait until a cgroup v1 freezer has stopped the last process, and `state` says running till then
+        container.await_frozen()
 
     def resume_container(self, id: str) -> None:
         """Raises NotPausedError."""
@@ -340,10 +342,11 @@ class CliRuntime:
             return KnownProcess(pid, pipes, list(process.args) if process else [])
 
     def _act(self, subcommand: str, id: str, allowed: frozenset[Status] | set[Status], error: type[StateError],
-             *arguments: str) -> None:
-        self._require(subcommand, id, allowed, error)
+             *arguments: str) -> KnownContainer:
+        container = self._require(subcommand, id, allowed, error)
         try:
             self._run(subcommand, id, *arguments)
+            return container
         except CommandFailedError as failure:
             self._require(subcommand, id, allowed, error)  # it may have changed meanwhile
             raise failure.untyped() from failure

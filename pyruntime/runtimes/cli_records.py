@@ -106,6 +106,11 @@ class KnownContainer:
             for process in left:
                 process.wait()
 
+    def await_frozen(self) -> None:
+        """Wait until every process is stopped; one that nobody knows to have been asked to stays as it is."""
+        if self._cgroups.is_frozen():
+            self._cgroups.freeze()
+
     def collect_failed_exec(self, program: str) -> None:
         """crun does not reap the child of an exec that failed: as a subreaper's it would keep the pid namespace alive.
 

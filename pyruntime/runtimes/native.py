@@ -62,11 +62,12 @@ class NativeRuntime:
     def create_container(self, id: str, bundle_path: str, stdio_options: StdioOptions, *, no_pivot: bool = False) -> int:
         """See Runtime. no_pivot: cover the root instead of pivoting, for a host whose root is an initramfs."""
         self._store.add(id)
-        compiled: CompiledBundle | None = None
+        planned: CompiledBundle | None = None  # no cgroup was made of one that cannot be planned
         try:
             compiled = self._bundles.open(os.fspath(bundle_path))
             bundle, spec = compiled.bundle, compiled.bundle.spec
             encoded = compiled.plan(id, self._store.root, no_pivot, stdio_options.preserve_fds)
+            planned = compiled
             _warn_of_capabilities(id, compiled.unknown_capabilities)
 
             def prepare(pid: int, start_time: int) -> None:
@@ -79,7 +80,7 @@ class NativeRuntime:
             live = launch(encoded, id, stdio_options, native.MESSAGE_READY, prepare)
             self._store.commit(id)
         except BaseException:
-            self._clean_up(id, ContainerCgroups(compiled.cgroups(id) if compiled is not None else ()))
+            self._clean_up(id, ContainerCgroups(planned.cgroups(id) if planned is not None else ()))
             raise
         with self._entries_lock:
             entry = self._entries[id] = Entry()
