@@ -141,13 +141,17 @@ int open_init(void);
 int spawn_process(void *plan, uint64_t size, uint64_t clone_flags, int init_fd, int cgroup_slot, const int *stdio,
                   const int *descriptors, int descriptor_count, struct spawn_result *ret_result);
 
-/* Wait until the other side has closed a socket, without waking for what it sends before; with any_message, until it
- * has sent something or closed. 1: so, 0: not within timeout_ms (-1: for ever), -EINTR: a signal came in. */
-int await_socket(int socket, int any_message, int timeout_ms);
+/* Wait until the other side has closed a socket, or a pidfd's process has been reaped (Linux 6.9), without waking for what
+ * comes before; with any_event, until anything has come. 1: so, 0: not within timeout_ms (-1: for ever), -EINTR: a signal
+ * came in. */
+int await_descriptor(int fd, int any_event, int timeout_ms);
 
-/* One message that is there, and the descriptor that it carries (close-on-exec, -1 if none). 1: a message, 0: there is no
- * more. */
+/* One message that is there, and the descriptor that it carries (close-on-exec, -1 if none). 1: a message, 0: the other side
+ * has closed, -EAGAIN: there is none yet. */
 int receive_message(int socket, struct message *ret_message, int *ret_fd);
+
+/* Let a process go on that waits for a byte on the wire. */
+int release_process(int wire);
 
 /* Connect to the start socket `name` in a directory; returns the descriptor. */
 int connect_start(const char *directory, const char *name);
@@ -163,7 +167,7 @@ int poll_pidfd(int pidfd, int timeout_ms);
  * -ECHILD: somebody else reaped it, or it is not ours. */
 int reap_pidfd(int pidfd, struct exit_report *ret_report);
 
-/* The status that the kernel keeps for a pidfd (Linux 6.15): -ENODATA where it does not. */
+/* The status that the kernel keeps for a pidfd (Linux 6.15). -ENOSYS: it does not, -ENODATA: not yet. */
 int inspect_pidfd(int pidfd, struct exit_report *ret_report);
 
 /* An open pseudoterminal's size in characters. */

@@ -350,8 +350,10 @@ static int raise_hard_limit(struct host *host, const struct operation *op)
 
 static int release_child(struct host *host, const struct operation *op)
 {
+    int error = release_process(host->wire);
+
     (void)op;
-    return send(host->wire, "", 1, MSG_NOSIGNAL) < 0 ? explain(host, -errno, "release the child", NULL) : 0;
+    return error ? explain(host, error, "release the child", NULL) : 0;
 }
 
 static int (*const operations_of_host[OP_END])(struct host *host, const struct operation *op) = {

@@ -51,16 +51,19 @@ OPERATION(join_process_namespaces)
     return 0;
 }
 
+static int await_release(struct init *init, const char *why)
+{
+    char byte;
+    ssize_t length = read(init->wire, &byte, 1);
+
+    return length == 1 ? 0 : explain(init, length < 0 ? -errno : -EPIPE, why);
+}
+
 OPERATION(await_id_maps)
 {
-    char released = 0;
+    int error = op->number[2] ? await_release(init, "wait for the id maps") : 0;
 
-    if (op->number[2]) {
-        ssize_t length = read(init->wire, &released, 1);
-        if (length != 1)
-            return explain(init, length < 0 ? -errno : -EPIPE, "wait for the id maps");
-    }
-    return become_root_of_namespace(init, op);
+    return error ? error : become_root_of_namespace(init, op);
 }
 
 OPERATION(unshare_namespaces)
@@ -92,8 +95,7 @@ OPERATION(unshare_time_namespace)
  * come along. */
 OPERATION(enter_pid_namespace)
 {
-    int pidfd = -1, told[2];
-    char byte = 0;
+    int pidfd = -1;
     struct clone_args args = {
         .flags = CLONE_PARENT | CLONE_PIDFD,
         .pidfd = (uint64_t)(uintptr_t)&pidfd,
@@ -101,24 +103,17 @@ OPERATION(enter_pid_namespace)
 
     if (op->number[0] && close_from((unsigned int)init->first_fd + 1, 0) < 0)
         return explain(init, -errno, "close_range");
-    if (pipe2(told, O_CLOEXEC) < 0)
-        return explain(init, -errno, "pipe2");
     long pid = syscall(SYS_clone3, &args, sizeof args);
     if (pid < 0)
         return explain(init, -errno, "clone3");
-    if (pid == 0) {
-        /* the caller can only reap what it knows of: nothing may run if this process's parent was killed before it told */
-        close(told[1]);
-        if (read(told[0], &byte, 1) != 1)
-            _exit(127);
-        close(told[0]);
-        return 0;
-    }
+    if (pid == 0)
+        /* nothing may run that the caller has not heard of, since it would not reap it */
+        return await_release(init, "wait to be known");
     struct message message = {.type = MESSAGE_PROCESS, .operation = -1, .pid = (int32_t)pid};
     int error = send_message(init->wire, &message, pidfd);
-    if (error < 0 || write(told[1], &byte, 1) < 0) {
+    if (error < 0) {
         syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
-        return explain(init, error < 0 ? error : -errno, "tell the pid");
+        return explain(init, error, "tell the pid");
     }
     _exit(0);
 }

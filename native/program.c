@@ -115,7 +115,7 @@ static bool home_of_line(const char *line, size_t length, uint64_t uid, char *re
 
 OPERATION(set_home)
 {
-    char buffer[4096];
+    char buffer[6144];
     size_t held = 0;
     char *home = init->home_text + 5;
     /* the working directory is the program's already */

@@ -10,9 +10,9 @@
 #include "plan.h"
 #include "syscalls.h"
 
-int await_socket(int socket, int any_message, int timeout_ms)
+int await_descriptor(int fd, int any_event, int timeout_ms)
 {
-    struct pollfd entry = {.fd = socket, .events = any_message ? POLLIN : 0};
+    struct pollfd entry = {.fd = fd, .events = any_event ? POLLIN : 0};
 
     return (int)checked(poll(&entry, 1, timeout_ms));
 }
@@ -46,7 +46,7 @@ int receive_message(int socket, struct message *ret_message, int *ret_fd)
 
     *ret_fd = -1;
     if (length < 0)
-        return errno == ECONNRESET || errno == EAGAIN ? 0 : -errno;
+        return errno == ECONNRESET ? 0 : -errno;
     for (struct cmsghdr *item = CMSG_FIRSTHDR(&packet); item; item = CMSG_NXTHDR(&packet, item)) {
         if (item->cmsg_level != SOL_SOCKET)
             continue;
@@ -65,6 +65,11 @@ int receive_message(int socket, struct message *ret_message, int *ret_fd)
     ret_message->sender = sender.pid;
     ret_message->detail[MESSAGE_DETAIL - 1] = 0;
     return 1;
+}
+
+int release_process(int wire)
+{
+    return send(wire, "", 1, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
 int open_pidfd(int pid)
@@ -99,7 +104,7 @@ int inspect_pidfd(int pidfd, struct exit_report *ret_report)
     struct exit_info info = {.mask = EXIT_INFO_EXIT};
 
     if (ioctl(pidfd, EXIT_INFO_REQUEST, &info) < 0)
-        return errno == ENOTTY || errno == EINVAL || errno == ESRCH ? -ENODATA : -errno;
+        return errno == ENOTTY || errno == EINVAL ? -ENOSYS : errno == ESRCH ? -ENODATA : -errno;
     if (!(info.mask & EXIT_INFO_EXIT))
         return -ENODATA;
     bool signaled = WIFSIGNALED(info.exit_code);

@@ -16,4 +16,4 @@ def _no_cgroups_left() -> Iterator[None]:
     yield
     if os.geteuid() == 0:
         for parent in ("/pyruntime", "/pyruntime-contract"):
-            remove_empty_parent(parent)
+            remove_empty_parent(parent)  # and where another run is under way it is not empty

@@ -21,6 +21,7 @@ MESSAGE_READY = int(lib.MESSAGE_READY)
 MESSAGE_EXECUTING = int(lib.MESSAGE_EXECUTING)
 # of setting up a process: longer than mounting and reading from slow servers takes
 SETUP_TIMEOUT_S = 60.0
+REAPING_TIMEOUT_MS = 1000
 _CLD_EXITED = 1
 
 _init_lock = threading.Lock()
@@ -42,10 +43,10 @@ def _get_init() -> int:
 class Spawned(msgspec.Struct):
     """A process that the init runs in. Descriptors are owned by whoever holds this; -1 where there is none.
 
-    subject_id   the container's id, for the plan's texts in errors
-    first        pidfd of the process that was cloned, if another one has taken its place
-    said         types of the messages that came
-    failure      the last one that it told
+    subject_id      the container's id, for the plan's texts in errors
+    has_successor   whether another process has taken the place of the one that was cloned
+    said            types of the messages that came
+    failure         the last one that it told
     """
 
     encoded: EncodedPlan
@@ -54,16 +55,9 @@ class Spawned(msgspec.Struct):
     pidfd: int
     wire: int
     console: int = -1
-    first: int = -1
+    has_successor: bool = False
     said: set[int] = msgspec.field(default_factory=set)
     failure: SetupError | None = None
-
-    def reap_first(self) -> None:
-        """The one that has a successor: it ends at once, or was killed."""
-        if self.first >= 0:
-            reap(self.first)
-            os.close(self.first)
-            self.first = -1
 
     def close(self) -> None:
         """Close what is still held."""
@@ -112,11 +106,11 @@ def spawn(encoded: EncodedPlan, id: str, stdio: tuple[int, int, int], descriptor
 def await_successor(spawned: Spawned) -> bool:
     """Wait until another process has taken the first one's place, where the plan `hands_over`; false if that failed, which
     `follow` then tells. `pid` and `pidfd` are the successor's afterwards."""
-    first = spawned.pid
     with _discarding(spawned):
-        if _await_socket(spawned.wire, any_message=True):
-            _take_messages(spawned)
-    return spawned.pid != first
+        while not spawned.has_successor and _await_socket(spawned.wire, any_message=True):
+            if _take_messages(spawned):
+                break
+    return spawned.has_successor
 
 
 def follow(spawned: Spawned, until: int) -> None:
@@ -135,7 +129,6 @@ def follow(spawned: Spawned, until: int) -> None:
             spawned.failure = SetupError("set up the process", None, errno.ETIMEDOUT, None,
                                          f"the init is not ready after {SETUP_TIMEOUT_S} s")
     if spawned.failure is None and until in spawned.said:
-        spawned.reap_first()
         os.close(spawned.wire)
         spawned.wire = -1
         return
@@ -157,12 +150,12 @@ def _discarding(spawned: Spawned) -> Iterator[None]:
         raise
 
 
-def _take_messages(spawned: Spawned) -> None:
-    """What has been said so far."""
+def _take_messages(spawned: Spawned) -> bool:
+    """What has been said so far; whether that is all."""
     plan = spawned.encoded.plan
     message = ffi.new("struct message *")
     descriptor = ffi.new("int *")
-    while lib.receive_message(spawned.wire, message, descriptor) == 1:
+    while (got := lib.receive_message(spawned.wire, message, descriptor)) == 1:
         kind = message.type
         spawned.said.add(kind)
         if kind == lib.MESSAGE_FAILURE:
@@ -171,13 +164,18 @@ def _take_messages(spawned: Spawned) -> None:
             spawned.failure = _failure(operation, message.error, _text(message.detail), spawned.encoded, spawned.subject_id)
         elif kind == lib.MESSAGE_CONSOLE and spawned.console < 0:
             spawned.console, descriptor[0] = descriptor[0], -1
-        elif kind == lib.MESSAGE_PROCESS and plan.hands_over and message.sender == spawned.pid and spawned.first < 0:
+        elif kind == lib.MESSAGE_PROCESS and plan.hands_over and message.sender == spawned.pid and not spawned.has_successor:
             # from the first process only: its successor may be traced by then, and say anything
-            spawned.first = spawned.pidfd
-            spawned.pid, spawned.pidfd = message.pid, descriptor[0]
+            spawned.has_successor = True
+            first, spawned.pid, spawned.pidfd = spawned.pidfd, message.pid, descriptor[0]
             descriptor[0] = -1
+            # it ends at once, or was killed; the program is not to find it among the processes of its cgroup
+            reap(first)
+            os.close(first)
+            lib.release_process(spawned.wire)
         if descriptor[0] >= 0:
             os.close(descriptor[0])
+    return bool(got == 0)
 
 
 def _await_socket(socket: int, any_message: bool = False) -> bool:
@@ -185,7 +183,7 @@ def _await_socket(socket: int, any_message: bool = False) -> bool:
     deadline = time.monotonic() + SETUP_TIMEOUT_S
     while True:
         left_ms = max(0, int((deadline - time.monotonic()) * 1000))
-        got = int(lib.await_socket(socket, any_message, left_ms))
+        got = int(lib.await_descriptor(socket, any_message, left_ms))
         if got >= 0:
             return got == 1
         if got != -errno.EINTR:
@@ -198,14 +196,13 @@ def discard(spawned: Spawned) -> ProcessExitState | None:
         return None
     lib.signal_pidfd(spawned.pidfd, 9)
     exit_state = reap(spawned.pidfd)
-    if spawned.wire >= 0 and spawned.first < 0:
+    if spawned.wire >= 0 and not spawned.has_successor:
         # what the first process said before it was killed tells of its successor, if there is one by now
         first = spawned.pidfd
         _take_messages(spawned)
         if spawned.pidfd != first:
             lib.signal_pidfd(spawned.pidfd, 9)
             exit_state = reap(spawned.pidfd)
-    spawned.reap_first()
     spawned.close()
     return exit_state
 
@@ -236,12 +233,14 @@ def start(directory: str, name: str) -> SetupError | None:
     return failure
 
 
-def wait_until_ended(pidfd: int) -> None:
-    """Block until the process is a zombie or gone; signals are handled meanwhile."""
+def wait_until_ended(pidfd: int, timeout_s: float | None = None) -> bool:
+    """Block until the process is a zombie or gone; signals are handled meanwhile. False: not within the time."""
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
-        got = lib.poll_pidfd(pidfd, -1)
-        if got == 1:
-            return
+        left_ms = -1 if deadline is None else max(0, int((deadline - time.monotonic()) * 1000))
+        got = lib.poll_pidfd(pidfd, left_ms)
+        if got >= 0:
+            return bool(got == 1)
         if got != -errno.EINTR:
             raise OSError(-got, os.strerror(-got))
 
@@ -270,9 +269,13 @@ def reap(pidfd: int) -> ProcessExitState | None:
     report = ffi.new("struct exit_report *")
     while (got := lib.reap_pidfd(pidfd, report)) == -errno.EINTR:
         pass
-    if got == 0 or (got == -errno.ECHILD and lib.inspect_pidfd(pidfd, report) == 0):
-        return _exit_state(report[0])
-    return None
+    if got == -errno.ECHILD:
+        got = lib.inspect_pidfd(pidfd, report)
+        if got == -errno.ENODATA:
+            # whoever reaps it is at it
+            lib.await_descriptor(pidfd, False, REAPING_TIMEOUT_MS)
+            got = lib.inspect_pidfd(pidfd, report)
+    return _exit_state(report[0]) if got == 0 else None
 
 
 def open_pidfd(pid: int) -> int:

@@ -17,7 +17,7 @@ def read_stat(pid: int) -> tuple[str, int, int] | None:
     """
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return None
     try:
         data = os.read(fd, 4096)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import threading
@@ -31,6 +32,14 @@ class LiveProcess:
 
     def has_ended(self) -> bool:
         return self.is_reaped or native.has_ended(self.pidfd)
+
+    def kill(self) -> bool:
+        """SIGKILL; whether it was running."""
+        if self.has_ended():
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            native.send_signal(self.pidfd, 9)
+        return True
 
     def wait(self) -> ProcessExitState | None:
         """Any number of threads; one reaps. None: the status went to somebody else and the kernel keeps it no more."""

@@ -28,15 +28,18 @@ from pyruntime.interface import (
 )
 from pyruntime.native import process as native
 from pyruntime.runtimes.compiled import BundleCache, CompiledBundle
-from pyruntime.runtimes.identity import is_alive, open_process, read_command, read_stat
+from pyruntime.runtimes.identity import is_alive, open_process
 from pyruntime.runtimes.launch import launch
 from pyruntime.runtimes.live import Entry, LiveProcess
+from pyruntime.runtimes.process_list import list_processes
 from pyruntime.runtimes.waits import Waits
 from pyruntime.state import ContainerRecord, ProcessRecord, Store
 from pyruntime.state.names import START_SOCKET
 from pyruntime.state.store import check_id
 
 _log = logging.getLogger("pyruntime")
+# of what was killed: it ends at once, unless somebody else has to reap what is left in its pid namespace
+KILL_TIMEOUT_S = 10.0
 _INIT_EXECUTABLE = "/memfd:pyruntime-init"
 
 
@@ -109,24 +112,39 @@ class NativeRuntime:
         raise failure
 
     def _end(self, entry: Entry, record: ContainerRecord) -> None:
-        """Kill what is left of the processes that we know, and wait until they are gone."""
-        init = entry.init
-        known = [live for live in (*entry.processes.values(), init) if live is not None]
-        running = [live for live in known if not live.has_ended()]
-        for live in running:
-            with contextlib.suppress(ProcessLookupError):
-                native.send_signal(live.pidfd, 9)
-        if init is None and is_alive(record.pid, record.start_time):
-            with open_process(record.pid, record.start_time) as pidfd:
-                if pidfd is not None:
+        """Kill what is left of the processes that were made for a container, and wait until they are gone."""
+        known = [live for live in (*entry.processes.values(), entry.init) if live is not None]
+        is_running = any([live.kill() for live in known])
+        with contextlib.ExitStack() as foreign:
+            others = self._kill_foreign(entry, record, foreign)
+            if is_running or others:
+                cgroups = ContainerCgroups(record.cgroups)
+                if cgroups.is_frozen():
+                    cgroups.thaw()
+            # init last: in a pid namespace it does not end before all others have been reaped
+            for live in entry.processes.values():
+                live.wait()
+            for pid, pidfd in others:
+                if not native.wait_until_ended(pidfd, KILL_TIMEOUT_S):
+                    raise SetupError("kill", f"process {pid}", errno.ETIMEDOUT, None, "the one who made it or another "
+                                     "process of the container has to reap it")
+                native.reap(pidfd)  # it is ours if its parent has died and we are a subreaper
+            if entry.init is not None:
+                entry.init.wait()
+
+    def _kill_foreign(self, entry: Entry, record: ContainerRecord, held: contextlib.ExitStack) -> list[tuple[int, int]]:
+        """Processes of this container that another runtime object made, as pid and pidfd; init is the last."""
+        records = [process for process in self._store.processes(record.id) if process.pid not in entry.processes]
+        if entry.init is None:
+            records.append(ProcessRecord(record.pid, record.start_time))
+        found = []
+        for process in records:
+            pidfd = held.enter_context(open_process(process.pid, process.start_time))
+            if pidfd is not None:
+                found.append((process.pid, pidfd))
+                with contextlib.suppress(ProcessLookupError):
                     native.send_signal(pidfd, 9)
-        if running or init is None:
-            cgroups = ContainerCgroups(record.cgroups)
-            if cgroups.is_frozen():
-                cgroups.thaw()
-        # the exec processes first: a pid namespace's init does not end before all in it have been reaped
-        for live in known:
-            live.wait()
+        return found
 
     def _forget(self, id: str, record: ContainerRecord) -> None:
         self._drop(id)
@@ -300,26 +318,7 @@ class NativeRuntime:
     def get_all_container_processes(self, id: str) -> list[ContainerProcessState]:
         """See Runtime."""
         record = self._store.load(id)
-        created = {record.pid: record.start_time}
-        created.update((process.pid, process.start_time) for process in self._store.processes(id)
-                       if process.exit_code is None)
-        found = []
-        pids = set(ContainerCgroups(record.cgroups).pids())
-        entry = self._entries.get(id)
-        # reaped so that init could end, but nobody has asked for them: zombies still, to those who look
-        unasked = {live.pid for live in (entry.processes.values() if entry is not None else ())
-                   if live.is_reaped and not live.is_waited_for}
-        found += [ContainerProcessState(pid, ["?"], True, True) for pid in unasked]
-        for pid in sorted(pids | created.keys() - unasked):
-            stat = read_stat(pid)
-            by_runtime = stat is not None and created.get(pid) == stat[1]
-            zombie = stat is not None and stat[0] in "ZX"
-            if stat is None or (zombie and not by_runtime) or (pid not in pids and not (by_runtime and zombie)):
-                continue
-            command = read_command(pid)
-            if command is not None:
-                found.append(ContainerProcessState(pid, command, by_runtime, zombie))
-        return sorted(found, key=lambda process: process.pid)
+        return list_processes(record, self._store.processes(id), self._entries.get(id))
 
     def get_stdio_pipes(self, id: str, pid: int) -> StdioPipes:
         """See Runtime. Of a process that another runtime object made there are none here."""

@@ -1,5 +1,5 @@
 """The directories below the root: `<root>/<id>/` with `state.json`, `start` (a socket, until it is started), `exit.json` once
-init has been waited for, and `processes/<pid>.json`. The directory itself is what is locked."""
+init has been waited for, and `process-<pid>.json` for each exec process. The directory itself is what is locked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pyruntime.state.record import ContainerRecord, ProcessRecord
 
 _STATE = "state.json"
 _EXIT = "exit.json"
-_PROCESSES = "processes"
+_PROCESS = "process-"
 _BLOCK_BYTES = 8192
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 
@@ -169,28 +169,26 @@ class Store:
         return _load_process(f"{self.directory(id)}/{_EXIT}")
 
     def save_process(self, id: str, record: ProcessRecord) -> None:
-        directory = f"{self.directory(id)}/{_PROCESSES}"
-        try:
-            _replace(f"{directory}/{record.pid}.json", _encoder.encode(record))
-        except FileNotFoundError:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(directory, 0o700)
-            _replace(f"{directory}/{record.pid}.json", _encoder.encode(record))
+        _replace(self._process_path(id, record.pid), _encoder.encode(record))
 
     def load_process(self, id: str, pid: int) -> ProcessRecord | None:
-        return _load_process(f"{self.directory(id)}/{_PROCESSES}/{pid}.json")
+        return _load_process(self._process_path(id, pid))
 
     def remove_process(self, id: str, pid: int) -> None:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{self.directory(id)}/{_PROCESSES}/{pid}.json")
+            os.unlink(self._process_path(id, pid))
+
+    def _process_path(self, id: str, pid: int) -> str:
+        return f"{self.directory(id)}/{_PROCESS}{pid}.json"
 
     def processes(self, id: str) -> list[ProcessRecord]:
         """All records of exec processes, by pid."""
         try:
-            names = os.listdir(f"{self.directory(id)}/{_PROCESSES}")
+            names = os.listdir(self.directory(id))
         except FileNotFoundError:
             return []
-        found = (self.load_process(id, int(name[:-5])) for name in names if name.endswith(".json") and name[:-5].isdigit())
+        pids = [name.removeprefix(_PROCESS).removesuffix(".json") for name in names if name.startswith(_PROCESS)]
+        found = (self.load_process(id, int(pid)) for pid in pids if pid.isdigit())
         return sorted((record for record in found if record is not None), key=lambda record: record.pid)
 
 

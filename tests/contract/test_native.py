@@ -10,7 +10,7 @@ from programs import contract_path
 from pyruntime import NativeRuntime
 from pyruntime.testing import ContainerContract
 
-pytestmark = [pytest.mark.privileged, pytest.mark.usefixtures("contract_cgroups")]
+pytestmark = pytest.mark.privileged
 
 
 class TestNative(ContainerContract):

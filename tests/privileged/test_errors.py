@@ -208,8 +208,8 @@ EXEC: list[tuple[dict[str, Any], Fault | None, type[Operation], str | None, str,
     ({"user": {"uid": 0, "gid": 0, "umask": 0o27}}, Fault("umask", "ENOSYS", {0: 0o27}), op.SetUmask, None, "ENOSYS",
      "$.user.umask"),
     ({"user": {"uid": 4, "gid": 5}}, Fault("setresuid", "EAGAIN", {0: 4}), op.SetIdentity, None, "EAGAIN", "$.user"),
-    # of the size of its buffer, in which nothing else is read meanwhile
-    ({}, Fault("read", "EIO", {2: 4096}), op.SetHome, None, "EIO", None),
+    # of the size of its buffer, in which nothing else is read meanwhile (native/program.c)
+    ({}, Fault("read", "EIO", {2: 6144}), op.SetHome, None, "EIO", None),
     ({"cwd": "/none"}, None, op.ChangeDirectory, "/none", "ENOENT", "$.cwd"),
     ({"args": ["/none"]}, None, op.ExecuteProgram, "/none", "ENOENT", "$.args"),
     ({"args": ["/etc/passwd"]}, None, op.ExecuteProgram, "/etc/passwd", "EACCES", "$.args"),

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import prctl
 import pytest
 from lab import Lab
 
@@ -211,8 +212,9 @@ for i in range(int(sys.argv[5])):
     except errors.SetupError as error:
         if (error.step, error.errno_name) != ("execute program", "ENOENT"):
             wrong.append((i, str(error)))
+    found = [status(lambda: rt.wait_on_process("p1", other))]
     rt.get_stdio_pipes("p1", pid).in_.close()
-    found = [status(lambda: rt.wait_on_process("p1", other)), status(lambda: rt.wait_on_container("p1"))]
+    found.append(status(lambda: rt.wait_on_container("p1")))
     if found != [5, 6] and (known or not set(found) <= {5, 6, "unknown"}):
         wrong.append((i, found))
     if rt.get_container_state("p1").status != "stopped":
@@ -267,3 +269,22 @@ def test_caller_with_thousands_of_descriptors(lab: Lab) -> None:
         for fd in many:
             os.close(fd)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_killed_callers_processes_under_a_subreaper(lab: Lab) -> None:
+    """What a killed caller made becomes our child, and would keep its pid namespace's init from ending until it is reaped."""
+    code = ("rt.create_container('p1', sys.argv[2], StdioOptions()); rt.start_container('p1')\n"
+            "rt.exec_process('p1', {'args': ['/bin/sleep', '1000'], 'cwd': '/'}, StdioOptions())\n"
+            "print('made', flush=True); signal.pause()")
+    prctl.set_child_subreaper(1)
+    try:
+        caller = subprocess.Popen([sys.executable, "-c", HEAD + code, str(lab.root), lab.bundle(["/bin/sleep", "1000"])],
+                                  stdout=subprocess.PIPE)
+        assert caller.stdout is not None
+        with caller.stdout:
+            assert caller.stdout.readline() == b"made\n"
+            caller.kill()
+            caller.wait()
+        lab.runtime.delete_container("p1", force=True)
+    finally:
+        prctl.set_child_subreaper(0)

@@ -259,6 +259,7 @@ class Run:
                 break
             if message.type == lib.MESSAGE_PROCESS and descriptor[0] >= 0:
                 self.pidfds.append(int(descriptor[0]))
+                lib.release_process(wire)
             elif descriptor[0] >= 0:
                 os.close(descriptor[0])
             if message.type == lib.MESSAGE_FAILURE:

@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from attacks import ID, Attack, tree_hash
@@ -165,6 +166,14 @@ class Swaps:
         return int.from_bytes(self._page[:8], sys.byteorder)
 
 
+def read_line(out: BinaryIO) -> bytes:
+    """Unbuffered programs write it in pieces."""
+    line = b""
+    while not line.endswith(b"\n"):
+        line += os.read(out.fileno(), 1)
+    return line
+
+
 def test_mount_target_that_is_swapped(attack: Attack, compile_static: Compile) -> None:
     """CVE-2021-30465: a shared volume's directory and a link to the host's root change places."""
     racer = compile_static("racer", RACER)
@@ -212,7 +221,7 @@ def test_exec_beside_a_watcher(attack: Attack, compile_static: Compile, traces: 
     out = attack.runtime.get_stdio_pipes(ID, pid).out
     assert out is not None
     attack.runtime.start_container(ID)
-    assert os.read(out.fileno(), 100) == b"READY\n"
+    assert read_line(out) == b"READY\n"
     for _ in range(300):
         process = attack.runtime.exec_process(ID, {"args": ["/bin/true"], "cwd": "/"}, StdioOptions())
         assert attack.runtime.wait_on_process(ID, process).exit_code == 0
@@ -239,7 +248,7 @@ def test_exec_beside_a_tracer(attack: Attack, compile_static: Compile, monkeypat
     out = attack.runtime.get_stdio_pipes(ID, pid).out
     assert out is not None
     attack.runtime.start_container(ID)
-    assert os.read(out.fileno(), 100) == b"READY\n"
+    assert read_line(out) == b"READY\n"
     for _ in range(200):
         try:
             pid = attack.runtime.exec_process(ID, {"args": ["/bin/true"], "cwd": "/"}, StdioOptions())

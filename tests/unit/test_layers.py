@@ -63,8 +63,6 @@ def test_imports_go_one_way(path: Path) -> None:
 def test_file_names_and_sizes(path: Path) -> None:
     assert path.stem not in REFUSED_NAMES
     lines = len(path.read_text().splitlines())
-    if path.name == "native.py" and lines > LINES_MAX:
-        pytest.xfail(f"{lines} lines: to be split")
     assert lines <= LINES_MAX, f"{path} has {lines} lines"
 
 

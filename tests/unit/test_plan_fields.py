@@ -123,6 +123,8 @@ def alternatives(value: object, field: Field) -> list[object]:
         return [not value]
     if isinstance(value, int):
         return [value + 1, value - 1, 0]
+    if field == ("DeviceCgroupRule", "access"):
+        return ["r", "w", "rwm"]
     if isinstance(value, str):
         struct = next(s for s in (Namespace, Mount, Process, TimeOffset, Spec, *msgspec_structs()) if s.__name__ == field[0])
         declared = _bare(typing.get_type_hints(struct, include_extras=True)[field[1]])
@@ -147,6 +149,8 @@ def configurations() -> list[dict[str, Any]]:
     linux["namespaces"] = [namespace for namespace in linux["namespaces"] if namespace["type"] not in ("user", "ipc")]
     del linux["uidMappings"], linux["gidMappings"]
     other["mounts"] = [{"destination": "/data", "type": "tmpfs", "source": "data", "options": ["size=1k"]}]
+    # rules that begin by denying are what holds already
+    linux["resources"]["devices"] = [{"allow": True, "type": "c", "major": 10, "minor": 229, "access": "rw"}]
     other["process"]["scheduler"] = {"policy": "SCHED_RR", "priority": 1}
     return [one, other]
 

@@ -105,7 +105,7 @@ def test_process_records(store: Store) -> None:
         store.save_process("c", ProcessRecord(pid, 1))
     store.save_process("c", ProcessRecord(4, 1, exit_code=3))
     assert store.processes("c") == [ProcessRecord(4, 1, exit_code=3), ProcessRecord(30, 1)]
-    Path(store.directory("c"), "processes", "30.json").write_bytes(b"{")
+    Path(store.directory("c"), "process-30.json").write_bytes(b"{")
     assert store.load_process("c", 30) is None
     store.remove_process("c", 4)
     store.remove_process("c", 4)
