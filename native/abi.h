@@ -9,13 +9,16 @@ struct plan_header {
     uint32_t host_count;    /* run in the caller before the clone */
     uint32_t child_count;   /* run in the caller after the clone, on the child's pid */
     uint32_t init_count;    /* run in the child by the static init */
-    uint32_t host_slots;    /* slots 0 .. host_slots-1 are filled by the host and given to the child */
+    uint32_t host_slots;    /* slots 0 .. host_slots-1 are filled by the host before the clone and given to the child */
+    uint32_t late_slots;    /* the next ones by the host after the clone; they are passed by message */
     uint32_t slots;         /* all slots */
     uint32_t preserve_fds;  /* descriptors 3 .. 2+n reach the user program */
+    uint32_t reserved;
 };
 
 #define PLAN_SIZE_LIMIT 16777216
 #define PLAN_SLOT_LIMIT 4096
+#define SLOTS_PER_MESSAGE 250   /* the kernel passes 253 descriptors at most */
 #define PLAN_TEXTS 2
 #define PLAN_SLOTS 2
 #define PLAN_NUMBERS 4
@@ -45,7 +48,9 @@ enum operation_kind {
     OP_WRITE_CHILD_PROC,
     OP_RAISE_HARD_LIMIT,
     OP_RELEASE_CHILD,
+    OP_PASS_SLOTS,
     /* init */
+    OP_RECEIVE_SLOTS,
     OP_JOIN_CGROUP,
     OP_JOIN_NAMESPACE,
     OP_JOIN_PROCESS_NAMESPACES,

@@ -348,12 +348,38 @@ static int raise_hard_limit(struct host *host, const struct operation *op)
     return prlimit(host->pid, (int)op->number[0], &limit, NULL) < 0 ? explain(host, -errno, "prlimit", NULL) : 0;
 }
 
+/* numbers: the first of the late slots, how many */
+static int pass_slots(struct host *host, const struct operation *op)
+{
+    const struct plan_header *header = host->plan->header;
+    uint64_t first = op->number[0], count = op->number[1];
+    char byte = 0;
+    struct iovec part = {.iov_base = &byte, .iov_len = 1};
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(SLOTS_PER_MESSAGE * sizeof(int))];
+    } control = {0};
+
+    if (first > header->late_slots || count == 0 || count > SLOTS_PER_MESSAGE || count > header->late_slots - first)
+        return explain(host, -EBADMSG, "no such slots", NULL);
+    struct msghdr packet = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space,
+                            .msg_controllen = CMSG_SPACE(count * sizeof(int))};
+    control.header.cmsg_level = SOL_SOCKET;
+    control.header.cmsg_type = SCM_RIGHTS;
+    control.header.cmsg_len = CMSG_LEN(count * sizeof(int));
+    memcpy(CMSG_DATA(&control.header), &host->slots[header->host_slots + first], count * sizeof(int));
+    /* an init that has closed its side says why by itself */
+    if (sendmsg(host->wire, &packet, MSG_NOSIGNAL) < 0 && errno != EPIPE)
+        return explain(host, -errno, "pass descriptors", NULL);
+    return 0;
+}
+
 static int release_child(struct host *host, const struct operation *op)
 {
     int error = release_process(host->wire);
 
     (void)op;
-    return error ? explain(host, error, "release the child", NULL) : 0;
+    return error && error != -EPIPE ? explain(host, error, "release the child", NULL) : 0;
 }
 
 static int (*const operations_of_host[OP_END])(struct host *host, const struct operation *op) = {
@@ -370,6 +396,7 @@ static int (*const operations_of_host[OP_END])(struct host *host, const struct o
     [OP_WRITE_CHILD_PROC] = write_child_proc,
     [OP_RAISE_HARD_LIMIT] = raise_hard_limit,
     [OP_RELEASE_CHILD] = release_child,
+    [OP_PASS_SLOTS] = pass_slots,
 };
 
 int run_host_operations(struct host *host, const struct operation *operations, uint32_t count, int *ret_index)

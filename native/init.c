@@ -18,6 +18,7 @@ static const struct {
     int (*run)(struct init *init, const struct operation *op);
 } operations[OP_END] = {
 #define ROW(kind, function) [kind] = {#function, function}
+    ROW(OP_RECEIVE_SLOTS, receive_slots),
     ROW(OP_JOIN_CGROUP, join_cgroup),
     ROW(OP_JOIN_NAMESPACE, join_namespace),
     ROW(OP_JOIN_PROCESS_NAMESPACES, join_process_namespaces),
@@ -100,6 +101,32 @@ int send_message(int wire, const struct message *message, int fd)
         memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
     }
     return (int)checked(sendmsg(wire, &packet, MSG_NOSIGNAL));
+}
+
+/* numbers: the first of the late slots, how many */
+OPERATION(receive_slots)
+{
+    const struct plan_header *header = init->plan.header;
+    uint64_t first = op->number[0], count = op->number[1];
+    char byte;
+    struct iovec part = {.iov_base = &byte, .iov_len = 1};
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(SLOTS_PER_MESSAGE * sizeof(int))];
+    } control;
+    struct msghdr packet = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+
+    if (first > header->late_slots || count > SLOTS_PER_MESSAGE || count > header->late_slots - first)
+        return explain(init, -EBADMSG, "no such slots");
+    ssize_t length = recvmsg(init->wire, &packet, MSG_CMSG_CLOEXEC);
+    if (length < 0)
+        return explain(init, -errno, "receive descriptors");
+    const struct cmsghdr *item = CMSG_FIRSTHDR(&packet);
+    if (length != 1 || !item || item->cmsg_type != SCM_RIGHTS || item->cmsg_len != CMSG_LEN(count * sizeof(int)))
+        return explain(init, -EPIPE, "receive descriptors");
+    memcpy(&init->slots[header->host_slots + first], CMSG_DATA(item), count * sizeof(int));
+    return 0;
 }
 
 static void fail(struct init *init, int operation, int error)

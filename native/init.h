@@ -45,6 +45,7 @@ int make_target_inside(struct init *init, const char *path, bool directory, int 
 
 /* One function an operation, in the files by subject. */
 #define OPERATION(name) int name(struct init *init, const struct operation *op)
+OPERATION(receive_slots);
 OPERATION(join_cgroup);
 OPERATION(join_namespace);
 OPERATION(join_process_namespaces);

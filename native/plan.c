@@ -18,6 +18,8 @@ static const char *const operands[OP_END] = {
     [OP_WRITE_CHILD_PROC] = "tt",
     [OP_RAISE_HARD_LIMIT] = "",
     [OP_RELEASE_CHILD] = "",
+    [OP_PASS_SLOTS] = "",
+    [OP_RECEIVE_SLOTS] = "",
     [OP_JOIN_CGROUP] = "t",
     [OP_JOIN_NAMESPACE] = "1",
     [OP_JOIN_PROCESS_NAMESPACES] = "1",
@@ -117,15 +119,18 @@ int open_plan(void *data, uint64_t size, struct plan *ret_plan)
     uint64_t count = (uint64_t)header->host_count + header->child_count + header->init_count;
     if (count > (size - sizeof *header) / sizeof(struct operation))
         return -EBADMSG;
-    if (header->slots > PLAN_SLOT_LIMIT || header->host_slots > header->slots || header->preserve_fds > PLAN_SLOT_LIMIT)
+    uint64_t outside = (uint64_t)header->host_slots + header->late_slots;
+    if (header->slots > PLAN_SLOT_LIMIT || outside > header->slots || header->preserve_fds > PLAN_SLOT_LIMIT)
         return -EBADMSG;
     plan.host = (const void *)(plan.base + sizeof *header);
     plan.child = plan.host + header->host_count;
     plan.init = plan.child + header->child_count;
-    uint64_t of_host = (uint64_t)header->host_count + header->child_count;
-    for (uint64_t i = 0; i < count; i++)
-        if (!is_sound(&plan, &plan.host[i], i < of_host ? header->host_slots : header->slots))
+    for (uint64_t i = 0; i < count; i++) {
+        bool is_of_init = &plan.host[i] >= plan.init, is_of_child = !is_of_init && &plan.host[i] >= plan.child;
+        uint32_t slots = is_of_init ? header->slots : is_of_child ? (uint32_t)outside : header->host_slots;
+        if (!is_sound(&plan, &plan.host[i], slots))
             return -EBADMSG;
+    }
     *ret_plan = plan;
     return 0;
 }

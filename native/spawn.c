@@ -249,8 +249,8 @@ int spawn_process(void *data, uint64_t size, uint64_t clone_flags, int init_fd, 
     int error = open_plan(data, size, &plan);
     if (error)
         return error;
-    uint32_t slot_count = plan.header->host_slots;
-    if (cgroup_slot >= (int)slot_count)
+    uint32_t slot_count = plan.header->host_slots + plan.header->late_slots;
+    if (cgroup_slot >= (int)plan.header->host_slots)
         return -EBADMSG;
     /* one that is not open would become a descriptor of ours, and reach the user program */
     for (uint32_t i = 0; i < plan.header->preserve_fds; i++)
@@ -268,8 +268,6 @@ int spawn_process(void *data, uint64_t size, uint64_t clone_flags, int init_fd, 
     if (!error)
         error = start_init(&plan, slots, clone_flags, init_fd, cgroup_slot, stdio, wires[1], ret_result);
     close_fd(&wires[1]);
-    for (uint32_t i = 0; i < slot_count; i++)
-        close_fd(&slots[i]);
     if (!error) {
         ret_result->phase = SPAWN_CHILD;
         host.pid = ret_result->pid;
@@ -278,6 +276,8 @@ int spawn_process(void *data, uint64_t size, uint64_t clone_flags, int init_fd, 
         if (error)
             kill_and_reap(ret_result->pidfd);
     }
+    for (uint32_t i = 0; i < slot_count; i++)
+        close_fd(&slots[i]);
     if (error) {
         close_fd(&ret_result->pidfd);
         close_fd(&wires[0]);

@@ -13,7 +13,7 @@ from pyruntime._native import ffi, lib
 from pyruntime.plan import operations
 from pyruntime.plan.operations import Operation, Plan, Slot
 
-_HEADER = struct.Struct("=QIIIIII")
+_HEADER = struct.Struct("=QIIIIIIII")
 _OPERATION = struct.Struct(f"={1 + lib.PLAN_TEXTS}I{lib.PLAN_SLOTS}iI{lib.PLAN_NUMBERS}Q")
 assert _HEADER.size == ffi.sizeof("struct plan_header")
 assert _OPERATION.size == ffi.sizeof("struct operation")
@@ -100,7 +100,7 @@ def encode(plan: Plan, hole_size: int = 0) -> EncodedPlan:
         arena.extend(struct.pack(f"={len(offsets) + 2}Q", *offsets, 0, 0))
         return offset
 
-    host_slots = plan.host_slots
+    first_slot = {"host": 0, "late": plan.host_slots, "init": plan.host_slots + plan.late_slots}
     for operation in every:
         kind, letters = _LAYOUTS[type(operation)]
         values = astuple(operation)
@@ -112,14 +112,14 @@ def encode(plan: Plan, hole_size: int = 0) -> EncodedPlan:
             elif letter == "t":
                 texts.append(known.get(value) or place(value))
             elif letter == "s":
-                slots.append(value.index if value.owner == "host" else host_slots + value.index)
+                slots.append(first_slot[value.owner] + value.index)
             else:
                 texts.append(place_list(value) if letter == "l" else place_block(value))
         records += pack(kind, *texts, *_NO_TEXT[len(texts)], *slots, *_NO_SLOT[len(slots)], 0, *numbers,
                         *_NO_NUMBER[len(numbers)])
     size = arena_start + len(arena) + 1
     header = _HEADER.pack(size, len(plan.host), len(plan.child), len(plan.init), plan.host_slots,
-                          plan.host_slots + plan.init_slots, plan.preserve_fds)
+                          plan.late_slots, first_slot["init"] + plan.init_slots, plan.preserve_fds, 0)
     return EncodedPlan(plan, header + records + arena + b"\0", tuple(holes), hole_size)
 
 

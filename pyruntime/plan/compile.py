@@ -53,18 +53,21 @@ def compile(spec: Spec, host: Host, place: Place, *, no_pivot: bool = False, pre
     """
     _refuse_unsupported(spec)
     _need_mount_namespace(spec.linux)
-    linux, draft = spec.linux, Draft()
+    linux = spec.linux
+    in_user_namespace = bool(namespace_bits(spec) & flags.CLONE_NEWUSER)
+    # namespaces of a user namespace are made with it, or once it was joined
+    draft = Draft(overlaps=not in_user_namespace)
     cgroups = cgroups_for(spec, host, place.id)
     new, joined = _open_namespaces(draft, linux)
-    bits = namespace_bits(spec)
-    in_user_namespace = bool(bits & flags.CLONE_NEWUSER)
-    if "user" not in joined:
+    if draft.overlaps:
+        _make_namespaces(draft, new)
+    elif "user" not in joined:
         draft.clone_flags = sum(flags.NAMESPACES[name] for name in new - {"cgroup", "time"})
     make_cgroups(draft, cgroups, linux.resources)
     join_cgroups(draft, cgroups)
     filesystem = FilesystemCompiler(draft, spec, place.bundle_path, place.rootfs_path, cgroups, in_user_namespace)
-    start = draft.host_slot()
-    draft.host.append(op.ListenForStart("", place.state_directory.encode(), START_SOCKET.encode(), start))
+    start = draft.source_slot()
+    draft.sources.append(op.ListenForStart("", place.state_directory.encode(), START_SOCKET.encode(), start))
     if spec.process is not None:
         limit_process(draft, spec.process, "$.process", in_user_namespace)
     _enter_namespaces(draft, linux, new, joined)
@@ -142,6 +145,16 @@ def _open_namespaces(draft: Draft, linux: Linux) -> tuple[frozenset[str], dict[s
     return frozenset(new), joined
 
 
+def _make_namespaces(draft: Draft, new: frozenset[str]) -> None:
+    """By the init, while the host prepares the rest: a network namespace takes as long as all cgroups."""
+    draft.clone_flags = sum(flags.NAMESPACES[name] for name in new & {"pid"})
+    types = sum(flags.NAMESPACES[name] for name in new & {"mount", "network", "ipc", "uts"})
+    draft.init.append(op.UnshareNamespaces("$.linux.namespaces", types))
+    if "network" in new:
+        draft.init.append(op.RaiseLoopback(""))
+    draft.await_sources()
+
+
 def _id_map(mappings: tuple[IDMapping, ...]) -> bytes:
     return b"".join(b"%d %d %d\n" % (m.container_id, m.host_id, m.size) for m in mappings)
 
@@ -209,6 +222,6 @@ def _finish_environment(draft: Draft, spec: Spec, new: frozenset[str], id: str) 
         draft.init.append(op.SetHostname("$.hostname", spec.hostname.encode()))
     if spec.domainname:
         draft.init.append(op.SetDomainname("$.domainname", spec.domainname.encode()))
-    if "network" in new:
+    if "network" in new and not draft.overlaps:
         draft.init.append(op.RaiseLoopback(""))
     draft.init.append(op.JoinSessionKeyring("", f"_ses.{id}".encode()))

@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
-from pyruntime.plan.operations import EnterPidNamespace, Operation, Plan, Slot
+from pyruntime.plan.operations import EnterPidNamespace, Operation, PassSlots, Plan, ReceiveSlots, Slot
+
+SLOTS_PER_MESSAGE = 250  # as in native/abi.h
 
 
 class Draft:
-    """Three lists that grow, and the counters of slots."""
+    """Three lists that grow, and the counters of slots.
 
-    def __init__(self) -> None:
+    The host prepares what a container is made of either before the clone, or `overlaps` with the init that makes namespaces
+    meanwhile; `sources` is the list for these operations and `source_slot` gives their slots.
+    """
+
+    def __init__(self, overlaps: bool = False) -> None:
         self.host: list[Operation] = []
         self.child: list[Operation] = []
         self.init: list[Operation] = []
+        self.overlaps = overlaps
+        self.sources = self.child if overlaps else self.host
         self.clone_flags = 0
         self.cgroup: Slot | None = None
-        self._slots = {"host": 0, "init": 0}
+        self._slots = {"host": 0, "late": 0, "init": 0}
+        self._receiving_at = 0
 
     def host_slot(self) -> Slot:
         self._slots["host"] += 1
         return Slot("host", self._slots["host"] - 1)
 
+    def source_slot(self) -> Slot:
+        if not self.overlaps:
+            return self.host_slot()
+        self._slots["late"] += 1
+        return Slot("late", self._slots["late"] - 1)
+
     def init_slot(self) -> Slot:
         self._slots["init"] += 1
         return Slot("init", self._slots["init"] - 1)
 
+    def await_sources(self) -> None:
+        """From here on the init uses what the host prepared."""
+        self._receiving_at = len(self.init)
+
     def finish(self, preserve_fds: int) -> Plan:
+        late = self._slots["late"]
+        parts = [(first, min(SLOTS_PER_MESSAGE, late - first)) for first in range(0, late, SLOTS_PER_MESSAGE)]
+        self.child += [PassSlots("", first, count) for first, count in parts]
+        self.init[self._receiving_at:self._receiving_at] = [ReceiveSlots("", first, count) for first, count in parts]
         hands_over = any(isinstance(operation, EnterPidNamespace) for operation in self.init)
         return Plan(tuple(self.host), tuple(self.child), tuple(self.init), self.clone_flags, self.cgroup,
-                    self._slots["host"], self._slots["init"], preserve_fds, hands_over)
+                    self._slots["host"], self._slots["init"], late, preserve_fds, hands_over)

@@ -48,9 +48,9 @@ class FilesystemCompiler:
 
     def compile(self) -> Slot:
         """Fill the lists; return the slot of the root."""
-        root = self.draft.host_slot()
+        root = self.draft.source_slot()
         # pivot_root refuses a shared root; it becomes shared afterwards
-        self.draft.host.append(op.OpenTree("$.root.path", os.fsencode(self.rootfs_path), root, 1, self.isolation or f.MS_SLAVE))
+        self.draft.sources.append(op.OpenTree("$.root.path", os.fsencode(self.rootfs_path), root, 1, self.isolation or f.MS_SLAVE))
         for i, mount in enumerate(self.spec.mounts):
             self._mount(mount, f"$.mounts[{i}]")
         self._devices()
@@ -86,16 +86,16 @@ class FilesystemCompiler:
         self._propagate(slot, options, json_path)
 
     def _copy_host_tree(self, json_path: str, source: str, options: MountOptions, options_path: str) -> Slot:
-        slot = self.draft.host_slot()
+        slot = self.draft.source_slot()
         attributes = options.set or options.clear
         # of a single mount all can be set at once
         later = self.isolation if attributes and not options.recursive_bind else 0
-        self.draft.host.append(op.OpenTree(json_path, os.fsencode(source), slot, int(options.recursive_bind),
+        self.draft.sources.append(op.OpenTree(json_path, os.fsencode(source), slot, int(options.recursive_bind),
                                            0 if later else self.isolation))
         if attributes:
-            self.draft.host.append(op.SetMountAttributes(options_path, slot, options.set, options.clear, later, 0))
+            self.draft.sources.append(op.SetMountAttributes(options_path, slot, options.set, options.clear, later, 0))
         if options.recursive_set or options.recursive_clear:
-            self.draft.host.append(op.SetMountAttributes(options_path, slot, options.recursive_set, options.recursive_clear,
+            self.draft.sources.append(op.SetMountAttributes(options_path, slot, options.recursive_set, options.recursive_clear,
                                                          0, 1))
         return slot
 
@@ -169,8 +169,8 @@ class FilesystemCompiler:
     def _device(self, json_path: str, path: bytes, mode: int, number: int, uid: int, gid: int) -> None:
         if self.in_user_namespace and not stat.S_ISFIFO(mode):
             # no device can be made there: the host's is bound
-            slot = self.draft.host_slot()
-            self.draft.host.append(op.OpenTree(json_path, path, slot, 0, self.isolation, number, int(stat.S_ISBLK(mode))))
+            slot = self.draft.source_slot()
+            self.draft.sources.append(op.OpenTree(json_path, path, slot, 0, self.isolation, number, int(stat.S_ISBLK(mode))))
             self.after.append(op.AttachMount(json_path, path, slot, 0))
         else:
             self.after.append(op.MakeNode(json_path, path, mode, number, uid, gid))
@@ -180,9 +180,9 @@ class FilesystemCompiler:
             self.after.append(op.ProtectPath(f"$.linux.readonlyPaths[{i}]", path.encode()))
         masked = self.linux.masked_paths
         if masked:
-            null, directory = self.draft.host_slot(), self.draft.init_slot()
+            null, directory = self.draft.source_slot(), self.draft.init_slot()
             # the host's node: what is at /dev/null in the container is the image's or a volume's affair
-            self.draft.host.append(op.OpenTree("$.linux.maskedPaths", b"/dev/null", null, 0, f.MS_SLAVE, _NULL))
+            self.draft.sources.append(op.OpenTree("$.linux.maskedPaths", b"/dev/null", null, 0, f.MS_SLAVE, _NULL))
             self.after.append(op.NewFilesystem("$.linux.maskedPaths", b"tmpfs", (b"nr_inodes=2", b"mode=755"), directory,
                                                f.MOUNT_ATTR_RDONLY))
             for i, path in enumerate(masked):

@@ -12,9 +12,10 @@ import msgspec
 
 
 class Slot(msgspec.Struct, frozen=True):
-    """A place for a descriptor: filled by the host and given to the child, or filled by the init itself."""
+    """A place for a descriptor: filled by the host before the clone, or by the host while the init is at work already
+    (late), or by the init itself."""
 
-    owner: Literal["host", "init"]
+    owner: Literal["host", "late", "init"]
     index: int
 
     def __str__(self) -> str:
@@ -113,7 +114,7 @@ class ListenForStart(Operation, frozen=True):
     slot: Slot
 
 
-# host, on the child's pid
+# host, after the clone
 
 
 class WriteChildProc(Operation, frozen=True):
@@ -130,7 +131,17 @@ class ReleaseChild(Operation, frozen=True):
     pass
 
 
+class PassSlots(Operation, frozen=True):
+    first: int
+    count: int
+
+
 # init
+
+
+class ReceiveSlots(Operation, frozen=True):
+    first: int
+    count: int
 
 
 class JoinCgroup(Operation, frozen=True):
@@ -337,7 +348,7 @@ class Plan(msgspec.Struct, frozen=True):
     """What is to be done for one process, in order.
 
     host          in the caller, before the clone
-    child         in the caller, on the new process
+    child         in the caller, after the clone
     init          in the new process
     clone_flags   CLONE_NEW... of the namespaces that are made at the clone
     cgroup        the slot of the v2 cgroup that it is cloned into
@@ -351,6 +362,7 @@ class Plan(msgspec.Struct, frozen=True):
     cgroup: Slot | None
     host_slots: int
     init_slots: int
+    late_slots: int = 0
     preserve_fds: int = 0
     hands_over: bool = False
 

@@ -19,9 +19,10 @@ _V2_CONTROLLERS = b"cpuset cpu io memory hugetlb pids"
 def make_cgroups(draft: Draft, cgroups: tuple[Cgroup, ...], resources: Resources | None) -> None:
     """Make the container's cgroups and set its limits, before there is a process."""
     for cgroup in cgroups:
-        path = cgroup.path.encode()
-        draft.host.append(op.MakeCgroup("$.linux.cgroupsPath", path, cgroup.mount_length,
-                                        int("cpuset" in cgroup.controllers)))
+        # the child is cloned into the v2 one
+        where = draft.host if cgroup.is_v2 else draft.sources
+        where.append(op.MakeCgroup("$.linux.cgroupsPath", cgroup.path.encode(), cgroup.mount_length,
+                                   int("cpuset" in cgroup.controllers)))
     unified = all(cgroup.is_v2 for cgroup in cgroups)
     if unified:
         for cgroup in cgroups:
@@ -29,8 +30,10 @@ def make_cgroups(draft: Draft, cgroups: tuple[Cgroup, ...], resources: Resources
                                                    cgroup.mount_length))
     limit_devices(draft, cgroups, resources)
     if resources is not None:
+        # limits of a v2 cgroup hold before anything is in it
+        where = draft.host if unified else draft.sources
         for json_path, file, value in resource_writes(cgroups, resources):
-            draft.host.append(op.WriteFile(json_path, file.encode(), (value.encode(),)))
+            where.append(op.WriteFile(json_path, file.encode(), (value.encode(),)))
 
 
 def join_cgroups(draft: Draft, cgroups: tuple[Cgroup, ...]) -> None:
@@ -58,10 +61,10 @@ def limit_devices(draft: Draft, cgroups: tuple[Cgroup, ...], resources: Resource
                 raise UnsupportedFieldError(None, json_path, "cgroup v1 has no exceptions from exceptions: "
                                             f"{error.args[0]} takes back a part of an earlier rule") from error
             files = ("devices.allow", "devices.deny") if devices.allows else ("devices.deny", "devices.allow")
-            draft.host.append(op.WriteFile(json_path, f"{cgroup.path}/{files[0]}".encode(), (b"a",)))
+            draft.sources.append(op.WriteFile(json_path, f"{cgroup.path}/{files[0]}".encode(), (b"a",)))
             if devices.exceptions:
-                draft.host.append(op.WriteFile(json_path, f"{cgroup.path}/{files[1]}".encode(),
-                                               tuple(line.encode() for line in devices.exceptions)))
+                draft.sources.append(op.WriteFile(json_path, f"{cgroup.path}/{files[1]}".encode(),
+                                                  tuple(line.encode() for line in devices.exceptions)))
             return
     for cgroup in cgroups:
         if cgroup.is_v2:

@@ -49,8 +49,10 @@ HOST_ROWS = [
 CHILD_ROWS = [
     (op.WriteChildProc(J, b"does-not-exist", b"x"), "ENOENT"),
     (op.RaiseHardLimit(J, 1000, 1), "EINVAL"),
+    (op.PassSlots(J, 0, 1), "EBADMSG"),
 ]
 INIT_ROWS = [
+    (op.ReceiveSlots(J, 0, 1), "EBADMSG"),
     (op.JoinCgroup(J, NONE), "ENOENT"),
     (op.JoinNamespace(J, INIT, flags.CLONE_NEWUTS), "EBADF"),
     (op.JoinProcessNamespaces(J, INIT, flags.CLONE_NEWUTS), "EBADF"),

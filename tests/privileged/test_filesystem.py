@@ -72,6 +72,16 @@ def test_file_bind(lab: Lab, volume: Path) -> None:
         "text", "refused"]
 
 
+def test_more_binds_than_one_message_carries(lab: Lab) -> None:
+    source = lab.directory / "source"
+    source.mkdir()
+    count = 520
+    mounts = [bind(source, "bind", to=f"/tmp/many/{i}") for i in range(count)]
+    tmpfs = {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}
+    out = lab.run("ls /tmp/many | wc -l; grep -c ' /tmp/many/' /proc/self/mountinfo", mounts=with_mounts(tmpfs, *mounts))
+    assert out.split() == [str(count), str(count)]
+
+
 def test_tmpfs_options(lab: Lab) -> None:
     mount = {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs",
              "options": ["nosuid", "noexec", "nodev", "size=128k", "mode=1750", "uid=7", "gid=8"]}

@@ -38,7 +38,7 @@ from pyruntime.spec import decode_process, load_spec
 from pyruntime.testing.bundles import default_config, find_busybox
 
 FIRST_ID, IDS = 300_000, 1000
-HEADER, RECORD = struct.Struct("=QIIIIII"), struct.Struct("=3I2iI4Q")
+HEADER, RECORD = struct.Struct("=QIIIIIIII"), struct.Struct("=3I2iI4Q")
 TEXTS, SLOTS, NUMBERS = slice(1, 3), slice(3, 5), slice(6, 10)
 NEW_ROOT = "/tmp"
 HANG_S = 5.0
@@ -157,7 +157,8 @@ def _signature(letters: str) -> str:
 _SIGNATURES: dict[int, str] = {kind: _signature(letters) for kind, letters in encoder._LAYOUTS.values()}
 _OF_HOST = {encoder._LAYOUTS[cls][0] for cls in (
     op.MakeCgroup, op.EnableControllers, op.WriteFile, op.AttachDeviceProgram, op.OpenCgroup, op.OpenTree, op.OpenNamespace,
-    op.PassDescriptor, op.ListenForStart, op.WriteChildProc, op.RaiseHardLimit, op.ReleaseChild)}
+    op.PassDescriptor, op.ListenForStart, op.WriteChildProc, op.RaiseHardLimit, op.ReleaseChild,
+    op.PassSlots)}
 _SET_RLIMIT = encoder._LAYOUTS[op.SetRlimit][0]
 _RLIMITS = (4, 7, 16, 99, 2**32 + 4, 2**64 - 1)  # none by which the kernel would end the program with a signal
 _INTERESTING = (0, 1, 2, 7, 8, 63, 64, 255, 4095, 4096, 0o100644, 0o10666, 0o20666, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1)
@@ -169,7 +170,7 @@ class Mutant:
     def __init__(self, plan: Plan, chance: random.Random) -> None:
         self.data = bytearray(encoder.encode(plan).data)
         self.chance = chance
-        size, host, child, self.count, self.host_slots, self.slots, _ = HEADER.unpack_from(self.data)
+        size, host, child, self.count, self.host_slots, self.late_slots, self.slots, _, _ = HEADER.unpack_from(self.data)
         self.first = HEADER.size + RECORD.size * (host + child)
         self.arena = self.first + RECORD.size * self.count
 

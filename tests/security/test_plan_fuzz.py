@@ -19,7 +19,7 @@ from pyruntime.plan import operations as op
 from pyruntime.plan.operations import Plan, Slot
 from pyruntime.testing.snapshot import HostSnapshot
 
-HEADER = struct.calcsize("=QIIIIII")
+HEADER = struct.calcsize("=QIIIIIIII")
 RECORD = int(ffi.sizeof("struct operation"))
 HOST, INIT = Slot("host", 0), Slot("init", 0)
 

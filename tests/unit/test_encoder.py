@@ -15,7 +15,7 @@ from pyruntime.plan.operations import Operation, Plan, Slot
 
 NATIVE = Path(__file__).parents[2] / "native"
 CLASSES = [cls for cls in vars(op).values() if isinstance(cls, type) and issubclass(cls, Operation) and cls is not Operation]
-HEADER, RECORD = struct.Struct("=QIIIIII"), struct.Struct("=3I2iI4Q")
+HEADER, RECORD = struct.Struct("=QIIIIIIII"), struct.Struct("=3I2iI4Q")
 BLOCKS = {"program", "groups"}
 # of each kind, by its number
 KINDS = re.findall(r"\b(OP_[A-Z_]+)(?: = 1)?,", (NATIVE / "abi.h").read_text())
@@ -36,17 +36,19 @@ def sample(cls: type[Operation], seed: int) -> Operation:
         elif hints[name] is int:
             values.append(5 if name == "size" and BLOCKS & set(cls.__struct_fields__) else number)
         elif hints[name] is Slot:
-            values.append(Slot("init" if i % 2 else "host", i))
+            values.append(Slot(("host", "init", "late")[(seed + i) % 3], i))
         else:
             values.append((b"one %d" % number, b"", b"two"))
     return cls(*values)
 
 
 def decode(data: bytes, plan: Plan) -> list[Operation]:
-    size, *counts, host_slots, slots, preserve = HEADER.unpack_from(data)
+    size, *counts, host_slots, late_slots, slots, preserve, reserved = HEADER.unpack_from(data)
     assert size == len(data) and data[-1] == 0
     assert counts == [len(plan.host), len(plan.child), len(plan.init)]
-    assert (host_slots, slots, preserve) == (plan.host_slots, plan.host_slots + plan.init_slots, plan.preserve_fds)
+    assert (host_slots, late_slots, slots) == (
+        plan.host_slots, plan.late_slots, plan.host_slots + plan.late_slots + plan.init_slots)
+    assert (preserve, reserved) == (plan.preserve_fds, 0)
 
     def text(offset: int) -> bytes:
         return bytes(data[offset:data.index(0, offset)])
@@ -64,7 +66,8 @@ def decode(data: bytes, plan: Plan) -> list[Operation]:
                 values.append(numbers.pop(0))
             elif hint is Slot:
                 number = slot_numbers.pop(0)
-                values.append(Slot("host", number) if number < host_slots else Slot("init", number - host_slots))
+                late, own = number - host_slots, number - host_slots - late_slots
+                values.append(Slot("host", number) if late < 0 else Slot("late", late) if own < 0 else Slot("init", own))
             elif name in BLOCKS:
                 offset = texts.pop(0)
                 assert offset % 8 == 0
@@ -86,7 +89,7 @@ def decode(data: bytes, plan: Plan) -> list[Operation]:
 
 def test_every_operation_comes_back() -> None:
     every = tuple(sample(cls, i) for i, cls in enumerate(CLASSES, 1))
-    plan = Plan(every[:9], every[9:12], every[12:], 0, None, 4, 4, preserve_fds=2)
+    plan = Plan(every[:9], every[9:12], every[12:], 0, None, 4, 4, 4, preserve_fds=2)
     assert decode(bytes(encode(plan).data), plan) == list(every)
 
 

@@ -184,6 +184,35 @@ def test_a_joined_pid_namespace_without_a_user_namespace_is_entered_after_the_ro
     namespaces = [{"type": "mount"}, {"type": "uts"}, {"type": "pid", "path": "/ns/pid"}]
     plan = plan_of(V2, linux={"namespaces": namespaces})
     kinds = [type(o) for o in plan.init]
-    assert plan.clone_flags == f.CLONE_NEWNS | f.CLONE_NEWUTS
+    assert plan.clone_flags == 0
+    assert plan.init[0] == op.UnshareNamespaces("$.linux.namespaces", f.CLONE_NEWNS | f.CLONE_NEWUTS)
     # nothing of the host is in reach of the namespace's processes by then
     assert kinds.index(op.PivotRoot) < kinds.index(op.EnterPidNamespace) < kinds.index(op.AttachMount)
+
+
+def test_the_init_makes_namespaces_while_the_host_prepares() -> None:
+    plan = plan_of(V1)
+    kinds = [type(o) for o in plan.init]
+    assert plan.clone_flags == f.CLONE_NEWPID
+    assert kinds[:4] == [op.UnshareNamespaces, op.RaiseLoopback, op.ReceiveSlots, op.JoinCgroup]
+    assert plan.init[0].types == f.CLONE_NEWNS | f.CLONE_NEWNET | f.CLONE_NEWIPC | f.CLONE_NEWUTS
+    assert plan.child[-1] == op.PassSlots("", 0, plan.late_slots) and plan.init[2] == op.ReceiveSlots("", 0, plan.late_slots)
+    # what the clone itself needs is there before it
+    assert [type(o) for o in plan.host] == [op.MakeCgroup, op.OpenCgroup]
+
+
+def test_many_sources_are_passed_in_parts() -> None:
+    mounts = [{"destination": f"/m{i}", "source": "/s", "options": ["bind"]} for i in range(300)]
+    plan = plan_of(V2, mounts=mounts)
+    passed = [(o.first, o.count) for o in of_kind(plan.child, op.PassSlots)]
+    assert passed == [(o.first, o.count) for o in of_kind(plan.init, op.ReceiveSlots)]
+    assert passed == [(0, 250), (250, plan.late_slots - 250)] and plan.late_slots > 300
+
+
+def test_a_user_namespaces_sources_are_prepared_before_the_clone() -> None:
+    mapping = [{"containerID": 0, "hostID": 100000, "size": 1000}]
+    linux = {"namespaces": [{"type": name} for name in ("user", "mount", "network", "uts", "pid")], "uidMappings": mapping,
+             "gidMappings": mapping}
+    plan = plan_of(V1, linux=linux)
+    assert plan.late_slots == 0 and not of_kind(plan.child, op.PassSlots) and not of_kind(plan.init, op.ReceiveSlots)
+    assert plan.clone_flags == f.CLONE_NEWUSER | f.CLONE_NEWNS | f.CLONE_NEWNET | f.CLONE_NEWUTS | f.CLONE_NEWPID
