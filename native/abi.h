@@ -66,6 +66,8 @@ enum operation_kind {
     OP_SET_MOUNT_ATTRIBUTES,
     OP_PIVOT_ROOT,
     OP_SWITCH_ROOT,
+    OP_MOUNT_ROOT,
+    OP_USE_ROOT,
     OP_ATTACH_MOUNT,
     OP_MAKE_DIRECTORY,
     OP_MAKE_NODE,
@@ -174,6 +176,10 @@ int reap_pidfd(int pidfd, struct exit_report *ret_report);
 
 /* The status that the kernel keeps for a pidfd (Linux 6.15). -ENOSYS: it does not, -ENODATA: not yet. */
 int inspect_pidfd(int pidfd, struct exit_report *ret_report);
+
+/* Detach whatever is mounted at a path of a mount namespace, which the caller does not enter; -ENOENT, -EINVAL: there is
+ * nothing. */
+int detach_mount(int mount_namespace, const char *path);
 
 /* An open pseudoterminal's size in characters. */
 int set_terminal_size(int terminal, unsigned int width, unsigned int height);

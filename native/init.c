@@ -34,6 +34,8 @@ static const struct {
     ROW(OP_SET_MOUNT_ATTRIBUTES, apply_mount_attributes),
     ROW(OP_PIVOT_ROOT, change_to_pivot_root),
     ROW(OP_SWITCH_ROOT, switch_root),
+    ROW(OP_MOUNT_ROOT, mount_root),
+    ROW(OP_USE_ROOT, use_root),
     ROW(OP_ATTACH_MOUNT, attach_mount),
     ROW(OP_MAKE_DIRECTORY, make_directory),
     ROW(OP_MAKE_NODE, make_node),

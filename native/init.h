@@ -61,6 +61,8 @@ OPERATION(new_filesystem);
 OPERATION(apply_mount_attributes);
 OPERATION(change_to_pivot_root);
 OPERATION(switch_root);
+OPERATION(mount_root);
+OPERATION(use_root);
 OPERATION(attach_mount);
 OPERATION(make_directory);
 OPERATION(make_node);

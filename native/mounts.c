@@ -6,8 +6,6 @@
 
 #include "init.h"
 
-#define MNT_DETACH 2
-
 /* What the kernel said in the file system's own words, else what was being done. */
 static int explain_filesystem(struct init *init, int error, int context, const char *doing, const char *object)
 {
@@ -159,16 +157,44 @@ OPERATION(change_to_pivot_root)
     return chdir("/") < 0 ? explain(init, -errno, "enter the new root") : 0;
 }
 
+static int change_root_to_here(struct init *init)
+{
+    if (chroot(".") < 0)
+        return explain(init, -errno, "chroot");
+    return chdir("/") < 0 ? explain(init, -errno, "enter the new root") : 0;
+}
+
 /* The root of an initramfs has no parent and cannot be pivoted away: cover it, as switch_root does. */
 OPERATION(switch_root)
 {
     int error = enter_new_root(init, op);
 
+    return error ? error : change_root_to_here(init);
+}
+
+/* A mount namespace that others use keeps its root: the new one is mounted at a path of it. */
+OPERATION(mount_root)
+{
+    int root = init->slots[op->slot[0]];
+    AUTO_FD target = open_at(AT_FDCWD, plan_text(&init->plan, op, 0), O_PATH | O_DIRECTORY, 0, 0);
+
+    release_parent(init);
+    if (target < 0)
+        return explain(init, target, "open in the mount namespace");
+    int error = move_mount(root, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
     if (error)
-        return error;
-    if (chroot(".") < 0)
-        return explain(init, -errno, "chroot");
-    return chdir("/") < 0 ? explain(init, -errno, "enter the new root") : 0;
+        return explain(init, error, "move_mount");
+    /* below a shared mount it became shared */
+    error = change_attributes(root, 0, 0, MS_SLAVE, true);
+    return error ? explain(init, error, "set propagation") : 0;
+}
+
+OPERATION(use_root)
+{
+    release_parent(init);
+    if (fchdir(init->slots[op->slot[0]]) < 0)
+        return explain(init, -errno, "enter the root");
+    return change_root_to_here(init);
 }
 
 OPERATION(attach_mount)

@@ -21,6 +21,14 @@
 #define MOUNT_ATTR_NOSYMFOLLOW 0x00200000
 #endif
 
+/* of umount2(2): <sys/mount.h> cannot be included beside <linux/mount.h> */
+#ifndef MNT_DETACH
+#define MNT_DETACH 2
+#endif
+#ifndef UMOUNT_NOFOLLOW
+#define UMOUNT_NOFOLLOW 8
+#endif
+
 static inline long checked(long result)
 {
     return result < 0 ? -errno : result;

@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include <stdbool.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -113,6 +115,35 @@ int inspect_pidfd(int pidfd, struct exit_report *ret_report)
         .status = signaled ? WTERMSIG(info.exit_code) : WEXITSTATUS(info.exit_code),
     };
     return 0;
+}
+
+struct detaching {
+    int mount_namespace;
+    const char *path;
+    int error;
+};
+
+/* In a thread of its own, which has no root and working directory in common with the caller's. */
+static void *detach_in_namespace(void *argument)
+{
+    struct detaching *detaching = argument;
+
+    if (unshare(CLONE_FS) < 0 || setns(detaching->mount_namespace, CLONE_NEWNS) < 0
+        || syscall(SYS_umount2, detaching->path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0)
+        detaching->error = -errno;
+    return NULL;
+}
+
+int detach_mount(int mount_namespace, const char *path)
+{
+    struct detaching detaching = {.mount_namespace = mount_namespace, .path = path};
+    pthread_t thread;
+    int error = pthread_create(&thread, NULL, detach_in_namespace, &detaching);
+
+    if (error)
+        return -error;
+    pthread_join(thread, NULL);
+    return detaching.error;
 }
 
 int set_terminal_size(int terminal, unsigned int width, unsigned int height)

@@ -295,6 +295,11 @@ def send_signal(pidfd: int, signal: int) -> None:
         raise OSError(-error, os.strerror(-error))
 
 
+def detach_mount(mount_namespace: int, path: str) -> int:
+    """Detach what is mounted at a path of a mount namespace. The errno, 0 for success."""
+    return -int(lib.detach_mount(mount_namespace, os.fsencode(path)))
+
+
 def resize_terminal(fd: int, width: int, height: int) -> None:
     """Set a terminal's size, in characters."""
     error = lib.set_terminal_size(fd, width, height)

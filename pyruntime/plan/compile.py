@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import msgspec
 
 from pyruntime.cgroups.paths import Cgroup, cgroups_of
@@ -72,7 +74,7 @@ def compile(spec: Spec, host: Host, place: Place, *, no_pivot: bool = False, pre
         limit_process(draft, spec.process, "$.process", in_user_namespace)
     _enter_namespaces(draft, linux, new, joined)
     _write_to_proc(draft, linux, new)
-    _change_root(draft, filesystem, joined, no_pivot, enters_pid_first=in_user_namespace)
+    _change_root(draft, filesystem, joined, no_pivot, place.rootfs_path, enters_pid_first=in_user_namespace)
     _finish_environment(draft, spec, new, place.id)
     if spec.process is not None:
         open_console(draft, spec.process, "$.process", binds_console=True)
@@ -84,18 +86,26 @@ def compile(spec: Spec, host: Host, place: Place, *, no_pivot: bool = False, pre
     return draft.finish(preserve_fds)
 
 
-def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int, id: str, *,
+def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int, id: str, *, passes_root: bool = False,
                  preserve_fds: int = 0) -> Plan:
-    """The plan of a further process in a container with these namespaces (CLONE_NEW... bits); the descriptor that is
-    passed to it is a pidfd of the container's init."""
+    """The plan of a further process in a container with these namespaces (CLONE_NEW... bits).
+
+    The first descriptor that is passed to it is a pidfd of the container's init. passes_root: the second is the container's
+    root, where that is not the root of its mount namespace.
+    """
     refuse_unsupported(process, "$")
     draft = Draft()
     target = draft.host_slot()
     draft.host.append(op.PassDescriptor("", target, 0))
+    root = draft.host_slot() if passes_root else None
+    if root is not None:
+        draft.host.append(op.PassDescriptor("", root, 1))
     join_cgroups(draft, cgroups)
     limit_process(draft, process, "$", bool(namespaces & flags.CLONE_NEWUSER))
     if namespaces:
         draft.init.append(op.JoinProcessNamespaces("", target, namespaces))
+    if root is not None:
+        draft.init.append(op.UseRoot("", root))
     if namespaces & flags.CLONE_NEWUSER:
         draft.init.append(op.AwaitIdMaps("", 0, 0, 0))
     draft.init.append(op.JoinSessionKeyring("", f"_ses.{id}".encode()))
@@ -122,13 +132,8 @@ def _refuse_unsupported(spec: Spec) -> None:
 
 
 def _need_mount_namespace(linux: Linux) -> None:
-    """The root and the mounts would be changed for everybody in a mount namespace that is not the container's own."""
-    for i, namespace in enumerate(linux.namespaces):
-        if namespace.type == "mount":
-            if namespace.path:
-                raise UnsupportedFieldError(None, f"$.linux.namespaces[{i}].path", "joining a mount namespace is not executed yet")
-            return
-    raise UnsupportedFieldError(None, "$.linux.namespaces", "a container without a mount namespace is not executed yet")
+    if not any(namespace.type == "mount" for namespace in linux.namespaces):
+        raise UnsupportedFieldError(None, "$.linux.namespaces", "a container without a mount namespace is not executed yet")
 
 
 def _open_namespaces(draft: Draft, linux: Linux) -> tuple[frozenset[str], dict[str, Slot]]:
@@ -170,7 +175,7 @@ def _enter_namespaces(draft: Draft, linux: Linux, new: frozenset[str], joined: d
     paths = {str(n.type): f"$.linux.namespaces[{i}]" for i, n in enumerate(linux.namespaces)}
     # the user namespace first: it owns the others
     for name in sorted(joined, key=lambda name: name != "user"):
-        if name != "pid":
+        if name not in ("pid", "mount"):  # with the change of root
             draft.init.append(op.JoinNamespace(paths[name], joined[name], flags.NAMESPACES[name]))
     if "user" in new:
         uids, gids = linux.uid_mappings, linux.gid_mappings
@@ -203,15 +208,21 @@ def _write_to_proc(draft: Draft, linux: Linux, new: frozenset[str]) -> None:
         draft.init.append(op.WriteProc(f'$.linux.sysctl["{name}"]', f"sys/{sysctl_path(name)}".encode(), value.encode(), proc))
 
 
-def _change_root(draft: Draft, filesystem: FilesystemCompiler, joined: dict[str, Slot], no_pivot: bool, *, enters_pid_first: bool) -> None:
+def _change_root(draft: Draft, filesystem: FilesystemCompiler, joined: dict[str, Slot], no_pivot: bool,
+                 rootfs_path: str, *, enters_pid_first: bool) -> None:
     enter_pid = [op.JoinNamespace("$.linux.namespaces", joined["pid"], flags.CLONE_NEWPID),
                  op.EnterPidNamespace("$.linux.namespaces", 0)] if "pid" in joined else []
     root = filesystem.compile()
     if enters_pid_first:
         draft.init += enter_pid
     draft.init += filesystem.before
-    draft.init.append(op.IsolatePropagation(""))
-    draft.init.append(op.SwitchRoot("$.root.path", root) if no_pivot else op.PivotRoot("$.root.path", root))
+    if "mount" in joined:
+        draft.init.append(op.JoinNamespace("$.linux.namespaces", joined["mount"], flags.CLONE_NEWNS))
+        draft.init.append(op.MountRoot("$.root.path", os.fsencode(rootfs_path), root))
+        draft.init.append(op.UseRoot("$.root.path", root))
+    else:
+        draft.init.append(op.IsolatePropagation(""))
+        draft.init.append(op.SwitchRoot("$.root.path", root) if no_pivot else op.PivotRoot("$.root.path", root))
     if not enters_pid_first:
         draft.init += enter_pid
     draft.init += filesystem.after

@@ -220,6 +220,15 @@ class SwitchRoot(Operation, frozen=True):
     slot: Slot
 
 
+class MountRoot(Operation, frozen=True):
+    path: bytes
+    slot: Slot
+
+
+class UseRoot(Operation, frozen=True):
+    slot: Slot
+
+
 class AttachMount(Operation, frozen=True):
     path: bytes
     slot: Slot

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -20,8 +21,15 @@ from pyruntime.runtimes.bundle import OpenedBundle, check_rootfs
 from pyruntime.spec import decode_process, read_config
 from pyruntime.state import ContainerRecord
 
+_log = logging.getLogger("pyruntime")
 BUNDLES_KEPT = 64
 PROCESSES_KEPT = 16
+
+
+def warn_of_capabilities(id: str, unknown: set[str]) -> None:
+    """The specification wants unknown ones warned of and not refused."""
+    if unknown:
+        _log.warning("container %s: unknown capabilities are left out: %s", id, ", ".join(sorted(unknown)))
 
 
 class CompiledBundle:
@@ -134,5 +142,6 @@ def _compile_process(process: ProcessLike, record: ContainerRecord, preserve_fds
     decoded = decode_process(process)
     if decoded.capabilities is None and record.capabilities is not None:
         decoded = msgspec.structs.replace(decoded, capabilities=record.capabilities)
-    plan = compile_exec(decoded, record.cgroups, record.namespaces, record.id, preserve_fds=preserve_fds)
+    plan = compile_exec(decoded, record.cgroups, record.namespaces, record.id,
+                        passes_root=record.joined_mount_namespace is not None, preserve_fds=preserve_fds)
     return CompiledProcess(encode(plan), unknown_capabilities(decoded))

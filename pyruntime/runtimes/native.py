@@ -27,14 +27,16 @@ from pyruntime.interface import (
     StdioPipes,
 )
 from pyruntime.native import process as native
-from pyruntime.runtimes.compiled import BundleCache, CompiledBundle
+from pyruntime.runtimes.compiled import BundleCache, CompiledBundle, warn_of_capabilities
 from pyruntime.runtimes.identity import is_alive, open_process
+from pyruntime.runtimes.joined_mounts import detach_root, joined_mount_namespace, root_of
 from pyruntime.runtimes.launch import launch
 from pyruntime.runtimes.live import Entry, LiveProcess
 from pyruntime.runtimes.process_list import list_processes
 from pyruntime.runtimes.waits import Waits
 from pyruntime.state import ContainerRecord, ProcessRecord, Store
 from pyruntime.state.names import START_SOCKET
+from pyruntime.state.record import JoinedMountNamespace
 from pyruntime.state.store import check_id
 
 _log = logging.getLogger("pyruntime")
@@ -66,24 +68,28 @@ class NativeRuntime:
         """See Runtime. no_pivot: cover the root instead of pivoting, for a host whose root is an initramfs."""
         self._store.add(id)
         planned: CompiledBundle | None = None  # no cgroup was made of one that cannot be planned
+        joined: JoinedMountNamespace | None = None
         try:
             compiled = self._bundles.open(os.fspath(bundle_path))
             bundle, spec = compiled.bundle, compiled.bundle.spec
             encoded = compiled.plan(id, self._store.root, no_pivot, stdio_options.preserve_fds)
             planned = compiled
-            _warn_of_capabilities(id, compiled.unknown_capabilities)
+            joined = joined_mount_namespace(spec.linux)
+            warn_of_capabilities(id, compiled.unknown_capabilities)
 
             def prepare(pid: int, start_time: int) -> None:
                 self._store.prepare(ContainerRecord(
                     id=id, oci_version=spec.oci_version, bundle_path=bundle.path, rootfs_path=bundle.rootfs_path, pid=pid,
                     start_time=start_time, created=datetime.datetime.now(datetime.UTC), namespaces=compiled.namespaces,
                     shares_pid_namespace=bundle.shares_pid_namespace, cgroups=compiled.cgroups(id), annotations=spec.annotations,
-                    capabilities=spec.process.capabilities if spec.process else None))
+                    capabilities=spec.process.capabilities if spec.process else None, joined_mount_namespace=joined))
 
             live = launch(encoded, id, stdio_options, native.MESSAGE_READY, prepare)
             self._store.commit(id)
         except BaseException:
             self._clean_up(id, ContainerCgroups(planned.cgroups(id) if planned is not None else ()))
+            if joined is not None:
+                detach_root(joined, bundle.rootfs_path)
             raise
         with self._entries_lock:
             entry = self._entries[id] = Entry()
@@ -148,6 +154,8 @@ class NativeRuntime:
 
     def _forget(self, id: str, record: ContainerRecord) -> None:
         self._drop(id)
+        if record.joined_mount_namespace is not None:
+            detach_root(record.joined_mount_namespace, record.rootfs_path)
         self._clean_up(id, ContainerCgroups(record.cgroups))
 
     def _drop(self, id: str) -> None:
@@ -183,15 +191,15 @@ class NativeRuntime:
         def launch_in(cgroups: tuple[Cgroup, ...]) -> LiveProcess:
             where = msgspec.structs.replace(record, cgroups=cgroups)
             compiled = entry.process_cache.compile(process, where, stdio_options.preserve_fds)
-            _warn_of_capabilities(id, compiled.unknown_capabilities)
+            warn_of_capabilities(id, compiled.unknown_capabilities)
             try:
-                return launch(compiled.encoded, id, stdio_options, native.MESSAGE_EXECUTING, save, (pidfd,))
+                return launch(compiled.encoded, id, stdio_options, native.MESSAGE_EXECUTING, save, (pidfd, *root))
             except BaseException:
                 while saved:
                     self._store.remove_process(id, saved.pop())
                 raise
 
-        with self._init_pidfd(record, entry) as pidfd:
+        with self._init_pidfd(record, entry) as pidfd, root_of(record.pid, record.joined_mount_namespace) as root:
             try:
                 live = launch_in(record.cgroups)
             except SetupError as error:
@@ -436,8 +444,3 @@ class NativeRuntime:
         status = self._status(record, entry)
         return ContainerState(record.oci_version, record.id, 0 if status is Status.STOPPED else record.pid,
                               record.bundle_path, record.rootfs_path, status, record.created, record.annotations)
-
-
-def _warn_of_capabilities(id: str, unknown: set[str]) -> None:
-    if unknown:
-        _log.warning("container %s: unknown capabilities are left out: %s", id, ", ".join(sorted(unknown)))

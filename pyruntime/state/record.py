@@ -10,6 +10,14 @@ from pyruntime.cgroups.paths import Cgroup
 from pyruntime.spec import Capabilities
 
 
+class JoinedMountNamespace(msgspec.Struct, frozen=True):
+    """A mount namespace that the container did not make, with its root file system mounted there; told by its inode."""
+
+    path: str
+    device: int
+    inode: int
+
+
 class ContainerRecord(msgspec.Struct, frozen=True):
     """What is known of a container once its init is ready.
 
@@ -29,6 +37,7 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     cgroups: tuple[Cgroup, ...]
     annotations: dict[str, str] = {}
     capabilities: Capabilities | None = None
+    joined_mount_namespace: JoinedMountNamespace | None = None
 
 
 class ProcessRecord(msgspec.Struct, frozen=True):

@@ -88,7 +88,7 @@ def test_exec_goes_into_no_other_cgroup(lab: Lab) -> None:
     other.mkdir()
     (other / "cgroup.procs").write_text(str(pid))
     if is_unified():
-        (own / "cgroup.subtree_control").write_text("+pids")
+        (own / "cgroup.subtree_control").write_text("+memory")  # which allows no processes beside
         with pytest.raises(SetupError, match="EBUSY"):
             lab.exec("true")
     else:

@@ -52,6 +52,8 @@ CHILD_ROWS = [
     (op.PassSlots(J, 0, 1), "EBADMSG"),
 ]
 INIT_ROWS = [
+    (op.MountRoot(J, NONE, INIT), "ENOENT"),
+    (op.UseRoot(J, INIT), "EBADF"),
     (op.ReceiveSlots(J, 0, 1), "EBADMSG"),
     (op.JoinCgroup(J, NONE), "ENOENT"),
     (op.JoinNamespace(J, INIT, flags.CLONE_NEWUTS), "EBADF"),

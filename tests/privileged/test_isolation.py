@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from faults import Fault
 from lab import MAPS, NAMESPACES, Lab, namespaces
 
-from pyruntime import StdioOptions, UnsupportedFieldError
+from pyruntime import StdioOptions
 from pyruntime.errors import SetupError
 from pyruntime.host import read_host
 
@@ -61,12 +63,13 @@ def test_join_namespace_by_path(reachable: Lab, kind: str) -> None:
     assert os.stat(f"/proc/{second}/ns/{FILES[kind]}").st_ino == os.stat(path).st_ino
 
 
-def test_join_mount_namespace_is_refused(lab: Lab) -> None:
+def test_join_the_mount_namespace_of_a_container(lab: Lab) -> None:
+    """The path of a root file system means nothing in a container."""
     first = lab.sleeper("p1")
-    with pytest.raises(UnsupportedFieldError) as raised:
+    with pytest.raises(SetupError) as raised:
         lab.sleeper("p2", linux={"namespaces": namespaces(*(n for n in NAMESPACES if n != "mount"),
                                                           mount=f"/proc/{first}/ns/mnt")})
-    assert raised.value.json_path == f"$.linux.namespaces[{len(NAMESPACES) - 1}].path"
+    assert (raised.value.step, raised.value.errno_name, raised.value.json_path) == ("mount root", "ENOENT", "$.root.path")
     assert not lab.runtime.container_exists("p2")
 
 
@@ -240,3 +243,41 @@ def test_the_host_raises_before_the_init_sets(reachable: Lab) -> None:
     with pytest.raises(SetupError) as raised:
         Fault("prlimit64", "EIO", {1: resource.RLIMIT_MSGQUEUE, 2: 0}).during(lambda: reachable.create("true", **changes))
     assert (raised.value.step, raised.value.errno_name) == ("raise hard limit", "EIO")
+
+
+@pytest.fixture
+def foreign_namespace() -> Iterator[int]:
+    """A process in a mount namespace of its own, which has nothing to do with containers."""
+    program = subprocess.Popen(["unshare", "-m", "sh", "-c", "echo in; exec sleep 1000"], stdout=subprocess.PIPE)
+    assert program.stdout is not None and program.stdout.readline() == b"in\n"
+    yield program.pid
+    program.kill()
+    program.wait()
+    program.stdout.close()
+
+
+def mounts_of(pid: int) -> list[str]:
+    return [line.split(" ", 2)[2] for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
+
+
+def test_mount_namespace_that_is_joined(lab: Lab, foreign_namespace: int) -> None:
+    """Its other processes keep their root, and nothing of the container stays in it."""
+    before, of_host, link = mounts_of(foreign_namespace), mounts_of(os.getpid()), f"/proc/{foreign_namespace}/ns/mnt"
+    pid = lab.sleeper(linux={"namespaces": [*namespaces("pid", "ipc", "uts", "network"), {"type": "mount", "path": link}]})
+    assert os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink(link)
+    script = "readlink /proc/self/ns/mnt; cat /etc/passwd | head -1; ls /proc/1/exe >/dev/null && echo proc; (echo x >/dev/null) && pwd"
+    found = lab.exec(script).split()
+    assert found[0] == os.readlink(link) and found[-2:] == ["proc", "/"]
+    assert os.readlink(f"/proc/{foreign_namespace}/root") == "/"
+    inside = [line for line in mounts_of(foreign_namespace) if line not in before]
+    assert len(inside) > 5 and all(f" {lab.rootfs}" in line for line in inside)
+    lab.runtime.delete_container("p1", force=True)
+    assert mounts_of(foreign_namespace) == before and mounts_of(os.getpid()) == of_host
+
+
+def test_failing_in_a_mount_namespace_that_is_joined(lab: Lab, foreign_namespace: int) -> None:
+    before = mounts_of(foreign_namespace)
+    joined = {"type": "mount", "path": f"/proc/{foreign_namespace}/ns/mnt"}
+    with pytest.raises(SetupError):
+        lab.create(["true"], linux={"namespaces": [*namespaces("pid", "uts"), joined]}, process={"cwd": "/etc/passwd"})
+    assert mounts_of(foreign_namespace) == before

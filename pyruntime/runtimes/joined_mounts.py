@@ -1,0 +1,56 @@
+"""Mount namespaces that a container joins: its root file system is mounted there, and is taken away with the container."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+
+from pyruntime.errors import SetupError
+from pyruntime.native import process as native
+from pyruntime.spec import Linux, NamespaceType
+from pyruntime.state.record import JoinedMountNamespace
+
+
+def joined_mount_namespace(linux: Linux) -> JoinedMountNamespace | None:
+    """Which one the configuration joins; None where it makes its own, or what it names is not there."""
+    for namespace in linux.namespaces:
+        if namespace.type == NamespaceType.MOUNT and namespace.path:
+            try:
+                status = os.stat(namespace.path)
+            except OSError:  # opening it says why
+                return None
+            return JoinedMountNamespace(namespace.path, status.st_dev, status.st_ino)
+    return None
+
+
+def detach_root(joined: JoinedMountNamespace, rootfs_path: str) -> None:
+    """Take the container's root file system out of the namespace. Nothing is there if the namespace has gone."""
+    try:
+        descriptor = os.open(joined.path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        status = os.fstat(descriptor)
+        # another process may have the pid that the path names
+        if (status.st_dev, status.st_ino) != (joined.device, joined.inode):
+            return
+        error = native.detach_mount(descriptor, rootfs_path)
+    finally:
+        os.close(descriptor)
+    if error not in (0, errno.ENOENT, errno.EINVAL):
+        raise SetupError("detach the root from the joined mount namespace", rootfs_path, error, "$.root.path")
+
+
+@contextlib.contextmanager
+def root_of(pid: int, joined: JoinedMountNamespace | None) -> Iterator[tuple[int, ...]]:
+    """A descriptor of the root of a container's init, where that is not its mount namespace's; else none."""
+    if joined is None:
+        yield ()
+        return
+    descriptor = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield (descriptor,)
+    finally:
+        os.close(descriptor)
