@@ -83,10 +83,12 @@ class Entry:
     def wait_init(self, init: LiveProcess) -> ProcessExitState | None:
         """Wait for init to end. Exec processes that end meanwhile are reaped: until then the kernel keeps the init of
         a pid namespace from ending. Their statuses are kept for those who ask."""
+        if init.has_ended():
+            return init.wait()
         waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._wakers.append(waker)
         try:
-            has_ended = init.has_ended()
+            has_ended = False
             while not has_ended:
                 poll = select.poll()
                 poll.register(waker, select.POLLIN)

@@ -21,11 +21,13 @@ class Waits:
 
     def for_container(self, record: ContainerRecord, entry: Entry) -> ProcessExitState | None:
         """Every exec process and init; init's status."""
-        if not record.shares_pid_namespace:
-            self._for_exec_processes(record.id, entry)
-            return self.for_init(record, entry)
-        # the end of init ends nothing by itself there, so it is first
         exit_state = self.for_init(record, entry)
+        if not record.shares_pid_namespace:
+            # it ended after all others in its pid namespace
+            for live in list(entry.processes.values()):
+                self.for_live(record.id, live)
+            return exit_state
+        # there, the end of init ends nothing by itself
         ContainerCgroups(record.cgroups).kill(frozenset({record.pid}), frozenset(entry.processes))
         self._for_exec_processes(record.id, entry)
         return exit_state
