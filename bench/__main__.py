@@ -66,7 +66,7 @@ def enter_contenders(space: Workspace, notes: list[str]) -> list[Contender]:
         return [contender]
 
     def native() -> Native:
-        return Native(space.directory / "native-root", space.bundle("native"), space.sleep_bundle("native-sleep"))
+        return Native(space.state / "native-root", space.bundle("native"), space.sleep_bundle("native-sleep"))
 
     def floor() -> Floor:
         return Floor(build_floor(space.directory), space.image)
@@ -74,7 +74,7 @@ def enter_contenders(space: Workspace, notes: list[str]) -> list[Contender]:
     contenders = enter("native", native) + enter("floor", floor)
     for name in PROGRAMS:
         bundles = space.bundle(name), space.sleep_bundle(f"{name}-sleep")
-        contenders += enter(name, partial(CommandLine, name, space.directory, *bundles))
+        contenders += enter(name, partial(CommandLine, name, space.state, *bundles))
     return contenders
 
 

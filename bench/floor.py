@@ -33,7 +33,12 @@ class Floor:
     name = "floor"
 
     def __init__(self, binary: Path, rootfs: Path) -> None:
+        self._binary, self._rootfs = binary, rootfs
         self._coprocess = Coprocess([str(binary), str(rootfs)])
+
+    def another(self) -> Floor:
+        """A second process of the same program."""
+        return Floor(self._binary, self._rootfs)
 
     def cycle(self) -> Sample:
         return self._coprocess.ask("cycle")

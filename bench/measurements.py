@@ -20,6 +20,7 @@ RESIDENT_BYTES = 2 << 30
 STATE_CALLS = 500
 MEMORY_ROUNDS = 10
 CONTAINERS_PER_ROUND = 24
+REPEATED = 10
 
 
 class Contender(Protocol):
@@ -75,6 +76,21 @@ def measure_cycle(bench: Bench) -> Series:
     return bench.interleave({each.name: each.cycle for each in bench.contenders})
 
 
+def measure_repeated(bench: Bench) -> Series:
+    """The cycle again and again: each but the first of a row follows one of the same contender, caches and all."""
+    series: Series = {each.name: [] for each in bench.contenders}
+
+    def row(contender: Contender) -> Sample:
+        contender.cycle()
+        samples = [contender.cycle() for _ in range(REPEATED)]
+        series[contender.name] += samples
+        return samples[0]
+
+    actions = {each.name: partial(row, each) for each in bench.contenders}
+    bench.interleave(actions, max(5, bench.rounds // REPEATED))
+    return series
+
+
 def measure_exec(bench: Bench) -> Series:
     """A further process in a running container."""
     running: dict[str, Contender] = {}
@@ -99,7 +115,7 @@ def measure_resident(bench: Bench) -> Series:
     callers: dict[str, Callable[[], Sample]] = {}
     for name, size_bytes in (("without", 0), ("with 2 GiB", RESIDENT_BYTES)):
         label = f"caller-{size_bytes >> 30}"
-        arguments = [str(space.directory / f"{label}-root"), str(space.bundle(label)), str(size_bytes)]
+        arguments = [str(space.state / f"{label}-root"), str(space.bundle(label)), str(size_bytes)]
         caller = Coprocess([sys.executable, "-m", "bench.caller", *arguments], Path(__file__).parent.parent)
         space.at_end(caller.close)
         callers[name] = partial(caller.ask, "cycle")
@@ -148,12 +164,17 @@ def _time_state(native: Native) -> float:
 
 
 def measure_throughput(bench: Bench) -> Series:
-    """Containers per second from one process with one thread and with two."""
+    """Containers per second from one process with one thread and with two; and from one and from two processes of the floor,
+    which is what the kernel and the machine allow."""
     native = bench.native()
+    floors = [each for each in bench.contenders if isinstance(each, Floor)]
+    if floors:
+        floors.append(floors[0].another())
+        bench.space.at_end(floors[1].close)
     bundles = [str(bench.space.bundle(f"thread-{number}")) for number in range(2)]
     turn = iter(range(sys.maxsize))
 
-    def run(thread_count: int) -> Sample:
+    def run(thread_count: int, cycle: Callable[[int, str], object]) -> Sample:
         share = CONTAINERS_PER_ROUND // thread_count
         names = [f"bench-turn-{next(turn)}-thread-{number}" for number in range(thread_count)]
         ready = threading.Barrier(thread_count + 1)
@@ -163,7 +184,7 @@ def measure_throughput(bench: Bench) -> Series:
             ready.wait()
             try:
                 for count in range(share):
-                    native.cycle_of(f"{names[number]}-{count}", bundles[number])
+                    cycle(number, f"{names[number]}-{count}")
             except Exception as error:  # raised again in the thread that measures
                 errors.append(error)
 
@@ -179,12 +200,21 @@ def measure_throughput(bench: Bench) -> Series:
             raise errors[0]
         return {"containers_per_s": share * thread_count / elapsed_s}
 
-    actions = {"1 thread": partial(run, 1), "2 threads": partial(run, 2)}
+    def run_native(number: int, id: str) -> object:
+        return native.cycle_of(id, bundles[number])
+
+    def run_floor(number: int, id: str) -> object:
+        return floors[number].cycle()
+
+    actions = {"1 thread": partial(run, 1, run_native), "2 threads": partial(run, 2, run_native)}
+    if floors:
+        actions |= {"1 floor": partial(run, 1, run_floor), "2 floors": partial(run, 2, run_floor)}
     return bench.interleave(actions, max(5, bench.rounds // 8))
 
 
 MEASUREMENTS: Mapping[str, Callable[[Bench], Series]] = {
     "cycle": measure_cycle,
+    "repeated": measure_repeated,
     "exec": measure_exec,
     "resident": measure_resident,
     "memory": measure_memory,

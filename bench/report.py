@@ -23,11 +23,12 @@ UNITS: Mapping[str, tuple[str, float]] = {
 
 TITLES: Mapping[str, str] = {
     "cycle": "a container's life: create, start, wait, delete",
+    "repeated": "the same cycle, ten times in a row",
     "exec": "/bin/true in a running container",
     "resident": "the native cycle, by the memory that its caller holds",
     "memory": "proportional set size of a created container's init",
     "state": "one get_container_state, by the container's status",
-    "throughput": "containers from one process",
+    "throughput": "containers from one process; floor: from one process and from two",
     "steps": "the steps of the floor's create",
 }
 

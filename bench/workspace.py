@@ -17,6 +17,7 @@ from bench.bundle import CGROUP_PARENT
 from bench.samples import ContenderError
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
+MEMORY = Path("/dev/shm")
 OUR_CGROUPS = (CGROUP_PARENT, "pyruntime-floor")
 REMOVAL_TIMEOUT_S = 5
 
@@ -37,10 +38,11 @@ def hierarchies() -> list[Path]:
 
 
 class Workspace:
-    """A temporary directory, the bundles in it, and whatever must be closed before it goes."""
+    """Temporary directories, the bundles in one, the runtimes' state in the other, and whatever must be closed before they go."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, state: Path) -> None:
         self.directory = directory
+        self.state = state
         self.unified = is_unified()
         self._image = bundle.make_rootfs(directory)
         self._closers: list[Callable[[], None]] = []
@@ -97,7 +99,9 @@ def remove_cgroup(cgroup: Path) -> None:
 def workspace(notes: list[str]) -> Iterator[Workspace]:
     """Make it, and remove all that it made, however the block ends."""
     directory = Path(tempfile.mkdtemp(prefix="pyruntime-bench-"))
-    space = Workspace(directory)
+    # in memory where that is possible, as /run is on a host
+    state = Path(tempfile.mkdtemp(prefix="pyruntime-bench-", dir=MEMORY if MEMORY.is_dir() else None))
+    space = Workspace(directory, state)
     try:
         yield space
     finally:
@@ -106,6 +110,7 @@ def workspace(notes: list[str]) -> Iterator[Workspace]:
             for name in OUR_CGROUPS:
                 remove_cgroup(hierarchy / name)
         shutil.rmtree(directory)
+        shutil.rmtree(state)
 
 
 @contextmanager
