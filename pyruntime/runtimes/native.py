@@ -33,6 +33,7 @@ from pyruntime.runtimes.joined_mounts import detach_root, joined_mount_namespace
 from pyruntime.runtimes.launch import launch
 from pyruntime.runtimes.live import Entry, LiveProcess
 from pyruntime.runtimes.process_list import list_processes
+from pyruntime.runtimes.stdio import check_preserved
 from pyruntime.runtimes.waits import Waits
 from pyruntime.state import ContainerRecord, ProcessRecord, Store
 from pyruntime.state.names import START_SOCKET
@@ -66,6 +67,7 @@ class NativeRuntime:
 
     def create_container(self, id: str, bundle_path: str, stdio_options: StdioOptions, *, no_pivot: bool = False) -> int:
         """See Runtime. no_pivot: cover the root instead of pivoting, for a host whose root is an initramfs."""
+        check_preserved(stdio_options)
         self._store.add(id)
         planned: CompiledBundle | None = None  # no cgroup was made of one that cannot be planned
         joined: JoinedMountNamespace | None = None
@@ -178,6 +180,7 @@ class NativeRuntime:
 
     def exec_process(self, id: str, process: ProcessLike, stdio_options: StdioOptions) -> int:
         """See Runtime. Without `capabilities` the process gets those of the container's config.json."""
+        check_preserved(stdio_options)
         record, entry = self._open(id)
         status = self._status(record, entry)
         if status is not Status.RUNNING:

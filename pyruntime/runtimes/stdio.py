@@ -13,6 +13,23 @@ from pyruntime.interface import StdioOptions, StdioPipes
 _NULL_DEVICE = os.makedev(1, 3)
 
 
+def check_preserved(options: StdioOptions) -> None:
+    """Before anything is opened: it would have the number of a descriptor that the caller wants to pass and has not opened.
+
+    Raises SetupError.
+    """
+    for fd in range(3, 3 + options.preserve_fds):
+        _check_open(fd, fd)
+
+
+def _check_open(stream: int, fd: int) -> int:
+    try:
+        os.fstat(fd)
+    except OSError as error:
+        raise SetupError(f"pass descriptor {stream}", None, error.errno or 0, None, f"{fd} is not open") from error
+    return fd
+
+
 class PreparedStdio:
     """Descriptors for one process. `close_child_ends` once it has them; `close` if it never came to be."""
 
@@ -24,9 +41,7 @@ class PreparedStdio:
         try:
             for i, (creates, given) in enumerate(((options.create_in, options.in_fd), (options.create_out, options.out_fd),
                                                   (options.create_err, options.err_fd))):
-                child.append(self._pipe(i) if creates else self._null() if given is None else self._given(i, given))
-            for fd in range(3, 3 + options.preserve_fds):
-                self._given(fd, fd)
+                child.append(self._pipe(i) if creates else self._null() if given is None else _check_open(i, given))
         except BaseException:
             self.close()
             raise
@@ -47,14 +62,6 @@ class PreparedStdio:
             if not stat.S_ISCHR(status.st_mode) or status.st_rdev != _NULL_DEVICE:
                 raise SetupError("open the null device", "/dev/null", 0, None, "it is not the null device")
         return self._null_device
-
-    @staticmethod
-    def _given(stream: int, fd: int) -> int:
-        try:
-            os.fstat(fd)
-        except OSError as error:
-            raise SetupError(f"pass descriptor {stream}", None, error.errno or 0, None, f"{fd} is not open") from error
-        return fd
 
     def close_child_ends(self) -> None:
         for fd in self._own:

@@ -288,3 +288,20 @@ def test_killed_callers_processes_under_a_subreaper(lab: Lab) -> None:
         lab.runtime.delete_container("p1", force=True)
     finally:
         prctl.set_child_subreaper(0)
+
+
+def test_a_descriptor_that_the_caller_has_not_opened(lab: Lab) -> None:
+    """What the runtime opens for itself gets the same number."""
+    lab.sleeper("p1")
+    code = ("""
+options = StdioOptions(create_in=True, create_out=True, preserve_fds=1)
+os.closerange(3, 100)
+for make in (lambda: rt.exec_process("p1", {"args": ["/bin/true"], "cwd": "/"}, options),
+             lambda: rt.create_container("p2", sys.argv[2], options)):
+    try:
+        print("made", make())
+    except errors.SetupError as error:
+        print(error.step, error.errno_name)
+""")
+    assert other(lab, code, lab.bundle("true")) == "pass descriptor 3 EBADF\n" * 2
+    assert not lab.runtime.container_exists("p2")
