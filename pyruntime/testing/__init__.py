@@ -7,15 +7,29 @@
             return MyRuntime(str(root))
 """
 
-import pytest
+import importlib
+from typing import TYPE_CHECKING
 
-pytest.register_assert_rewrite(*(f"pyruntime.testing.{name}" for name in (
-    "case", "failures", "kernel", "life_cycle", "processes", "statuses", "stdio", "stress")))
+from pyruntime.testing.bundles import default_config, find_busybox, make_bundle, make_rootfs
+from pyruntime.testing.snapshot import HostSnapshot
 
-from pyruntime.testing.bundles import default_config, find_busybox, make_bundle, make_rootfs  # noqa: E402 (see above)
-from pyruntime.testing.case import KNOWN_DIFFERENCES, Case  # noqa: E402
-from pyruntime.testing.contract import ContainerContract, RuntimeContract  # noqa: E402
-from pyruntime.testing.snapshot import HostSnapshot  # noqa: E402
+if TYPE_CHECKING:
+    from pyruntime.testing.case import KNOWN_DIFFERENCES, Case
+    from pyruntime.testing.contract import ContainerContract, RuntimeContract
 
 __all__ = ["KNOWN_DIFFERENCES", "Case", "ContainerContract", "HostSnapshot", "RuntimeContract", "default_config",
            "find_busybox", "make_bundle", "make_rootfs"]
+
+# what needs pytest, which who makes a bundle only need not have
+_OF_PYTEST = {"KNOWN_DIFFERENCES": "case", "Case": "case", "ContainerContract": "contract", "RuntimeContract": "contract"}
+_REWRITTEN = ("case", "failures", "kernel", "life_cycle", "processes", "statuses", "stdio", "stress")
+
+
+def __getattr__(name: str) -> object:
+    if name not in _OF_PYTEST:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import pytest
+
+    pytest.register_assert_rewrite(*(f"pyruntime.testing.{module}" for module in _REWRITTEN))
+    value = globals()[name] = getattr(importlib.import_module(f"pyruntime.testing.{_OF_PYTEST[name]}"), name)
+    return value

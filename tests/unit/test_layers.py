@@ -70,3 +70,9 @@ def test_importing_is_cheap() -> None:
     script = "import sys, pyruntime; print([m for m in ('subprocess', 'asyncio', 'pyroute2', 'json') if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert shown == "[]\n"
+
+
+def test_bundles_are_made_without_pytest() -> None:
+    script = ("import sys; sys.modules['pytest'] = None\n"
+              "import pyruntime.demo; from pyruntime.testing import HostSnapshot, make_bundle; print('fine')")
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "fine\n"
