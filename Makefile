@@ -8,13 +8,26 @@ VM_PACKAGES := linux-image-cloud-amd64 kmod qemu-system-x86 qemu-system-common b
 # what `make test-vm` runs; everything: make test-vm TESTS=tests
 TESTS := tests/unit tests/contract/test_native.py tests/privileged tests/security
 
-.PHONY: demo test test-vm lint unit bench packages test-packages clean
+.PHONY: demo test test-sanitized test-vm lint unit bench packages test-packages clean
 
 demo: $(VENV)/.built
 	$(BIN)/python -m pyruntime.demo
 
 test: test-packages $(VENV)/.built-test lint
 	$(BIN)/python -m pytest -q
+	@$(MAKE) --no-print-directory test-sanitized
+
+# the extension under AddressSanitizer and UndefinedBehaviorSanitizer, in an init that traps on undefined behaviour; Python's own
+# allocator would hide from them what lies beside a plan
+SANITIZED := build/sanitized/site
+SANITIZED_TESTS := tests/contract/test_native.py tests/security/test_plan_fuzz.py tests/unit/test_encoder.py tests/privileged
+test-sanitized: $(VENV)/.built-test
+	rm -rf $(SANITIZED)
+	PYRUNTIME_SANITIZE=1 $(BIN)/pip install -q --disable-pip-version-check --no-deps --target $(SANITIZED) .
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
+	PYTHONSAFEPATH=1 PYTHONPATH=$(SANITIZED) PYRUNTIME_SANITIZED=1 \
+	$(BIN)/python -m pytest -q -p no:cacheprovider $(SANITIZED_TESTS)
 
 # the same on Debian's stock kernel with cgroup v2 alone
 test-vm: $(VENV)/.built-test

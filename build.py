@@ -127,7 +127,9 @@ def make_ffibuilder() -> cffi.FFI:
 class _Backend(build_meta._BuildMetaBackend):  # type: ignore[misc]  # setuptools offers no public class
     def run_setup(self, setup_script: str = "setup.py") -> None:
         os.chdir(ROOT)
-        setuptools.setup(cffi_modules=["build.py:make_ffibuilder"], options={"bdist_wheel": {"py_limited_api": "cp311"}})
+        # objects of the one build are of no use to the other
+        options = {"bdist_wheel": {"py_limited_api": "cp311"}, "build": {"build_base": "build/sanitized" if SANITIZE else "build"}}
+        setuptools.setup(cffi_modules=["build.py:make_ffibuilder"], options=options)
 
 
 _backend = _Backend()

@@ -7,7 +7,21 @@ from collections.abc import Iterator
 
 import pytest
 
+import pyruntime
+from pyruntime import _native
 from pyruntime.cgroups import remove_empty_parent
+
+
+def pytest_report_header() -> str:
+    return f"pyruntime from {os.path.dirname(pyruntime.__file__)}"
+
+
+def pytest_configure() -> None:
+    """`make test-sanitized` is worth nothing if it tests the usual build."""
+    if os.environ.get("PYRUNTIME_SANITIZED") == "1":
+        with open("/proc/self/maps") as maps:
+            loaded = maps.read()
+        assert "libasan" in loaded and "/build/sanitized/" in _native.__file__, "this is not the sanitized build"
 
 
 @pytest.fixture(scope="session", autouse=True)
