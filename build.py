@@ -19,8 +19,8 @@ from setuptools import build_meta
 ROOT = pathlib.Path(__file__).resolve().parent
 NATIVE = ROOT / "native"
 INIT_SOURCES = ("init", "plan", "namespaces", "paths", "mounts", "devices", "credentials", "program")
-HOST_SOURCES = ("plan", "host", "spawn", "wait")
-HEADERS = ("abi", "plan", "syscalls", "init", "host", "clone")
+HOST_SOURCES = ("plan", "host", "child", "spawn", "wait")
+HEADERS = ("abi", "plan", "syscalls", "init", "host", "child", "clone")
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Wstrict-prototypes",
             "-Wmissing-prototypes", "-Wformat=2", "-Wno-format-nonliteral", "-Wvla")
 # -fcf-protection needs nothing of musl; _FORTIFY_SOURCE is glibc's own

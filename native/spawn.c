@@ -1,17 +1,15 @@
 /* Making a process: from an encoded plan to a running static init with its descriptors in place. */
 #define _GNU_SOURCE
-#include <linux/capability.h>
-#include <linux/close_range.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#include "child.h"
 #include "clone.h"
 #include "host.h"
 
@@ -27,16 +25,6 @@
 #define CHILD_STACK 16384
 
 extern const unsigned char init_image[];
-
-/* Shared with the child, which runs in this address space until it executes the init. */
-struct child {
-    int *sources;           /* by target number; -1: stays what it is (a preserved descriptor) */
-    int count;
-    int init_fd;
-    bool keep_capabilities;
-    char wire_text[12];
-    int error;
-};
 
 static int write_all(int fd, const char *data, uint64_t size)
 {
@@ -64,58 +52,6 @@ int open_init(void)
     if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
         return -errno;
     return take_fd(&fd);
-}
-
-/* Execution with an id that is not mapped yet would take all capabilities of the new user namespace away, unless they
- * are ambient. */
-static int keep_capabilities(void)
-{
-    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct data[2];
-
-    if (syscall(SYS_capget, &header, data) < 0)
-        return -errno;
-    data[0].inheritable = data[0].permitted;
-    data[1].inheritable = data[1].permitted;
-    if (syscall(SYS_capset, &header, data) < 0)
-        return -errno;
-    for (int capability = 0; capability < 64; capability++)
-        if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) < 0 && errno != EINVAL && errno != EPERM)
-            return -errno;
-    return 0;
-}
-
-static int arrange_descriptors(struct child *child)
-{
-    for (int i = 0; i < child->count; i++) {
-        if (child->sources[i] < 0 || child->sources[i] >= child->count)
-            continue;
-        child->sources[i] = fcntl(child->sources[i], F_DUPFD_CLOEXEC, child->count);
-        if (child->sources[i] < 0)
-            return -errno;
-    }
-    if (child->init_fd < child->count && (child->init_fd = fcntl(child->init_fd, F_DUPFD_CLOEXEC, child->count)) < 0)
-        return -errno;
-    for (int i = 0; i < child->count; i++)
-        if (child->sources[i] >= 0 ? dup3(child->sources[i], i, 0) < 0 : fcntl(i, F_SETFD, 0) < 0)
-            return -errno;
-    return close_from((unsigned int)child->count, CLOSE_RANGE_CLOEXEC);
-}
-
-static void enter_init(void *argument)
-{
-    struct child *child = argument;
-    char *arguments[] = {(char *)(uintptr_t)"pyruntime-init", child->wire_text, NULL};
-    char *environment[] = {NULL};
-
-    child->error = arrange_descriptors(child);
-    if (!child->error && child->keep_capabilities)
-        child->error = keep_capabilities();
-    if (!child->error) {
-        syscall(SYS_execveat, child->init_fd, "", arguments, environment, AT_EMPTY_PATH);
-        child->error = -errno;
-    }
-    _exit(127);
 }
 
 int reap_pidfd(int pidfd, struct exit_report *ret_report)

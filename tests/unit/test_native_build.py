@@ -8,20 +8,48 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-# nothing in the init may allocate, lock, or buffer
-REFUSED = {"malloc", "calloc", "realloc", "free", "printf", "fprintf", "snprintf", "vsnprintf", "fopen", "fwrite", "puts",
-           "pthread_mutex_lock", "pthread_create"}
+# All that the init calls: nothing that allocates, locks, buffers, reads the environment, or looks up names of users.
+OF_THE_INIT = set(
+    "__errno_location _exit accept4 atoi chdir chroot close dup3 execve fchdir fchown fchownat fstat fstatat fstatfs getsockopt ioctl "
+    "isatty memchr memcmp memmove mkdirat mknodat mmap prctl read readlinkat recvmsg sendmsg sethostname setsid socket "
+    "strchr strcmp strcpy strcspn strlen strncmp strrchr strspn symlinkat syscall umask unlinkat write".split())
+# and what the clone's child calls while it shares its memory with the caller and all of its threads
+OF_THE_CHILD = {"__errno_location", "_exit", "dup3", "fcntl", "prctl", "syscall"}
+# what a compiler may call by itself
+OF_THE_COMPILER = {"__stack_chk_fail", "_GLOBAL_OFFSET_TABLE_", "memcpy", "memset"}
+COMPILE = """
+import build, subprocess, sys
+include = [x for directory in build.include_directories() for x in ("-idirafter", str(directory))]
+for name in sys.argv[2:]:
+    subprocess.run([build.find_musl_gcc(), "-std=gnu11", "-Os", *build.INIT_HARDENING, *include, "-c", str(build.NATIVE / f"{name}.c"),
+                    "-o", f"{sys.argv[1]}/{name}.o"], check=True)
+"""
 
 
-def test_the_init_does_not_allocate_lock_or_buffer(tmp_path: Path) -> None:
-    script = ("import build, subprocess, sys; d = [x for i in build.include_directories() for x in ('-idirafter', str(i))]\n"
-              "for n in build.INIT_SOURCES: subprocess.run([build.find_musl_gcc(), '-std=gnu11', '-Os', *d, '-c', "
-              "str(build.NATIVE / f'{n}.c'), '-o', f'{sys.argv[1]}/{n}.o'], check=True)")
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, check=True)
-    objects = sorted(tmp_path.glob("*.o"))
-    assert objects
-    shown = subprocess.run(["nm", "-u", *map(str, objects)], capture_output=True, text=True, check=True).stdout
-    assert not REFUSED & {line.split()[-1] for line in shown.splitlines() if line.strip().startswith("U ")}
+def symbols(*arguments: str) -> set[str]:
+    shown = subprocess.run(["nm", "-P", *arguments], capture_output=True, text=True, check=True).stdout
+    return {line.split()[0] for line in shown.splitlines() if not line.endswith(":")}
+
+
+def called_from_outside(directory: Path, names: list[str]) -> set[str]:
+    """What these sources call of a C library."""
+    subprocess.run([sys.executable, "-c", COMPILE, str(directory), *names], cwd=ROOT, check=True)
+    objects = sorted(map(str, directory.glob("*.o")))
+    assert len(objects) == len(names)
+    return symbols("-u", *objects) - symbols("--defined-only", "--extern-only", *objects) - OF_THE_COMPILER
+
+
+def init_sources() -> list[str]:
+    return subprocess.run([sys.executable, "-c", "import build; print(*build.INIT_SOURCES)"], cwd=ROOT, check=True,
+                          capture_output=True, text=True).stdout.split()
+
+
+def test_the_init_calls_nothing_but_what_is_known(tmp_path: Path) -> None:
+    assert called_from_outside(tmp_path, init_sources()) == OF_THE_INIT
+
+
+def test_the_clones_child_calls_nothing_but_what_is_known(tmp_path: Path) -> None:
+    assert called_from_outside(tmp_path, ["child"]) == OF_THE_CHILD
 
 
 def test_a_missing_compiler_is_one_line() -> None:
