@@ -9,10 +9,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 # All that the init calls: nothing that allocates, locks, buffers, reads the environment, or looks up names of users.
-OF_THE_INIT = set(
-    "__errno_location _exit accept4 atoi chdir chroot close dup3 execve fchdir fchown fchownat fstat fstatat fstatfs getsockopt ioctl "
-    "isatty memchr memcmp memmove mkdirat mknodat mmap prctl read readlinkat recvmsg sendmsg sethostname setsid socket "
-    "strchr strcmp strcpy strcspn strlen strncmp strrchr strspn symlinkat syscall umask unlinkat write".split())
+OF_THE_INIT = {
+    "__errno_location", "_exit", "accept4", "atoi", "chdir", "chroot", "close", "dup3", "execve", "fchdir", "fchown", "fchownat",
+    "fstat", "fstatat", "fstatfs", "getsockopt", "ioctl", "isatty", "memchr", "memcmp", "memmove", "mkdirat", "mknodat", "mmap",
+    "prctl", "read", "readlinkat", "recvmsg", "sendmsg", "sethostname", "setsid", "socket", "strchr", "strcmp", "strcpy",
+    "strcspn", "strlen", "strncmp", "strrchr", "strspn", "symlinkat", "syscall", "umask", "unlinkat", "write"}
 # and what the clone's child calls while it shares its memory with the caller and all of its threads
 OF_THE_CHILD = {"__errno_location", "_exit", "dup3", "fcntl", "prctl", "syscall"}
 # what a compiler may call by itself
