@@ -23,36 +23,47 @@ HOST_SOURCES = ("plan", "host", "child", "spawn", "wait")
 HEADERS = ("abi", "plan", "syscalls", "init", "host", "child", "clone")
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Wstrict-prototypes",
             "-Wmissing-prototypes", "-Wformat=2", "-Wno-format-nonliteral", "-Wvla")
+# what cffi generates after its preamble warns of; our own sources do not
+CFFI_WARNINGS = ("-Wmissing-prototypes", "-Wshadow", "-Wconversion", "-Wunused-parameter", "-Wunused-function")
 # -fcf-protection needs nothing of musl; _FORTIFY_SOURCE is glibc's own
 # musl-gcc's specs take -static-pie for a dynamic link, so the init is not position-independent
 INIT_HARDENING = ("-fno-pie", "-no-pie", "-fstack-protector-strong", "-fstack-clash-protection")
 HOST_HARDENING = ("-D_FORTIFY_SOURCE=2", "-fstack-protector-strong", "-fstack-clash-protection")
 # set by `make test-sanitized`: address and undefined-behaviour checks in the extension, traps in the init
 SANITIZE = os.environ.get("PYRUNTIME_SANITIZE") == "1"
-
-
 PT_INTERP = 3
-
-
 class MissingDependencyError(SystemExit):
     """One line that names the Debian package."""
+
+
+def missing(what: str, package: str) -> MissingDependencyError:
+    return MissingDependencyError(f"pyruntime: cannot build: {what} not found; install Debian's package {package}")
 
 
 def find_musl_gcc() -> str:
     """Path of musl-gcc, or of what MUSL_GCC names."""
     compiler = shutil.which(os.environ.get("MUSL_GCC", "musl-gcc"))
     if compiler is None:
-        raise MissingDependencyError("pyruntime: cannot build: musl-gcc not found; install Debian's package musl-tools")
+        raise missing("musl-gcc", "musl-tools")
     return compiler
 
 
+def check_compiler() -> None:
+    """The one that setuptools is going to call, which musl-gcc calls as well."""
+    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
+    if shutil.which(compiler) is None:
+        raise missing(compiler, "gcc")
+
+
 def check_headers() -> None:
-    """The kernel's headers must be there: musl brings none."""
-    wanted = {"linux/openat2.h": "linux-libc-dev", "linux/mount.h": "linux-libc-dev", "seccomp.h": "libseccomp-dev",
-              "sys/capability.h": "libcap-dev"}
-    for header, package in wanted.items():
+    """The C library's, the kernel's (musl brings none), the bound libraries' and the interpreter's must be there."""
+    system = {"stdio.h": "libc6-dev", "linux/openat2.h": "linux-libc-dev", "linux/mount.h": "linux-libc-dev",
+              "seccomp.h": "libseccomp-dev", "sys/capability.h": "libcap-dev"}
+    for header, package in system.items():
         if not any((directory / header).exists() for directory in include_directories()):
-            raise MissingDependencyError(f"pyruntime: cannot build: <{header}> not found; install Debian's package {package}")
+            raise missing(f"<{header}>", package)
+    if not (pathlib.Path(sysconfig.get_path("include")) / "Python.h").exists():
+        raise missing("<Python.h>", "python3-dev")
 
 
 def include_directories() -> list[pathlib.Path]:
@@ -69,6 +80,7 @@ def include_directories() -> list[pathlib.Path]:
 def build_init(directory: pathlib.Path) -> pathlib.Path:
     """Compile the static init into directory; return its path."""
     compiler = find_musl_gcc()
+    check_compiler()
     check_headers()
     image = directory / "pyruntime-init"
     command = [compiler, "-std=gnu11", "-Os", "-static", "-s", "-ffunction-sections",
@@ -112,14 +124,13 @@ def make_ffibuilder() -> cffi.FFI:
     ffi = cffi.FFI()
     ffi.cdef((NATIVE / "abi.h").read_text())
     sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"] if SANITIZE else []
-    ffi.set_source("pyruntime._native", '#include "plan.h"', py_limited_api=True,
+    generated = "".join(f'#pragma GCC diagnostic ignored "{warning}"\n' for warning in CFFI_WARNINGS)
+    ffi.set_source("pyruntime._native", '#include "plan.h"\n' + generated, py_limited_api=True,
                    sources=[os.path.relpath(path, ROOT) for path in
                             (*(NATIVE / f"{name}.c" for name in HOST_SOURCES), image_source)],
                    depends=[os.path.relpath(NATIVE / f"{name}.h", ROOT) for name in HEADERS],
                    include_dirs=["native"],
-                   extra_compile_args=["-std=gnu11", "-O2", *WARNINGS, "-Wno-missing-prototypes", "-Wno-shadow",
-                                       "-Wno-conversion", "-Wno-unused-parameter", "-Wno-unused-function",
-                                       *HOST_HARDENING, *sanitize],
+                   extra_compile_args=["-std=gnu11", "-O2", *WARNINGS, *HOST_HARDENING, *sanitize],
                    extra_link_args=["-Wl,-z,relro,-z,now,-z,noexecstack", *sanitize])
     return ffi
 

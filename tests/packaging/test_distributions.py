@@ -1,0 +1,88 @@
+"""What the sdist and the wheel hold, and that a wheel made of the sdist runs a container wherever it is installed."""
+
+from __future__ import annotations
+
+import sys
+import tarfile
+import zipfile
+from pathlib import Path, PurePosixPath
+
+import pytest
+from trees import ROOT, copy_tree, empty_environment, newer_interpreters, run
+
+# no compiled extension, bytecode, virtual environment or result of a benchmark
+MADE = {".so", ".o", ".pyc", ".png"}
+SOURCES = {"native": ("*.[ch]",), "pyruntime": ("*.py", "*.pyi", "py.typed"), "tests": ("*.py", "*.sh"), "bench": ("*.py", "*.[ch]"),
+           "docs": ("*.md",)}
+NEWER = newer_interpreters()
+VERSION_AND_PLACE = "import sys, pyruntime; print('{}.{}'.format(*sys.version_info), pyruntime.__file__)"
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("sdist")
+    tree = copy_tree(directory / "tree")
+    run(sys.executable, "-c", f"import build; build.build_sdist({str(directory)!r})", cwd=tree)
+    (archive,) = directory.glob("*.tar.gz")
+    return archive
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built by pip as a user does, with the build's requirements in an environment of their own."""
+    directory = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", directory, sdist, cwd=directory)
+    (archive,) = directory.glob("*.whl")
+    return archive
+
+
+def runs_a_container(interpreter: Path, version: str, installed_in: Path, directory: Path) -> None:
+    """From an empty directory: the demo, which ends in success only if each of its steps did."""
+    elsewhere = directory / "elsewhere"
+    elsewhere.mkdir()
+    shown, place = run(interpreter, "-c", VERSION_AND_PLACE, cwd=elsewhere).split()
+    assert shown == version
+    assert Path(place).is_relative_to(installed_in)
+    assert "hello from the container" in run(interpreter, "-m", "pyruntime.demo", cwd=elsewhere)
+    assert not list(elsewhere.iterdir())
+
+
+def test_the_sdist_holds_all_sources_and_nothing_built(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        files = {PurePosixPath(*PurePosixPath(member.name).parts[1:]) for member in archive if member.isfile()}
+    sources = {path.relative_to(ROOT) for directory, patterns in SOURCES.items() for pattern in patterns
+               for path in (ROOT / directory).rglob(pattern)}
+    sources |= {Path(name) for name in ("build.py", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile")}
+    assert len(sources) > 100
+    assert {PurePosixPath(path) for path in sources if "__pycache__" not in path.parts} <= files
+    assert not [path for path in files if path.suffix in MADE or path.parts[0] in {"build", ".venv"} or "results" in path.parts]
+
+
+def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
+    assert wheel.name.split("-")[2:4] == ["cp311", "abi3"]
+    with zipfile.ZipFile(wheel) as archive:
+        files = set(archive.namelist())
+    package = {str(path.relative_to(ROOT)) for pattern in ("*.py", "*.pyi", "py.typed") for path in (ROOT / "pyruntime").rglob(pattern)}
+    assert {name for name in files if not name.split("/")[0].endswith(".dist-info")} == package | {"pyruntime/_native.abi3.so"}
+    assert any(name.endswith("/LICENSE") for name in files)
+
+
+def test_the_wheel_in_an_empty_environment_runs_a_container(wheel: Path, tmp_path: Path) -> None:
+    interpreter = empty_environment(tmp_path / "environment")
+    run(interpreter, "-m", "pip", "install", "-q", wheel, cwd=tmp_path)
+    runs_a_container(interpreter, "{}.{}".format(*sys.version_info), tmp_path / "environment", tmp_path)
+
+
+@pytest.mark.parametrize("version", NEWER)
+def test_the_same_wheel_on_a_newer_python(version: str, wheel: Path, tmp_path: Path) -> None:
+    interpreter = empty_environment(tmp_path / "environment", NEWER[version])
+    run(interpreter, "-m", "pip", "install", "-q", wheel, cwd=tmp_path)
+    runs_a_container(interpreter, version, tmp_path / "environment", tmp_path)
+
+
+@pytest.mark.parametrize(("options", "place"), [((), "environment"), (("-e",), "tree")], ids=["install", "editable"])
+def test_pip_install_of_the_tree(options: tuple[str, ...], place: str, tmp_path: Path) -> None:
+    tree = copy_tree(tmp_path / "tree")
+    interpreter = empty_environment(tmp_path / "environment")
+    run(interpreter, "-m", "pip", "install", "-q", *options, ".", cwd=tree)
+    runs_a_container(interpreter, "{}.{}".format(*sys.version_info), tmp_path / place, tmp_path)
