@@ -14,7 +14,7 @@ from trees import ROOT, copy_tree, empty_environment, newer_interpreters, run
 MADE = {".so", ".o", ".pyc", ".png"}
 SOURCES = {"native": ("*.[ch]",), "pyruntime": ("*.py", "*.pyi", "py.typed"), "tests": ("*.py", "*.sh"), "bench": ("*.py", "*.[ch]"),
            "docs": ("*.md",)}
-NEWER = newer_interpreters()
+INTERPRETERS = {"{}.{}".format(*sys.version_info): Path(sys.executable)} | newer_interpreters()
 VERSION_AND_PLACE = "import sys, pyruntime; print('{}.{}'.format(*sys.version_info), pyruntime.__file__)"
 
 
@@ -67,15 +67,9 @@ def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
     assert any(name.endswith("/LICENSE") for name in files)
 
 
-def test_the_wheel_in_an_empty_environment_runs_a_container(wheel: Path, tmp_path: Path) -> None:
-    interpreter = empty_environment(tmp_path / "environment")
-    run(interpreter, "-m", "pip", "install", "-q", wheel, cwd=tmp_path)
-    runs_a_container(interpreter, "{}.{}".format(*sys.version_info), tmp_path / "environment", tmp_path)
-
-
-@pytest.mark.parametrize("version", NEWER)
-def test_the_same_wheel_on_a_newer_python(version: str, wheel: Path, tmp_path: Path) -> None:
-    interpreter = empty_environment(tmp_path / "environment", NEWER[version])
+@pytest.mark.parametrize("version", INTERPRETERS)
+def test_the_wheel_in_an_empty_environment_runs_a_container(version: str, wheel: Path, tmp_path: Path) -> None:
+    interpreter = empty_environment(tmp_path / "environment", INTERPRETERS[version])
     run(interpreter, "-m", "pip", "install", "-q", wheel, cwd=tmp_path)
     runs_a_container(interpreter, version, tmp_path / "environment", tmp_path)
 
@@ -85,4 +79,4 @@ def test_pip_install_of_the_tree(options: tuple[str, ...], place: str, tmp_path:
     tree = copy_tree(tmp_path / "tree")
     interpreter = empty_environment(tmp_path / "environment")
     run(interpreter, "-m", "pip", "install", "-q", *options, ".", cwd=tree)
-    runs_a_container(interpreter, "{}.{}".format(*sys.version_info), tmp_path / place, tmp_path)
+    runs_a_container(interpreter, next(iter(INTERPRETERS)), tmp_path / place, tmp_path)
