@@ -8,13 +8,19 @@ VM_PACKAGES := linux-image-cloud-amd64 kmod qemu-system-x86 qemu-system-common b
 # what `make test-vm` runs; everything: make test-vm TESTS=tests
 TESTS := tests/unit tests/contract/test_native.py tests/privileged tests/security
 
+# Nothing stays on the host outside of the clone: neither caches in the home directory, nor what pytest keeps of its last runs.
+export PIP_CACHE_DIR ?= $(CURDIR)/$(VENV)/cache/pip
+export MPLCONFIGDIR ?= $(CURDIR)/$(VENV)/cache/matplotlib
+IN_TEMPORARY := directory=$$(mktemp -d -t pyruntime-test-XXXXXX) && trap 'rm -rf --one-file-system "$$directory"' EXIT && \
+	trap 'exit 1' HUP INT TERM && TMPDIR=$$directory
+
 .PHONY: demo test test-sanitized test-vm lint unit bench packages test-packages clean
 
 demo: $(VENV)/.built
 	$(BIN)/python -m pyruntime.demo
 
 test: test-packages $(VENV)/.built-test lint
-	$(BIN)/python -m pytest -q
+	$(IN_TEMPORARY) $(BIN)/python -m pytest -q
 	@$(MAKE) --no-print-directory test-sanitized
 
 # the extension under AddressSanitizer and UndefinedBehaviorSanitizer, in an init that traps on undefined behaviour; Python's own
@@ -24,7 +30,7 @@ SANITIZED_TESTS := tests/contract/test_native.py tests/security/test_plan_fuzz.p
 test-sanitized: $(VENV)/.built-test
 	rm -rf $(SANITIZED)
 	PYRUNTIME_SANITIZE=1 $(BIN)/pip install -q --disable-pip-version-check --no-deps --target $(SANITIZED) .
-	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	$(IN_TEMPORARY) LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
 	PYTHONSAFEPATH=1 PYTHONPATH=$(SANITIZED) PYRUNTIME_SANITIZED=1 \
 	$(BIN)/python -m pytest -q -p no:cacheprovider $(SANITIZED_TESTS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -128,9 +127,12 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 
     One at a time on a host: the default cgroups have the names of the containers, and those are always the same.
     """
-    with open(Path(tempfile.gettempdir(), "pyruntime-lab.lock"), "w") as lock:
+    lock = os.open("/sys/fs/cgroup", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield from _locked_lab(tmp_path)
+    finally:
+        os.close(lock)
 
 
 def _locked_lab(tmp_path: Path) -> Iterator[Lab]:
