@@ -9,10 +9,11 @@ VM_PACKAGES := linux-image-cloud-amd64 kmod qemu-system-x86 qemu-system-common b
 TESTS := tests/unit tests/contract/test_native.py tests/privileged tests/security
 
 # Nothing stays on the host outside of the clone: neither caches in the home directory, nor what pytest keeps of its last runs.
+# The root of a user namespace must pass the tests' directory too, hence 755.
 export PIP_CACHE_DIR ?= $(CURDIR)/$(VENV)/cache/pip
 export MPLCONFIGDIR ?= $(CURDIR)/$(VENV)/cache/matplotlib
 IN_TEMPORARY := directory=$$(mktemp -d -t pyruntime-test-XXXXXX) && trap 'rm -rf --one-file-system "$$directory"' EXIT && \
-	trap 'exit 1' HUP INT TERM && TMPDIR=$$directory
+	trap 'exit 1' HUP INT TERM && chmod 755 "$$directory" && TMPDIR=$$directory
 
 .PHONY: demo test test-sanitized test-vm lint unit bench packages test-packages clean
 
