@@ -20,7 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parent
 NATIVE = ROOT / "native"
 INIT_SOURCES = ("init", "plan", "namespaces", "paths", "mounts", "devices", "credentials", "program")
 HOST_SOURCES = ("plan", "host", "child", "spawn", "wait")
-HEADERS = ("abi", "plan", "syscalls", "init", "host", "child", "clone")
+HEADERS = ("abi", "plan", "syscalls", "raw", "init", "host", "child", "clone")
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Wstrict-prototypes",
             "-Wmissing-prototypes", "-Wformat=2", "-Wno-format-nonliteral", "-Wvla")
 # what cffi generates after its preamble warns of; our own sources do not

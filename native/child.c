@@ -1,12 +1,21 @@
-/* What the clone's child does before it is the static init. It runs in the caller's address space and on a borrowed stack, so it may
- * use nothing of the C library that allocates, locks or buffers. */
+/* What the clone's child does before it is the static init. It runs in the caller's address space and on a borrowed stack, while the
+ * caller's thread, whose thread-local storage it has, goes on. So it may use nothing of the C library, not even errno. */
 #define _GNU_SOURCE
+#include "child.h"
+
+#include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
+#include <linux/futex.h>
 #include <sys/prctl.h>
 
-#include "child.h"
-#include "host.h"
+#include "raw.h"
+
+static long address(const void *pointer)
+{
+    return (long)(uintptr_t)pointer;
+}
 
 /* Execution with an id that is not mapped yet would take all capabilities of the new user namespace away, unless they
  * are ambient. */
@@ -14,34 +23,47 @@ static int keep_capabilities(void)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct data[2];
+    long error = raw_call(SYS_capget, address(&header), address(data), 0, 0, 0);
 
-    if (syscall(SYS_capget, &header, data) < 0)
-        return -errno;
+    if (error)
+        return (int)error;
     data[0].inheritable = data[0].permitted;
     data[1].inheritable = data[1].permitted;
-    if (syscall(SYS_capset, &header, data) < 0)
-        return -errno;
-    for (int capability = 0; capability < 64; capability++)
-        if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) < 0 && errno != EINVAL && errno != EPERM)
-            return -errno;
+    error = raw_call(SYS_capset, address(&header), address(data), 0, 0, 0);
+    if (error)
+        return (int)error;
+    for (int capability = 0; capability < 64; capability++) {
+        error = raw_call(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0);
+        if (error && error != -EINVAL && error != -EPERM)
+            return (int)error;
+    }
+    return 0;
+}
+
+/* Above all targets, so that none of them is overwritten before it was copied. */
+static int move_away(int *fd, int count)
+{
+    if (*fd < 0 || *fd >= count)
+        return 0;
+    long moved = raw_call(SYS_fcntl, *fd, F_DUPFD_CLOEXEC, count, 0, 0);
+    if (moved < 0)
+        return (int)moved;
+    *fd = (int)moved;
     return 0;
 }
 
 static int arrange_descriptors(struct child *child)
 {
-    for (int i = 0; i < child->count; i++) {
-        if (child->sources[i] < 0 || child->sources[i] >= child->count)
-            continue;
-        child->sources[i] = fcntl(child->sources[i], F_DUPFD_CLOEXEC, child->count);
-        if (child->sources[i] < 0)
-            return -errno;
+    int error = move_away(&child->init_fd, child->count);
+
+    for (int i = 0; i < child->count && !error; i++)
+        error = move_away(&child->sources[i], child->count);
+    for (int i = 0; i < child->count && !error; i++) {
+        long result = child->sources[i] >= 0 ? raw_call(SYS_dup3, child->sources[i], i, 0, 0, 0)
+                                             : raw_call(SYS_fcntl, i, F_SETFD, 0, 0, 0);
+        error = result < 0 ? (int)result : 0;
     }
-    if (child->init_fd < child->count && (child->init_fd = fcntl(child->init_fd, F_DUPFD_CLOEXEC, child->count)) < 0)
-        return -errno;
-    for (int i = 0; i < child->count; i++)
-        if (child->sources[i] >= 0 ? dup3(child->sources[i], i, 0) < 0 : fcntl(i, F_SETFD, 0) < 0)
-            return -errno;
-    return close_from((unsigned int)child->count, CLOSE_RANGE_CLOEXEC);
+    return error ? error : (int)raw_call(SYS_close_range, child->count, ~0U, CLOSE_RANGE_CLOEXEC, 0, 0);
 }
 
 void enter_init(void *argument)
@@ -53,9 +75,19 @@ void enter_init(void *argument)
     child->error = arrange_descriptors(child);
     if (!child->error && child->keep_capabilities)
         child->error = keep_capabilities();
-    if (!child->error) {
-        syscall(SYS_execveat, child->init_fd, "", arguments, environment, AT_EMPTY_PATH);
-        child->error = -errno;
-    }
-    _exit(127);
+    if (!child->error)
+        child->error = (int)raw_call(SYS_execveat, child->init_fd, address(""), address(arguments), address(environment),
+                                     AT_EMPTY_PATH);
+    for (;;)
+        raw_call(SYS_exit_group, 127, 0, 0, 0, 0);
+}
+
+int await_execution(struct child *child)
+{
+    uint32_t shares;
+
+    while ((shares = __atomic_load_n(&child->shares_memory, __ATOMIC_ACQUIRE)))
+        /* not FUTEX_PRIVATE_FLAG: the kernel wakes without it */
+        raw_call(SYS_futex, address(&child->shares_memory), FUTEX_WAIT, shares, 0, 0);
+    return child->error;
 }

@@ -326,12 +326,24 @@ int connect_start(const char *path, const char *name)
     return take_fd(&connection);
 }
 
+/* What is said of a process counts for all that have its memory: it must have its own by then. */
+static int await_own_memory(struct host *host)
+{
+    int error = await_execution(host->child);
+
+    return error ? explain(host, error, "execute the init", NULL) : 0;
+}
+
 static int write_child_proc(struct host *host, const struct operation *op)
 {
     char path[64];
+    int error = await_own_memory(host);
+
+    if (error)
+        return error;
 
     snprintf(path, sizeof path, "/proc/%d/%s", host->pid, plan_text(host->plan, op, 0));
-    int error = write_text(AT_FDCWD, path, plan_text(host->plan, op, 1));
+    error = write_text(AT_FDCWD, path, plan_text(host->plan, op, 1));
     return error ? explain(host, error, "write", plan_text(host->plan, op, 1)) : 0;
 }
 

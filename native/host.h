@@ -2,6 +2,7 @@
 #ifndef PYRUNTIME_HOST_H
 #define PYRUNTIME_HOST_H
 
+#include "child.h"
 #include "plan.h"
 #include "syscalls.h"
 
@@ -12,6 +13,7 @@ struct host {
     int descriptor_count;
     int pid;                /* of the child, once there is one */
     int wire;
+    struct child *child;
     char *detail;           /* MESSAGE_DETAIL bytes */
 };
 

@@ -22,7 +22,6 @@
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010U
 #endif
-#define CHILD_STACK 16384
 
 extern const unsigned char init_image[];
 
@@ -81,15 +80,16 @@ static void kill_and_reap(int pidfd)
         ;
 }
 
+/* The child goes on by itself, so that what the host prepares meanwhile takes no time. Until await_execution it uses the struct. */
 static int clone_child(struct child *child, uint64_t flags, int cgroup, struct spawn_result *result)
 {
-    char stack[CHILD_STACK] __attribute__((aligned(16)));
     int pidfd = -1;
     struct clone_args args = {
-        .flags = flags | CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
+        .flags = flags | CLONE_VM | CLONE_PIDFD | CLONE_CLEAR_SIGHAND | CLONE_CHILD_CLEARTID,
         .pidfd = (uint64_t)(uintptr_t)&pidfd,
-        .stack = (uint64_t)(uintptr_t)stack,
-        .stack_size = sizeof stack,
+        .child_tid = (uint64_t)(uintptr_t)&child->shares_memory,
+        .stack = (uint64_t)(uintptr_t)child->stack,
+        .stack_size = sizeof child->stack,
     };
     uint64_t all = ~0ULL, saved;
 
@@ -97,19 +97,15 @@ static int clone_child(struct child *child, uint64_t flags, int cgroup, struct s
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = (uint64_t)cgroup;
     }
+    child->shares_memory = 1;
     /* no handler of the caller's may run in the child; the raw call also blocks what the C library keeps for itself */
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &saved, sizeof all);
     long pid = clone_and_enter(&args, enter_init, child);
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &saved, NULL, sizeof saved);
     if (pid < 0) {
+        child->shares_memory = 0;
         snprintf(result->detail, sizeof result->detail, "clone3");
         return (int)pid;
-    }
-    if (child->error) {
-        snprintf(result->detail, sizeof result->detail, "execute the init");
-        kill_and_reap(pidfd);
-        close(pidfd);
-        return child->error;
     }
     result->pid = (int32_t)pid;
     result->pidfd = pidfd;
@@ -125,16 +121,11 @@ static int write_plan(const struct plan *plan)
 }
 
 static int start_init(const struct plan *plan, const int *slots, uint64_t flags, int init_fd, int cgroup_slot,
-                      const int *stdio, int wire, struct spawn_result *result)
+                      const int *stdio, int wire, struct child *child, struct spawn_result *result)
 {
     int preserved = (int)plan->header->preserve_fds, slot_count = (int)plan->header->host_slots;
-    int sources[3 + 2 + 2 * PLAN_SLOT_LIMIT];
-    struct child child = {
-        .sources = sources,
-        .count = 3 + preserved + 2 + slot_count,
-        .init_fd = init_fd,
-        .keep_capabilities = flags & CLONE_NEWUSER,
-    };
+    int *sources = child->sources;
+    /* the child has a copy of all descriptors */
     AUTO_FD plan_fd = write_plan(plan);
 
     if (plan_fd < 0) {
@@ -149,8 +140,29 @@ static int start_init(const struct plan *plan, const int *slots, uint64_t flags,
     sources[3 + preserved + 1] = plan_fd;
     for (int i = 0; i < slot_count; i++)
         sources[3 + preserved + 2 + i] = slots[i];
-    snprintf(child.wire_text, sizeof child.wire_text, "%d", 3 + preserved);
-    return clone_child(&child, flags, cgroup_slot < 0 ? -1 : slots[cgroup_slot], result);
+    child->count = 3 + preserved + 2 + slot_count;
+    child->init_fd = init_fd;
+    child->keep_capabilities = flags & CLONE_NEWUSER;
+    snprintf(child->wire_text, sizeof child->wire_text, "%d", 3 + preserved);
+    return clone_child(child, flags, cgroup_slot < 0 ? -1 : slots[cgroup_slot], result);
+}
+
+/* The operations on the child, while it executes the init. */
+static int accompany_child(struct host *host, struct spawn_result *result)
+{
+    const struct plan *plan = host->plan;
+
+    result->phase = SPAWN_CHILD;
+    int error = run_host_operations(host, plan->child, plan->header->child_count, &result->operation);
+    int not_executed = await_execution(host->child);
+    if (not_executed) {
+        /* whatever else failed did so because of this */
+        result->phase = SPAWN_CLONE;
+        result->operation = -1;
+        snprintf(result->detail, sizeof result->detail, "execute the init");
+        return not_executed;
+    }
+    return error;
 }
 
 /* The caller's end is told who sends. */
@@ -176,11 +188,15 @@ int spawn_process(void *data, uint64_t size, uint64_t clone_flags, int init_fd, 
                   const int *descriptors, int descriptor_count, struct spawn_result *ret_result)
 {
     struct plan plan;
-    int slots[PLAN_SLOT_LIMIT];
+    int slots[PLAN_SLOT_LIMIT], sources[3 + 2 + 2 * PLAN_SLOT_LIMIT];
     int wires[2] = {-1, -1};
+    struct child child;     /* mostly stack, which need not be written */
     struct host host = {.plan = &plan, .slots = slots, .descriptors = descriptors, .descriptor_count = descriptor_count,
-                        .wire = -1, .detail = ret_result->detail};
+                        .wire = -1, .child = &child, .detail = ret_result->detail};
 
+    child.sources = sources;
+    child.error = 0;
+    child.shares_memory = 0;
     *ret_result = (struct spawn_result){.pid = -1, .pidfd = -1, .wire = -1, .phase = SPAWN_HOST, .operation = -1};
     int error = open_plan(data, size, &plan);
     if (error)
@@ -202,13 +218,12 @@ int spawn_process(void *data, uint64_t size, uint64_t clone_flags, int init_fd, 
         error = open_wires(wires);
     }
     if (!error)
-        error = start_init(&plan, slots, clone_flags, init_fd, cgroup_slot, stdio, wires[1], ret_result);
+        error = start_init(&plan, slots, clone_flags, init_fd, cgroup_slot, stdio, wires[1], &child, ret_result);
     close_fd(&wires[1]);
     if (!error) {
-        ret_result->phase = SPAWN_CHILD;
         host.pid = ret_result->pid;
         host.wire = wires[0];
-        error = run_host_operations(&host, plan.child, plan.header->child_count, &ret_result->operation);
+        error = accompany_child(&host, ret_result);
         if (error)
             kill_and_reap(ret_result->pidfd);
     }

@@ -13,8 +13,8 @@ OF_THE_INIT = {
     "fstat", "fstatat", "fstatfs", "getsockopt", "ioctl", "isatty", "memchr", "memcmp", "memmove", "mkdirat", "mknodat", "mmap",
     "prctl", "read", "readlinkat", "recvmsg", "sendmsg", "sethostname", "setsid", "socket", "strchr", "strcmp", "strcpy",
     "strcspn", "strlen", "strncmp", "strrchr", "strspn", "symlinkat", "syscall", "umask", "unlinkat", "write"}
-# and what the clone's child calls while it shares its memory with the caller and all of its threads
-OF_THE_CHILD = {"__errno_location", "_exit", "dup3", "fcntl", "prctl", "syscall"}
+# and what the clone's child calls, which has its errno in common with a thread of the caller
+OF_THE_CHILD: set[str] = set()
 # what a compiler may call by itself
 OF_THE_COMPILER = {"__stack_chk_fail", "_GLOBAL_OFFSET_TABLE_", "memcpy", "memset"}
 COMPILE = """
