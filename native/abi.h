@@ -148,20 +148,33 @@ int open_init(void);
 int spawn_process(void *plan, uint64_t size, uint64_t clone_flags, int init_fd, int cgroup_slot, const int *stdio,
                   const int *descriptors, int descriptor_count, struct spawn_result *ret_result);
 
-/* Wait until the other side has closed a socket, or a pidfd's process has been reaped (Linux 6.9), without waking for what
- * comes before; with any_event, until anything has come. 1: so, 0: not within timeout_ms (-1: for ever), -EINTR: a signal
- * came in. */
-int await_descriptor(int fd, int any_event, int timeout_ms);
+/* What an init has said so far, and which process it is by now. Begins with everything 0 but pid and the descriptors. */
+struct conversation {
+    uint32_t said;          /* the types of its messages, as bits: 1 << type */
+    int32_t operation;      /* of the last MESSAGE_FAILURE */
+    int32_t error;
+    int32_t pid;            /* of the process that was cloned, then of its successor */
+    int32_t pidfd;          /* the same; the caller's */
+    int32_t console;        /* the pty master; the caller's; -1: none */
+    int32_t has_successor;
+    char detail[MESSAGE_DETAIL];
+};
 
-/* One message that is there, and the descriptor that it carries (close-on-exec, -1 if none). 1: a message, 0: the other side
- * has closed, -EAGAIN: there is none yet. */
-int receive_message(int socket, struct message *ret_message, int *ret_fd);
+/* Whether a plan has another process take the first one's place, and who waits for that. */
+enum succession { SUCCESSION_NONE, SUCCESSION_EXPECTED, SUCCESSION_AWAITED };
 
-/* Let a process go on that waits for a byte on the wire. */
-int release_process(int wire);
+/* Take in what there is to hear, up to a number of messages. 1: the other side has closed, 0: it has not. A successor is believed from the process that was
+ * cloned alone: it may be traced itself, and say anything. */
+int listen_to_init(int wire, int succession, struct conversation *conversation);
 
-/* Connect to the start socket `name` in a directory; returns the descriptor. */
-int connect_start(const char *directory, const char *name);
+/* The same until the other side closes; with SUCCESSION_AWAITED until there is a successor. The first process is reaped then,
+ * before its successor may go on. 1: so, 0: not within timeout_ms (-1: for ever), -EINTR: a signal came in. */
+int attend_init(int wire, int succession, int timeout_ms, struct conversation *conversation);
+
+/* Let a created container's init go on, by the start socket `name` in a directory, and listen until it has executed its program or
+ * says why not; the socket is removed once it did. ret_connection is -1 at first, and holds the connection, for the next call,
+ * after 0 and -EINTR. 1: the conversation tells, 0: not within timeout_ms, -EINTR: a signal came in, -errno: nobody listens there. */
+int start_init(const char *directory, const char *name, int timeout_ms, int *ret_connection, struct conversation *conversation);
 
 /* A pidfd, close-on-exec. */
 int open_pidfd(int pid);
@@ -169,6 +182,9 @@ int signal_pidfd(int pidfd, int signal);
 
 /* Wait until the process ends (timeout_ms -1: for ever). 1: ended, 0: timeout, -EINTR: a signal came in. */
 int poll_pidfd(int pidfd, int timeout_ms);
+
+/* Wait until its parent has reaped it (Linux 6.9). 1: reaped, 0: timeout, -EINTR: a signal came in. */
+int poll_reaping(int pidfd, int timeout_ms);
 
 /* Wait for a child's end and reap it. It may be later than poll_pidfd tells it: a tracer comes first. -EINTR: a signal came in,
  * -ECHILD: somebody else reaped it, or it is not ours. */

@@ -12,7 +12,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/un.h>
 
 static int explain(struct host *host, int error, const char *doing, const char *object)
 {
@@ -275,22 +274,6 @@ static int open_namespace(struct host *host, const struct operation *op)
     return fill_slot(host, op, take_fd(&fd), "open");
 }
 
-/* A state directory's path may be longer than a socket's may be: then the directory's descriptor stands for it. */
-static int start_address(const char *path, const char *name, int *ret_directory, struct sockaddr_un *ret_address)
-{
-    size_t limit = sizeof ret_address->sun_path;
-
-    ret_address->sun_family = AF_UNIX;
-    if (snprintf(ret_address->sun_path, limit, "%s/%s", path, name) < (int)limit)
-        return 0;
-    int directory = open_at(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0, 0);
-    if (directory < 0)
-        return directory;
-    *ret_directory = directory;
-    int length = snprintf(ret_address->sun_path, limit, "/proc/self/fd/%d/%s", directory, name);
-    return length < (int)limit ? 0 : -ENAMETOOLONG;
-}
-
 static int listen_for_start(struct host *host, const struct operation *op)
 {
     struct sockaddr_un address = {0};
@@ -308,22 +291,6 @@ static int listen_for_start(struct host *host, const struct operation *op)
     if (listen(listener, 1) < 0)
         return explain(host, -errno, "listen", name);
     return fill_slot(host, op, take_fd(&listener), "listen");
-}
-
-int connect_start(const char *path, const char *name)
-{
-    struct sockaddr_un address = {0};
-    AUTO_FD directory = -1;
-    AUTO_FD connection = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-
-    if (connection < 0)
-        return -errno;
-    int error = start_address(path, name, &directory, &address);
-    if (error)
-        return error;
-    if (connect(connection, (struct sockaddr *)&address, sizeof address) < 0)
-        return -errno;
-    return take_fd(&connection);
 }
 
 /* What is said of a process counts for all that have its memory: it must have its own by then. */

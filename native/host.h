@@ -2,6 +2,8 @@
 #ifndef PYRUNTIME_HOST_H
 #define PYRUNTIME_HOST_H
 
+#include <sys/un.h>
+
 #include "child.h"
 #include "plan.h"
 #include "syscalls.h"
@@ -19,5 +21,12 @@ struct host {
 
 /* Run operations until one fails: 0 or -errno, and which. */
 int run_host_operations(struct host *host, const struct operation *operations, uint32_t count, int *ret_index);
+
+/* The address of a start socket. A state directory's path may be longer than a socket's may be: then a descriptor of the directory stands
+ * for it, which the caller closes (-1: none). */
+int start_address(const char *path, const char *name, int *ret_directory, struct sockaddr_un *ret_address);
+
+/* Let a process go on that waits for a byte on the wire. */
+int release_process(int wire);
 
 #endif

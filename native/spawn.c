@@ -120,7 +120,7 @@ static int write_plan(const struct plan *plan)
     return error ? error : take_fd(&fd);
 }
 
-static int start_init(const struct plan *plan, const int *slots, uint64_t flags, int init_fd, int cgroup_slot,
+static int clone_init(const struct plan *plan, const int *slots, uint64_t flags, int init_fd, int cgroup_slot,
                       const int *stdio, int wire, struct child *child, struct spawn_result *result)
 {
     int preserved = (int)plan->header->preserve_fds, slot_count = (int)plan->header->host_slots;
@@ -218,7 +218,7 @@ int spawn_process(void *data, uint64_t size, uint64_t clone_flags, int init_fd, 
         error = open_wires(wires);
     }
     if (!error)
-        error = start_init(&plan, slots, clone_flags, init_fd, cgroup_slot, stdio, wires[1], &child, ret_result);
+        error = clone_init(&plan, slots, clone_flags, init_fd, cgroup_slot, stdio, wires[1], &child, ret_result);
     close_fd(&wires[1]);
     if (!error) {
         host.pid = ret_result->pid;

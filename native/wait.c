@@ -1,4 +1,4 @@
-/* Talking to and waiting for processes that run. */
+/* Processes that run: signals, their end, and what belongs to them. */
 #define _GNU_SOURCE
 #include <stdbool.h>
 #include <poll.h>
@@ -6,73 +6,10 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include "plan.h"
 #include "syscalls.h"
-
-int await_descriptor(int fd, int any_event, int timeout_ms)
-{
-    struct pollfd entry = {.fd = fd, .events = any_event ? POLLIN : 0};
-
-    return (int)checked(poll(&entry, 1, timeout_ms));
-}
-
-/* The rest is closed: whoever sends may send more than is wanted, and the padding has room for it. */
-static void take_first_fd(struct cmsghdr *item, int *ret_fd)
-{
-    const unsigned char *data = CMSG_DATA(item), *end = (const unsigned char *)item + item->cmsg_len;
-    int fd;
-
-    for (; data + sizeof fd <= end; data += sizeof fd) {
-        memcpy(&fd, data, sizeof fd);
-        if (*ret_fd < 0)
-            *ret_fd = fd;
-        else
-            close(fd);
-    }
-}
-
-int receive_message(int socket, struct message *ret_message, int *ret_fd)
-{
-    struct iovec part = {.iov_base = ret_message, .iov_len = sizeof *ret_message};
-    union {
-        struct cmsghdr header;
-        char space[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int))];
-    } control;
-    struct msghdr packet = {
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
-    ssize_t length = recvmsg(socket, &packet, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-    struct ucred sender = {0};
-
-    *ret_fd = -1;
-    if (length < 0)
-        return errno == ECONNRESET ? 0 : -errno;
-    for (struct cmsghdr *item = CMSG_FIRSTHDR(&packet); item; item = CMSG_NXTHDR(&packet, item)) {
-        if (item->cmsg_level != SOL_SOCKET)
-            continue;
-        if (item->cmsg_type == SCM_RIGHTS)
-            take_first_fd(item, ret_fd);
-        else if (item->cmsg_type == SCM_CREDENTIALS && item->cmsg_len == CMSG_LEN(sizeof sender))
-            memcpy(&sender, CMSG_DATA(item), sizeof sender);
-    }
-    if (length == 0)
-        return 0;
-    if (length != sizeof *ret_message) {
-        close_fd(ret_fd);
-        *ret_fd = -1;
-        return -EBADMSG;
-    }
-    ret_message->sender = sender.pid;
-    ret_message->detail[MESSAGE_DETAIL - 1] = 0;
-    return 1;
-}
-
-int release_process(int wire)
-{
-    return send(wire, "", 1, MSG_NOSIGNAL) < 0 ? -errno : 0;
-}
 
 int open_pidfd(int pid)
 {
@@ -87,6 +24,13 @@ int signal_pidfd(int pidfd, int signal)
 int poll_pidfd(int pidfd, int timeout_ms)
 {
     struct pollfd entry = {.fd = pidfd, .events = POLLIN};
+
+    return (int)checked(poll(&entry, 1, timeout_ms));
+}
+
+int poll_reaping(int pidfd, int timeout_ms)
+{
+    struct pollfd entry = {.fd = pidfd};
 
     return (int)checked(poll(&entry, 1, timeout_ms));
 }

@@ -7,9 +7,8 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Iterator
-
-import msgspec
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from pyruntime._native import ffi, lib
 from pyruntime.errors import InitDiedError, SetupError
@@ -40,32 +39,128 @@ def _get_init() -> int:
     return _init_fd
 
 
-class Spawned(msgspec.Struct):
+class Spawned:
     """A process that the init runs in. Descriptors are owned by whoever holds this; -1 where there is none.
 
-    subject_id      the container's id, for the plan's texts in errors
-    has_successor   whether another process has taken the place of the one that was cloned
-    said            types of the messages that came
-    failure         the last one that it told
+    pid   of the process that was cloned, until another one has taken its place (`await_successor`, `follow`)
     """
 
-    encoded: EncodedPlan
-    subject_id: str
-    pid: int
-    pidfd: int
-    wire: int
-    console: int = -1
-    has_successor: bool = False
-    said: set[int] = msgspec.field(default_factory=set)
-    failure: SetupError | None = None
+    def __init__(self, encoded: EncodedPlan, subject_id: str, pid: int, pidfd: int, wire: int) -> None:
+        self._encoded = encoded
+        self._subject_id = subject_id
+        self._wire = wire
+        self._heard = _new_conversation(pid, pidfd)
 
-    def close(self) -> None:
-        """Close what is still held."""
-        for name in ("pidfd", "wire", "console"):
-            fd = getattr(self, name)
-            setattr(self, name, -1)
-            if fd >= 0:
-                os.close(fd)
+    @property
+    def pid(self) -> int:
+        return int(self._heard.pid)
+
+    @property
+    def console(self) -> int:
+        """The pty master that the init has sent; -1 where there is none."""
+        return int(self._heard.console)
+
+    def take_pidfd(self) -> int:
+        """Give the pidfd away."""
+        return self._take("pidfd")
+
+    def take_console(self) -> int:
+        """Give the pty master away."""
+        return self._take("console")
+
+    def _take(self, name: str) -> int:
+        descriptor = int(getattr(self._heard, name))
+        setattr(self._heard, name, -1)
+        return descriptor
+
+    def await_successor(self) -> bool:
+        """Wait until another process has taken the first one's place, where the plan `hands_over`; false if that failed, which
+        `follow` then tells."""
+        with self._discarding():
+            _attend(lambda left_ms: lib.attend_init(self._wire, lib.SUCCESSION_AWAITED, left_ms, self._heard))
+        return bool(self._heard.has_successor)
+
+    def follow(self, until: int) -> None:
+        """Read the init's messages to the end of the wire.
+
+        until   what must have been said by then: MESSAGE_READY, or MESSAGE_EXECUTING for a process that is not started separately
+        Raises SetupError, InitDiedError; the process is then killed and reaped.
+        """
+        heard, plan = self._heard, self._encoded.plan
+        succession = lib.SUCCESSION_EXPECTED if plan.hands_over else lib.SUCCESSION_NONE
+        with self._discarding():
+            # the init closes its wire when it is ready or executes
+            in_time = _attend(lambda left_ms: lib.attend_init(self._wire, succession, left_ms, heard))
+        has_failed = _has_said(heard, lib.MESSAGE_FAILURE)
+        if in_time and _has_said(heard, until) and not has_failed:
+            self._close_wire()
+            return
+        died = self.discard()
+        if not in_time:
+            # a process of the container that this one joins can stop it for ever
+            raise SetupError("set up the process", None, errno.ETIMEDOUT, None, f"the init is not ready after {SETUP_TIMEOUT_S} s")
+        if has_failed:
+            operation = plan.init[heard.operation] if 0 <= heard.operation < len(plan.init) else None
+            raise _failure(operation, heard.error, _text(heard.detail), self._encoded, self._subject_id)
+        how = "it ended without saying why" if died is None else (
+            f"it was killed by signal {died.signal}" if died.signal else f"it exited with {died.exit_code}")
+        raise InitDiedError("set up the process", None, f"the container's init died: {how}",
+                            died.exit_code if died else None, died.signal if died else None)
+
+    def discard(self) -> ProcessExitState | None:
+        """Kill and reap it, unless that was done, and close what is held."""
+        heard, exit_state = self._heard, None
+        if heard.pidfd >= 0:
+            exit_state = _kill(heard.pidfd)
+            if self._wire >= 0 and self._encoded.plan.hands_over and not heard.has_successor:
+                # what the first process said before it was killed tells of its successor, if there is one by now
+                lib.listen_to_init(self._wire, lib.SUCCESSION_EXPECTED, heard)
+                if heard.has_successor:
+                    exit_state = _kill(heard.pidfd)
+        for descriptor in (self.take_pidfd(), self.take_console()):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._close_wire()
+        return exit_state
+
+    def _close_wire(self) -> None:
+        wire, self._wire = self._wire, -1
+        if wire >= 0:
+            os.close(wire)
+
+    @contextlib.contextmanager
+    def _discarding(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.discard()
+            raise
+
+
+def _kill(pidfd: int) -> ProcessExitState | None:
+    lib.signal_pidfd(pidfd, 9)
+    return reap(pidfd)
+
+
+def _new_conversation(pid: int = 0, pidfd: int = -1) -> Any:
+    heard = ffi.new("struct conversation *")
+    heard.pid, heard.pidfd, heard.console = pid, pidfd, -1
+    return heard
+
+
+def _has_said(heard: Any, kind: int) -> bool:
+    return bool(heard.said >> kind & 1)
+
+
+def _attend(call: Callable[[int], int]) -> bool:
+    """Until the call, which is given milliseconds, has heard what it waits for; false after SETUP_TIMEOUT_S. Raises OSError."""
+    deadline = time.monotonic() + SETUP_TIMEOUT_S
+    while True:
+        got = int(call(max(0, int((deadline - time.monotonic()) * 1000))))
+        if got >= 0:
+            return got == 1
+        if got != -errno.EINTR:
+            raise OSError(-got, os.strerror(-got))
 
 
 def _failure(operation: Operation | None, error: int, detail: str, encoded: EncodedPlan | None = None,
@@ -103,134 +198,28 @@ def spawn(encoded: EncodedPlan, id: str, stdio: tuple[int, int, int], descriptor
     return Spawned(encoded, id, result.pid, result.pidfd, result.wire)
 
 
-def await_successor(spawned: Spawned) -> bool:
-    """Wait until another process has taken the first one's place, where the plan `hands_over`; false if that failed, which
-    `follow` then tells. `pid` and `pidfd` are the successor's afterwards."""
-    with _discarding(spawned):
-        while not spawned.has_successor and _await_socket(spawned.wire, any_message=True):
-            if _take_messages(spawned):
-                break
-    return spawned.has_successor
-
-
-def follow(spawned: Spawned, until: int) -> None:
-    """Read the init's messages to the end of the wire; fills in the console and, where the process moved to another pid
-    namespace, its new pid.
-
-    until: what must have been said by then: MESSAGE_READY, or MESSAGE_EXECUTING for a process that is not started separately
-    Raises SetupError, InitDiedError; the process is then killed and reaped.
-    """
-    with _discarding(spawned):
-        # the init closes its wire when it is ready or executes
-        if _await_socket(spawned.wire):
-            _take_messages(spawned)
-        else:
-            # a process of the container that this one joins can stop it for ever
-            spawned.failure = SetupError("set up the process", None, errno.ETIMEDOUT, None,
-                                         f"the init is not ready after {SETUP_TIMEOUT_S} s")
-    if spawned.failure is None and until in spawned.said:
-        os.close(spawned.wire)
-        spawned.wire = -1
-        return
-    died = discard(spawned)
-    if spawned.failure is not None:
-        raise spawned.failure
-    how = "it ended without saying why" if died is None else (
-        f"it was killed by signal {died.signal}" if died.signal else f"it exited with {died.exit_code}")
-    raise InitDiedError("set up the process", None, f"the container's init died: {how}",
-                        died.exit_code if died else None, died.signal if died else None)
-
-
-@contextlib.contextmanager
-def _discarding(spawned: Spawned) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        discard(spawned)
-        raise
-
-
-def _take_messages(spawned: Spawned) -> bool:
-    """What has been said so far; whether that is all."""
-    plan = spawned.encoded.plan
-    message = ffi.new("struct message *")
-    descriptor = ffi.new("int *")
-    while (got := lib.receive_message(spawned.wire, message, descriptor)) == 1:
-        kind = message.type
-        spawned.said.add(kind)
-        if kind == lib.MESSAGE_FAILURE:
-            index = message.operation
-            operation = plan.init[index] if 0 <= index < len(plan.init) else None
-            spawned.failure = _failure(operation, message.error, _text(message.detail), spawned.encoded, spawned.subject_id)
-        elif kind == lib.MESSAGE_CONSOLE and spawned.console < 0:
-            spawned.console, descriptor[0] = descriptor[0], -1
-        elif kind == lib.MESSAGE_PROCESS and plan.hands_over and message.sender == spawned.pid and not spawned.has_successor:
-            # from the first process only: its successor may be traced by then, and say anything
-            spawned.has_successor = True
-            first, spawned.pid, spawned.pidfd = spawned.pidfd, message.pid, descriptor[0]
-            descriptor[0] = -1
-            # it ends at once, or was killed; the program is not to find it among the processes of its cgroup
-            reap(first)
-            os.close(first)
-            lib.release_process(spawned.wire)
-        if descriptor[0] >= 0:
-            os.close(descriptor[0])
-    return bool(got == 0)
-
-
-def _await_socket(socket: int, any_message: bool = False) -> bool:
-    """Until it is closed by the other side, or has a message; false after SETUP_TIMEOUT_S."""
-    deadline = time.monotonic() + SETUP_TIMEOUT_S
-    while True:
-        left_ms = max(0, int((deadline - time.monotonic()) * 1000))
-        got = int(lib.await_descriptor(socket, any_message, left_ms))
-        if got >= 0:
-            return got == 1
-        if got != -errno.EINTR:
-            raise OSError(-got, os.strerror(-got))
-
-
-def discard(spawned: Spawned) -> ProcessExitState | None:
-    """Kill and reap it, unless that was done, and close what is held."""
-    if spawned.pidfd < 0:
-        return None
-    lib.signal_pidfd(spawned.pidfd, 9)
-    exit_state = reap(spawned.pidfd)
-    if spawned.wire >= 0 and not spawned.has_successor:
-        # what the first process said before it was killed tells of its successor, if there is one by now
-        first = spawned.pidfd
-        _take_messages(spawned)
-        if spawned.pidfd != first:
-            lib.signal_pidfd(spawned.pidfd, 9)
-            exit_state = reap(spawned.pidfd)
-    spawned.close()
-    return exit_state
-
-
 def start(directory: str, name: str) -> SetupError | None:
     """Let a created container's init go on; returns why the program could not be executed, None if it runs.
 
-    directory, name   of the start socket
+    directory, name   of the start socket, which is removed
     Raises OSError where nobody listens.
     """
-    connection = lib.connect_start(os.fsencode(directory), name.encode())
-    if connection < 0:
-        raise OSError(-connection, os.strerror(-connection), f"{directory}/{name}")
-    failure: SetupError | None = None
+    heard, connection = _new_conversation(), ffi.new("int *", -1)
+    arguments = os.fsencode(directory), name.encode()
     try:
-        if not _await_socket(connection):
-            return SetupError("execute program", None, errno.ETIMEDOUT, "$.process.args",
-                              f"nothing is executed after {SETUP_TIMEOUT_S} s")
-        message = ffi.new("struct message *")
-        descriptor = ffi.new("int *")
-        while lib.receive_message(connection, message, descriptor) == 1:
-            if descriptor[0] >= 0:
-                os.close(descriptor[0])
-            if message.type == lib.MESSAGE_FAILURE:
-                failure = SetupError("execute program", _text(message.detail), message.error, "$.process.args")
+        has_heard = _attend(lambda left_ms: lib.start_init(*arguments, left_ms, connection, heard))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, f"{directory}/{name}") from None
     finally:
-        os.close(connection)
-    return failure
+        for descriptor in (connection[0], heard.console):
+            if descriptor >= 0:
+                os.close(descriptor)
+    if not has_heard:
+        return SetupError("execute program", None, errno.ETIMEDOUT, "$.process.args",
+                          f"nothing is executed after {SETUP_TIMEOUT_S} s")
+    if _has_said(heard, lib.MESSAGE_FAILURE):
+        return SetupError("execute program", _text(heard.detail), heard.error, "$.process.args")
+    return None
 
 
 def wait_until_ended(pidfd: int, timeout_s: float | None = None) -> bool:
@@ -273,7 +262,7 @@ def reap(pidfd: int) -> ProcessExitState | None:
         got = lib.inspect_pidfd(pidfd, report)
         if got == -errno.ENODATA:
             # whoever reaps it is at it
-            lib.await_descriptor(pidfd, False, REAPING_TIMEOUT_MS)
+            lib.poll_reaping(pidfd, REAPING_TIMEOUT_MS)
             got = lib.inspect_pidfd(pidfd, report)
     return _exit_state(report[0]) if got == 0 else None
 

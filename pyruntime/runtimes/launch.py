@@ -18,35 +18,35 @@ def launch(encoded: EncodedPlan, id: str, options: StdioOptions, until: int, not
            descriptors: tuple[int, ...] = ()) -> LiveProcess:
     """Make a process; it is ready when this returns (`until` MESSAGE_READY), or executes its program (MESSAGE_EXECUTING).
 
-    note   is told pid and start time as soon as they are known, while the init is still at work
+    note   is told pid and start time: while the init of a container is still at work, or once the program is executed
     Raises SetupError; nothing of the process is left then, except what `note` did.
     """
-    hands_over = encoded.plan.hands_over
     # what the kernel counts as the peak of a process that was made by CLONE_VM
-    callers_peak_bytes = 0 if hands_over else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    callers_peak_bytes = 0 if encoded.plan.hands_over else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     stdio = PreparedStdio(options)
     spawned: Spawned | None = None
+    start_time: int | None = None
     try:
         spawned = native.spawn(encoded, id, stdio.child, descriptors)
         stdio.close_child_ends()
-        start_time = 0
-        if not hands_over or native.await_successor(spawned):
-            start_time = _start_time(spawned.pid)
-            note(spawned.pid, start_time)
-        native.follow(spawned, until)
+        # one that waits for its start is noted meanwhile; one that executes at once is not kept waiting
+        if until == native.MESSAGE_READY and (not encoded.plan.hands_over or spawned.await_successor()):
+            start_time = _note(spawned, note)
+        spawned.follow(until)
+        if start_time is None:
+            start_time = _note(spawned, note)
         pipes = stdio.take_pipes(spawned.console)
-        spawned.console = -1
+        spawned.take_console()
     except BaseException:
         stdio.close()
         if spawned is not None:
-            native.discard(spawned)
+            spawned.discard()
         raise
-    live = LiveProcess(spawned.pid, start_time, spawned.pidfd, pipes, callers_peak_bytes)
-    spawned.pidfd = -1
-    spawned.close()
-    return live
+    return LiveProcess(spawned.pid, start_time, spawned.take_pidfd(), pipes, callers_peak_bytes)
 
 
-def _start_time(pid: int) -> int:
-    stat = read_stat(pid)
-    return stat[1] if stat else 0
+def _note(spawned: Spawned, note: Callable[[int, int], None]) -> int:
+    stat = read_stat(spawned.pid)
+    start_time = stat[1] if stat else 0
+    note(spawned.pid, start_time)
+    return start_time

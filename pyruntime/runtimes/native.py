@@ -111,8 +111,6 @@ class NativeRuntime:
             except OSError as error:
                 raise SetupError("connect to the waiting init", error.filename, error.errno or 0, None) from error
             if failure is None:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(f"{directory}/{START_SOCKET}")
                 return
             record = self._store.load(id)
             self._end(entry, record)

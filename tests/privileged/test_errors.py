@@ -81,10 +81,9 @@ ROWS = [(where, operation, name) for where, rows in (("host", HOST_ROWS), ("chil
 def run(plan: Plan) -> None:
     null = os.open("/dev/null", os.O_RDWR)
     try:
-        native.follow(spawned := native.spawn(encode(plan), "", (null, null, null)), native.MESSAGE_EXECUTING)
-        native.wait_until_ended(spawned.pidfd)
-        native.reap(spawned.pidfd)
-        spawned.close()
+        spawned = native.spawn(encode(plan), "", (null, null, null))
+        spawned.follow(native.MESSAGE_EXECUTING)
+        spawned.discard()
     finally:
         os.close(null)
 

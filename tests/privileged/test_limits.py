@@ -273,13 +273,11 @@ def test_device_program_in_the_kernel(lab: Lab, rules: tuple[Rule, ...], expecte
                      b"PATH=/bin:/usr/bin",)),), 0, cgroup, 1, 0)
     try:
         spawned = native.spawn(encode(plan), "p1", (null, write, null))
-        native.follow(spawned, native.MESSAGE_EXECUTING)
+        spawned.follow(native.MESSAGE_EXECUTING)
         os.close(write)
         with open(read, closefd=False) as out:
             assert out.read().splitlines() == expected
-        native.wait_until_ended(spawned.pidfd)
-        native.reap(spawned.pidfd)
-        spawned.close()
+        spawned.discard()
     finally:
         os.close(null)
         os.close(read)

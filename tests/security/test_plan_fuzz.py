@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import random
+import signal
 import struct
 import subprocess
 import sys
@@ -90,10 +92,16 @@ def test_mutated_plans() -> None:
 def test_mutants_that_the_init_executes(tmp_path: Path) -> None:
     """Of containers and of exec processes, in namespaces where none of them can hurt the host (fuzz.py)."""
     before, mounts = HostSnapshot.take(), Path("/proc/self/mountinfo").read_text()
-    done = subprocess.run([sys.executable, Path(__file__).with_name("fuzz.py"), "20261124", "3000"], capture_output=True,
-                          text=True, timeout=100, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    command = [sys.executable, Path(__file__).with_name("fuzz.py"), "20261124", "3000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+                          start_new_session=True) as fuzzer:
+        try:
+            out, err = fuzzer.communicate(timeout=100)
+        except subprocess.TimeoutExpired:
+            os.killpg(fuzzer.pid, signal.SIGKILL)  # it has forked
+            raise
+    assert fuzzer.returncode == 0, err
+    result = json.loads(out)
     assert result["bad"] == []
     assert result["left"] == []
     for name, outcomes in result["outcomes"].items():
