@@ -4,6 +4,7 @@
 
 #include <linux/bpf.h>
 #include <linux/nsfs.h>
+#include <linux/sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -260,6 +261,30 @@ static int copy_tree(struct host *host, const struct operation *op)
     return fill_slot(host, op, take_fd(&tree), "open_tree");
 }
 
+/* 1: the calling thread is in it. */
+static int is_own_namespace(int namespace, int type)
+{
+    static const struct {
+        int type;
+        const char *path;
+    } own[] = {
+        {CLONE_NEWUSER, "/proc/thread-self/ns/user"}, {CLONE_NEWPID, "/proc/thread-self/ns/pid"},
+        {CLONE_NEWNET, "/proc/thread-self/ns/net"},   {CLONE_NEWIPC, "/proc/thread-self/ns/ipc"},
+        {CLONE_NEWUTS, "/proc/thread-self/ns/uts"},   {CLONE_NEWNS, "/proc/thread-self/ns/mnt"},
+        {CLONE_NEWCGROUP, "/proc/thread-self/ns/cgroup"}, {CLONE_NEWTIME, "/proc/thread-self/ns/time"},
+    };
+    struct stat joined, ours;
+
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (own[i].type == type) {
+            if (fstat(namespace, &joined) < 0 || stat(own[i].path, &ours) < 0)
+                return -errno;
+            return joined.st_dev == ours.st_dev && joined.st_ino == ours.st_ino;
+        }
+    return -EINVAL;
+}
+
+/* numbers: the type that it must be, 1 if it may not be the caller's own */
 static int open_namespace(struct host *host, const struct operation *op)
 {
     AUTO_FD fd = open_at(AT_FDCWD, plan_text(host->plan, op, 0), O_RDONLY, 0, 0);
@@ -271,6 +296,10 @@ static int open_namespace(struct host *host, const struct operation *op)
         return explain(host, -EINVAL, "it is not a namespace", NULL);
     if (type != (int)op->number[0])
         return explain(host, -EINVAL, "it is a namespace of another type", NULL);
+    int is_own = op->number[1] ? is_own_namespace(fd, type) : 0;
+    if (is_own)
+        return explain(host, is_own < 0 ? is_own : -EPERM, is_own < 0 ? "compare with the caller's"
+                       : "it is the host's own, in which something would be changed", NULL);
     return fill_slot(host, op, take_fd(&fd), "open");
 }
 

@@ -16,7 +16,7 @@ from pyruntime.plan.filesystem import FilesystemCompiler
 from pyruntime.plan.operations import Plan, Slot
 from pyruntime.plan.process import execute, limit_process, open_console, refuse_unsupported, take_identity
 from pyruntime.plan.resources import join_cgroups, make_cgroups
-from pyruntime.spec import Hooks, IDMapping, Linux, Process, Spec, sysctl_path
+from pyruntime.spec import Hooks, IDMapping, Linux, Process, Spec, sysctl_namespace, sysctl_path
 from pyruntime.state.names import START_SOCKET
 
 
@@ -60,7 +60,7 @@ def compile(spec: Spec, host: Host, place: Place, *, no_pivot: bool = False, pre
     # namespaces of a user namespace are made with it, or once it was joined
     draft = Draft(overlaps=not in_user_namespace)
     cgroups = cgroups_for(spec, host, place.id)
-    new, joined = _open_namespaces(draft, linux)
+    new, joined = _open_namespaces(draft, spec)
     if draft.overlaps:
         _make_namespaces(draft, new)
     elif "user" not in joined:
@@ -136,18 +136,27 @@ def _need_mount_namespace(linux: Linux) -> None:
         raise UnsupportedFieldError(None, "$.linux.namespaces", "a container without a mount namespace is not executed yet")
 
 
-def _open_namespaces(draft: Draft, linux: Linux) -> tuple[frozenset[str], dict[str, Slot]]:
+def _open_namespaces(draft: Draft, spec: Spec) -> tuple[frozenset[str], dict[str, Slot]]:
     """Names of the new ones, and slots of the joined ones."""
     new, joined = set(), {}
-    for i, namespace in enumerate(linux.namespaces):
+    changed = _changed_namespaces(spec)
+    for i, namespace in enumerate(spec.linux.namespaces):
         name = str(namespace.type)
         if namespace.path:
             joined[name] = draft.host_slot()
             draft.host.append(op.OpenNamespace(f"$.linux.namespaces[{i}].path", namespace.path.encode(), joined[name],
-                                               flags.NAMESPACES[name]))
+                                               flags.NAMESPACES[name], int(name in changed)))
         else:
             new.add(name)
     return frozenset(new), joined
+
+
+def _changed_namespaces(spec: Spec) -> set[str]:
+    """Names of those in which something is set: what is joined there must not be the host's."""
+    changed = {str(namespace) for key in spec.linux.sysctl if (namespace := sysctl_namespace(key)) is not None}
+    if spec.hostname or spec.domainname:
+        changed.add("uts")
+    return changed | {"mount"}
 
 
 def _make_namespaces(draft: Draft, new: frozenset[str]) -> None:

@@ -101,6 +101,7 @@ class OpenNamespace(Operation, frozen=True):
     path: bytes
     slot: Slot
     type: int
+    must_differ: int = 0
 
 
 class PassDescriptor(Operation, frozen=True):

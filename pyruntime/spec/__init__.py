@@ -22,6 +22,7 @@ from pyruntime.spec.isolation import (
     PersonalityDomain,
     RootfsPropagation,
     TimeOffset,
+    sysctl_namespace,
     sysctl_path,
 )
 from pyruntime.spec.load import decode_process, decode_resources, load_bundle, load_spec, read_config
@@ -72,5 +73,5 @@ __all__ = [
     "Resources", "Rlimit", "RlimitType", "Root", "RootfsPropagation", "Scheduler", "SchedulerFlag", "SchedulerPolicy",
     "Seccomp", "SeccompAction", "SeccompArchitecture", "SeccompFlag", "SeccompOperator", "Spec", "SyscallArgument",
     "SyscallRule", "ThrottleDevice", "TimeOffset", "User", "WeightDevice", "decode_process", "decode_resources",
-    "load_bundle", "load_spec", "read_config", "sysctl_path",
+    "load_bundle", "load_spec", "read_config", "sysctl_namespace", "sysctl_path",
 ]

@@ -210,3 +210,20 @@ def sysctl_path(key: str) -> str:
     if dot == -1 or -1 < slash < dot:
         return key
     return key.translate({0x2E: "/", 0x2F: "."})
+
+
+# runc's list; besides net.*, user.* and fs.mqueue.*
+_IPC_SYSCTLS = frozenset(("kernel/msgmax", "kernel/msgmnb", "kernel/msgmni", "kernel/sem", "kernel/shmall",
+                          "kernel/shmmax", "kernel/shmmni", "kernel/shm_rmid_forced"))
+
+
+def sysctl_namespace(key: str) -> NamespaceType | None:
+    """The kind of namespace that a key belongs to; None for what is the whole host's."""
+    path = sysctl_path(key)
+    if path in _IPC_SYSCTLS or path.startswith("fs/mqueue/"):
+        return NamespaceType.IPC
+    if path == "kernel/domainname":
+        return NamespaceType.UTS
+    if path.startswith("net/"):
+        return NamespaceType.NETWORK
+    return NamespaceType.USER if path.startswith("user/") else None

@@ -281,3 +281,29 @@ def test_failing_in_a_mount_namespace_that_is_joined(lab: Lab, foreign_namespace
     with pytest.raises(SetupError):
         lab.create(["true"], linux={"namespaces": [*namespaces("pid", "uts"), joined]}, process={"cwd": "/etc/passwd"})
     assert mounts_of(foreign_namespace) == before
+
+
+@pytest.mark.parametrize(("kind", "changes"), [
+    ("uts", {"hostname": "changed"}), ("uts", {"hostname": None, "domainname": "changed"}),
+    ("ipc", {"hostname": None, "sysctl": {"kernel.msgmax": "4321"}}),
+    ("network", {"hostname": None, "sysctl": {"net.ipv4.ip_default_ttl": "77"}}), ("mount", {"hostname": None})],
+    ids=["hostname", "domainname", "ipc", "network", "mount"])
+def test_nothing_is_changed_in_a_namespace_of_the_host(lab: Lab, kind: str, changes: dict[str, Any]) -> None:
+    """A path can lead to the namespace that the caller is in, where everything set would be the host's."""
+    files = ("/proc/sys/kernel/hostname", "/proc/sys/kernel/domainname", "/proc/sys/kernel/msgmax",
+             "/proc/sys/net/ipv4/ip_default_ttl", "/proc/self/mountinfo")
+    before = [Path(file).read_text() for file in files]
+    joined = namespaces(*(name for name in NAMESPACES if name != kind), **{kind: f"/proc/self/ns/{FILES.get(kind, kind)}"})
+    linux = {"namespaces": joined, "sysctl": changes.pop("sysctl", None)}
+    with pytest.raises(SetupError) as raised:
+        lab.create("true", linux={key: value for key, value in linux.items() if value}, **changes)
+    index = next(i for i, namespace in enumerate(joined) if namespace["type"] == kind)
+    assert (raised.value.step, raised.value.errno_name, raised.value.json_path) == (
+        "open namespace", "EPERM", f"$.linux.namespaces[{index}].path")
+    assert [Path(file).read_text() for file in files] == before
+
+
+def test_a_namespace_of_the_host_can_be_joined_unchanged(lab: Lab) -> None:
+    joined = namespaces(*(name for name in NAMESPACES if name != "network"), network="/proc/self/ns/net")
+    pid = lab.sleeper(linux={"namespaces": joined})
+    assert os.stat(f"/proc/{pid}/ns/net").st_ino == os.stat("/proc/self/ns/net").st_ino

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pyruntime.spec.checks.text import check_absolute
 from pyruntime.spec.container import Spec
-from pyruntime.spec.isolation import IDMapping, Linux, Namespace, NamespaceType, sysctl_path
+from pyruntime.spec.isolation import IDMapping, Linux, Namespace, NamespaceType, sysctl_namespace, sysctl_path
 from pyruntime.spec.process import User
 from pyruntime.spec.refusal import Refused, entry, quote
 
@@ -16,15 +16,11 @@ _LONGEST_UTS_NAME = 64  # __NEW_UTS_LEN
 _LONGEST_INTERFACE_NAME = 15  # IFNAMSIZ, which counts the NUL
 _MOST_MAPPINGS = 340  # UID_GID_MAP_MAX_EXTENTS
 
-# The namespaced ones are as runc has them: net.*, user.*, fs.mqueue.*, and these.
-_IPC_SYSCTLS = frozenset(("kernel/msgmax", "kernel/msgmnb", "kernel/msgmni", "kernel/sem", "kernel/shmall",
-                          "kernel/shmmax", "kernel/shmmni", "kernel/shm_rmid_forced"))
-
 
 def check_namespaces(spec: Spec) -> None:
     """Refuse what the configured namespaces, new or joined, do not allow.
 
-    A joined namespace counts as the container's own; that it is not the host's is seen where it is opened.
+    A joined namespace counts as the container's own; that it is not the host's is seen where it is opened (OpenNamespace).
     """
     linux = spec.linux
     namespaces = _by_type(linux)
@@ -142,15 +138,8 @@ def _check_sysctl(key: str, json_path: str, namespaces: Namespaces) -> None:
         raise Refused(json_path, f"{quote(key)} is not the name of a kernel parameter")
     if path == "kernel/hostname":
         raise Refused(json_path, "is what the field `hostname` is for")
-    if path in _IPC_SYSCTLS or path.startswith("fs/mqueue/"):
-        needed = NamespaceType.IPC
-    elif path == "kernel/domainname":
-        needed = NamespaceType.UTS
-    elif parts[0] == "net" and len(parts) > 1:
-        needed = NamespaceType.NETWORK
-    elif parts[0] == "user" and len(parts) > 1:
-        needed = NamespaceType.USER
-    else:
+    needed = sysctl_namespace(key)
+    if needed is None:
         raise Refused(json_path, f"{quote(key)} belongs to no namespace: the host's would change")
     if needed not in namespaces:
         raise Refused(json_path, f"{quote(key)} needs a namespace of type '{needed}': the host's would change")
