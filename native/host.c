@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "host.h"
 
+#include <dirent.h>
 #include <linux/bpf.h>
 #include <linux/nsfs.h>
 #include <linux/sched.h>
@@ -70,6 +71,41 @@ static int inherit_cpuset(int parent, int cgroup)
     return 0;
 }
 
+/* Whether anything runs in a cgroup or below it: 1, 0 or -errno. Takes the descriptor. */
+static int is_populated(int cgroup)
+{
+    char first;
+    AUTO_FD procs = open_at(cgroup, "cgroup.procs", O_RDONLY, 0, 0);
+    ssize_t length = procs < 0 ? 0 : read(procs, &first, 1);
+    /* a threaded cgroup has no list of processes: there is something in it */
+    int found = length > 0 || (length < 0 && errno == EOPNOTSUPP);
+    DIR *entries = fdopendir(cgroup);
+
+    if (!entries) {
+        close(cgroup);
+        return -errno;
+    }
+    for (struct dirent *entry; !found && (entry = readdir(entries));) {
+        if (entry->d_type != DT_DIR || entry->d_name[0] == '.')
+            continue;
+        int below = open_at(dirfd(entries), entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, 0);
+        found = below == -ENOENT ? 0 : below < 0 ? below : is_populated(below);
+    }
+    closedir(entries);
+    return found;
+}
+
+/* What is deleted with the container must be its own. */
+static int refuse_populated(struct host *host, const char *path)
+{
+    int cgroup = open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, 0);
+    int found = cgroup < 0 ? cgroup : is_populated(cgroup);
+
+    if (found > 0)
+        return explain(host, -EBUSY, "there are processes in it already", NULL);
+    return found ? explain(host, found, "look into", NULL) : 0;
+}
+
 static int make_cgroup_path(struct host *host, const struct operation *op)
 {
     const char *path = plan_text(host->plan, op, 0);
@@ -80,7 +116,10 @@ static int make_cgroup_path(struct host *host, const struct operation *op)
         return explain(host, -ENAMETOOLONG, "make", path);
     memcpy(prefix, path, size + 1);
     /* mostly the parents are there */
-    if (mkdir(path, 0755) == 0 || errno == EEXIST) {
+    int error = mkdir(path, 0755) == 0 ? 0 : -errno;
+    if (error == -EEXIST && (error = refuse_populated(host, path)))
+        return error;
+    if (!error) {
         AUTO_FD made = op->number[1] ? open_at(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0, 0) : -1;
         if (!op->number[1] || (made >= 0 && has_cpuset(made)))
             return 0;
@@ -103,7 +142,7 @@ static int make_cgroup_path(struct host *host, const struct operation *op)
         if (cgroup < 0)
             return explain(host, cgroup, "open", prefix);
         if (op->number[1]) {
-            int error = inherit_cpuset(parent, cgroup);
+            error = inherit_cpuset(parent, cgroup);
             if (!error && made && path[end])
                 error = write_text(cgroup, "cgroup.clone_children", "1");
             if (error)

@@ -95,15 +95,11 @@ class ContainerCgroups:
         # one hierarchy knows them all, of those that are still there: pids on v1, else the unified one, else any
         by_choice = sorted(self.cgroups, key=lambda cgroup: ("pids" not in cgroup.controllers, not cgroup.is_v2))
         chosen = next((cgroup for cgroup in by_choice if os.path.isdir(cgroup.path)), None)
-        found: set[int] = set()
-        if chosen is not None:
-            for directory, _, _ in os.walk(chosen.path):
-                try:
-                    found.update(map(int, _read(f"{directory}/cgroup.procs").split()))
-                except (FileNotFoundError, OSError):
-                    continue
-        found.discard(0)  # processes of pid namespaces that are not below ours
-        return sorted(found)
+        return sorted(_pids_below(chosen.path)) if chosen is not None else []
+
+    def _pids_anywhere(self) -> set[int]:
+        """Also of one that has not joined all hierarchies yet."""
+        return {pid for cgroup in self.cgroups for pid in _pids_below(cgroup.path)}
 
     @contextlib.contextmanager
     def peak_memory(self) -> Iterator[Callable[[], int | None]]:
@@ -129,7 +125,7 @@ class ContainerCgroups:
         """
         deadline = time.monotonic() + REMOVAL_TIMEOUT_S
         while True:
-            left = [pid for pid in self.pids() if pid not in spare]
+            left = self._pids_anywhere() - spare
             if not left:
                 return
             if not spare:
@@ -178,14 +174,14 @@ class ContainerCgroups:
     def remove(self) -> None:
         """Remove the directories, and those that the container made below them; what still runs in them is killed."""
         for cgroup in self.cgroups:
-            try:
-                os.rmdir(cgroup.path)
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # a file of the parent has the container's name, so that it could not be made
-            except OSError as error:
-                if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
-                    raise SetupError("remove cgroup", cgroup.path, error.errno or 0, None) from error
+            if not _is_removed(cgroup.path):
                 self.kill()
+                self._remove_busy(cgroup.path)
+
+    def remove_empty(self) -> None:
+        """Remove the directories after a container's processes have ended before it was one. What others run in them is let be."""
+        for cgroup in self.cgroups:
+            if not _is_removed(cgroup.path) and not _pids_below(cgroup.path):
                 self._remove_busy(cgroup.path)
 
     def _remove_busy(self, path: str) -> None:
@@ -203,6 +199,28 @@ class ContainerCgroups:
             if not os.path.exists(path):
                 return
             time.sleep(0.001)  # the kernel tells of no event when the last reference to a v1 cgroup goes
+
+
+def _is_removed(path: str) -> bool:
+    """Remove it if nothing is in it. Raises SetupError."""
+    try:
+        os.rmdir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # a file of the parent may have the container's name, so that it could not be made
+    except OSError as error:
+        if error.errno in (errno.EBUSY, errno.ENOTEMPTY):
+            return False
+        raise SetupError("remove cgroup", path, error.errno or 0, None) from error
+    return True
+
+
+def _pids_below(path: str) -> set[int]:
+    found: set[int] = set()
+    for directory, _, _ in os.walk(path):
+        with contextlib.suppress(OSError):
+            found.update(map(int, _read(f"{directory}/cgroup.procs").split()))
+    found.discard(0)  # processes of pid namespaces that are not below ours
+    return found
 
 
 def _read_number(descriptor: int) -> int | None:

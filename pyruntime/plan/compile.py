@@ -6,7 +6,7 @@ import os
 
 import msgspec
 
-from pyruntime.cgroups.paths import Cgroup, cgroups_of
+from pyruntime.cgroups.paths import Cgroup, cgroup_path_of, cgroups_of
 from pyruntime.errors import InvalidBundleError, UnsupportedFieldError
 from pyruntime.host import Host
 from pyruntime.plan import flags
@@ -29,15 +29,16 @@ class Place(msgspec.Struct, frozen=True):
     state_directory: str
 
 
-def cgroups_for(spec: Spec, host: Host, id: str) -> tuple[Cgroup, ...]:
-    """The container's cgroups, whether they exist or not."""
-    linux = spec.linux
-    path = linux.cgroups_path
+def cgroup_path_for(spec: Spec, id: str) -> str:
+    """Of the container's cgroup, from the hierarchies' roots."""
+    path = spec.linux.cgroups_path
     if path and ":" in path:
         raise UnsupportedFieldError(None, "$.linux.cgroupsPath", f"{path!r} is of the systemd driver, which is not executed yet")
     if path and ".." in path.split("/"):
         raise InvalidBundleError(None, "$.linux.cgroupsPath", f"{path!r} leads out of the hierarchy")
-    return cgroups_of(host, path, id)
+    if path and not path.strip("/"):
+        raise InvalidBundleError(None, "$.linux.cgroupsPath", f"{path!r} is where the host's processes are")
+    return cgroup_path_of(path, id)
 
 
 def namespace_bits(spec: Spec) -> int:
@@ -59,7 +60,7 @@ def compile(spec: Spec, host: Host, place: Place, *, no_pivot: bool = False, pre
     in_user_namespace = bool(namespace_bits(spec) & flags.CLONE_NEWUSER)
     # namespaces of a user namespace are made with it, or once it was joined
     draft = Draft(overlaps=not in_user_namespace)
-    cgroups = cgroups_for(spec, host, place.id)
+    cgroups = cgroups_of(host, cgroup_path_for(spec, place.id))
     new, joined = _open_namespaces(draft, spec)
     if draft.overlaps:
         _make_namespaces(draft, new)

@@ -11,11 +11,10 @@ from collections.abc import Iterator
 import msgspec
 
 from pyruntime import errors
-from pyruntime.cgroups import Cgroup
 from pyruntime.host import Host
 from pyruntime.interface import ProcessLike
 from pyruntime.native.encoder import EncodedPlan, encode
-from pyruntime.plan.compile import Place, cgroups_for, compile, compile_exec, namespace_bits
+from pyruntime.plan.compile import Place, cgroup_path_for, compile, compile_exec, namespace_bits
 from pyruntime.plan.process import unknown_capabilities
 from pyruntime.runtimes.bundle import OpenedBundle, check_rootfs
 from pyruntime.spec import decode_process, read_config
@@ -47,10 +46,10 @@ class CompiledBundle:
         self._host = host
         self._plans: dict[tuple[int, str, bool, int], EncodedPlan] = {}
 
-    def cgroups(self, id: str) -> tuple[Cgroup, ...]:
-        """The cgroups of a container. Raises InvalidBundleError."""
+    def cgroup_path(self, id: str) -> str:
+        """Of a container's cgroup, from the hierarchies' roots. Raises InvalidBundleError."""
         with self._in_file():
-            return cgroups_for(self.bundle.spec, self._host, id)
+            return cgroup_path_for(self.bundle.spec, id)
 
     def plan(self, id: str, root: str, no_pivot: bool, preserve_fds: int) -> EncodedPlan:
         """The plan for a container with a state directory below `root`; compiled once for all ids of one length.

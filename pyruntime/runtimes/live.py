@@ -56,20 +56,26 @@ class LiveProcess:
             return exit_state
         return msgspec.structs.replace(exit_state, peak_memory_bytes=None)
 
+    def end(self) -> None:
+        """Kill it, wait for it and forget it."""
+        self.kill()
+        self.wait()
+        self.close()
+
     def close(self) -> None:
         """Forget it: for an ended process that nobody waits for."""
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
+        pidfd, self.pidfd = self.pidfd, -1
+        if pidfd >= 0:
+            os.close(pidfd)
         close_pipes(self.pipes)
 
 
 class Entry:
     """What this runtime object holds of a container that it made or looked at."""
 
-    def __init__(self) -> None:
+    def __init__(self, init: LiveProcess | None = None) -> None:
         self.lock = threading.RLock()
-        self.init: LiveProcess | None = None
+        self.init = init
         self.processes: dict[int, LiveProcess] = {}
         self.process_cache = ProcessCache()
         self._wakers: list[int] = []

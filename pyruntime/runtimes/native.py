@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import msgspec
 
 from pyruntime import errors
-from pyruntime.cgroups import Cgroup, ContainerCgroups, cgroups_of
+from pyruntime.cgroups import Cgroup, ContainerCgroups, cgroup_path_of, cgroups_of
 from pyruntime.errors import SetupError
 from pyruntime.handles import Container
 from pyruntime.host import read_host
@@ -27,7 +27,8 @@ from pyruntime.interface import (
     StdioPipes,
 )
 from pyruntime.native import process as native
-from pyruntime.runtimes.compiled import BundleCache, CompiledBundle, warn_of_capabilities
+from pyruntime.runtimes.compiled import BundleCache, warn_of_capabilities
+from pyruntime.runtimes.ending import end_all, end_processes
 from pyruntime.runtimes.identity import is_alive, open_process
 from pyruntime.runtimes.joined_mounts import detach_root, joined_mount_namespace, root_of
 from pyruntime.runtimes.launch import launch
@@ -41,8 +42,6 @@ from pyruntime.state.record import JoinedMountNamespace
 from pyruntime.state.store import check_id
 
 _log = logging.getLogger("pyruntime")
-# of what was killed: it ends at once, unless somebody else has to reap what is left in its pid namespace
-KILL_TIMEOUT_S = 10.0
 _INIT_EXECUTABLE = "/memfd:pyruntime-init"
 
 
@@ -69,13 +68,16 @@ class NativeRuntime:
         """See Runtime. no_pivot: cover the root instead of pivoting, for a host whose root is an initramfs."""
         check_preserved(stdio_options)
         self._store.add(id)
-        planned: CompiledBundle | None = None  # no cgroup was made of one that cannot be planned
+        cgroups: tuple[Cgroup, ...] = ()  # none was made of one that cannot be planned
         joined: JoinedMountNamespace | None = None
+        live: LiveProcess | None = None
         try:
             compiled = self._bundles.open(os.fspath(bundle_path))
             bundle, spec = compiled.bundle, compiled.bundle.spec
             encoded = compiled.plan(id, self._store.root, no_pivot, stdio_options.preserve_fds)
-            planned = compiled
+            cgroup_path = compiled.cgroup_path(id)
+            self._store.save_cgroup(id, cgroup_path)
+            cgroups = cgroups_of(self._host, cgroup_path)
             joined = joined_mount_namespace(spec.linux)
             warn_of_capabilities(id, compiled.unknown_capabilities)
 
@@ -83,19 +85,23 @@ class NativeRuntime:
                 self._store.prepare(ContainerRecord(
                     id=id, oci_version=spec.oci_version, bundle_path=bundle.path, rootfs_path=bundle.rootfs_path, pid=pid,
                     start_time=start_time, created=datetime.datetime.now(datetime.UTC), namespaces=compiled.namespaces,
-                    shares_pid_namespace=bundle.shares_pid_namespace, cgroups=compiled.cgroups(id), annotations=spec.annotations,
+                    shares_pid_namespace=bundle.shares_pid_namespace, cgroups=cgroups, annotations=spec.annotations,
                     capabilities=spec.process.capabilities if spec.process else None, joined_mount_namespace=joined))
 
             live = launch(encoded, id, stdio_options, native.MESSAGE_READY, prepare)
             self._store.commit(id)
         except BaseException:
-            self._clean_up(id, ContainerCgroups(planned.cgroups(id) if planned is not None else ()))
+            if live is not None:
+                live.end()
+            try:
+                ContainerCgroups(cgroups).remove_empty()
+            finally:
+                self._store.remove(id)
             if joined is not None:
                 detach_root(joined, bundle.rootfs_path)
             raise
         with self._entries_lock:
-            entry = self._entries[id] = Entry()
-            entry.init = live
+            self._entries[id] = Entry(live)
         _log.debug("created container %s: pid %d", id, live.pid)
         return live.pid
 
@@ -113,44 +119,9 @@ class NativeRuntime:
             if failure is None:
                 return
             record = self._store.load(id)
-            self._end(entry, record)
+            end_processes(entry, record, self._store.processes(id))
             self._forget(id, record)
         raise failure
-
-    def _end(self, entry: Entry, record: ContainerRecord) -> None:
-        """Kill what is left of the processes that were made for a container, and wait until they are gone."""
-        known = [live for live in (*entry.processes.values(), entry.init) if live is not None]
-        is_running = any([live.kill() for live in known])
-        with contextlib.ExitStack() as foreign:
-            others = self._kill_foreign(entry, record, foreign)
-            if is_running or others:
-                cgroups = ContainerCgroups(record.cgroups)
-                if cgroups.is_frozen():
-                    cgroups.thaw()
-            # init last: in a pid namespace it does not end before all others have been reaped
-            for live in entry.processes.values():
-                live.wait()
-            for pid, pidfd in others:
-                if not native.wait_until_ended(pidfd, KILL_TIMEOUT_S):
-                    raise SetupError("kill", f"process {pid}", errno.ETIMEDOUT, None, "the one who made it or another "
-                                     "process of the container has to reap it")
-                native.reap(pidfd)  # it is ours if its parent has died and we are a subreaper
-            if entry.init is not None:
-                entry.init.wait()
-
-    def _kill_foreign(self, entry: Entry, record: ContainerRecord, held: contextlib.ExitStack) -> list[tuple[int, int]]:
-        """Processes of this container that another runtime object made, as pid and pidfd; init is the last."""
-        records = [process for process in self._store.processes(record.id) if process.pid not in entry.processes]
-        if entry.init is None:
-            records.append(ProcessRecord(record.pid, record.start_time))
-        found = []
-        for process in records:
-            pidfd = held.enter_context(open_process(process.pid, process.start_time))
-            if pidfd is not None:
-                found.append((process.pid, pidfd))
-                with contextlib.suppress(ProcessLookupError):
-                    native.send_signal(pidfd, 9)
-        return found
 
     def _forget(self, id: str, record: ContainerRecord) -> None:
         self._drop(id)
@@ -243,17 +214,25 @@ class NativeRuntime:
             except errors.DamagedStateError:
                 if not force:
                     raise
-                _log.warning("removing container %s, whose state is damaged", id)
-                with self._entries_lock:
-                    self._entries.pop(id, None)
-                self._clean_up(id, ContainerCgroups(cgroups_of(self._host, None, id)))
+                self._remove_damaged(id, entry)
                 return
             status = self._status(record, entry)
             if status is not Status.STOPPED and not force:
                 raise errors.NotStoppedError("delete", id, status)
-            self._end(entry, record)
+            end_processes(entry, record, self._store.processes(id))
             self._forget(id, record)
         _log.debug("deleted container %s", id)
+
+    def _remove_damaged(self, id: str, entry: Entry) -> None:
+        """One whose creation was interrupted, or whose record cannot be read: its cgroups tell what belongs to it."""
+        _log.warning("removing container %s, whose state is damaged", id)
+        prepared = self._store.load_prepared(id)
+        cgroups = ContainerCgroups(cgroups_of(self._host, self._store.load_cgroup(id) or cgroup_path_of(None, id)))
+        end_all(entry, cgroups)
+        self._drop(id)
+        if prepared is not None and prepared.joined_mount_namespace is not None:
+            detach_root(prepared.joined_mount_namespace, prepared.rootfs_path)
+        self._clean_up(id, cgroups)
 
     def delete_process(self, id: str, pid: int) -> None:
         """See Runtime."""

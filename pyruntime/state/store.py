@@ -1,5 +1,7 @@
-"""The directories below the root: `<root>/<id>/` with `state.json`, `start` (a socket, until it is started), `exit.json` once
-init has been waited for, and `process-<pid>.json` for each exec process. The directory itself is what is locked."""
+"""The directories below the root: `<root>/<id>/` with `state.json`, `cgroup` (a link that names the container's cgroup from the
+hierarchies' roots: known before anything is made, so that whatever happens can be cleaned up), `start` (a socket, until it is
+started), `exit.json` once init has been waited for, and `process-<pid>.json` for each exec process. The directory itself is what is
+locked."""
 
 from __future__ import annotations
 
@@ -17,6 +19,7 @@ from pyruntime.state.record import ContainerRecord, ProcessRecord
 
 _STATE = "state.json"
 _EXIT = "exit.json"
+_CGROUP = "cgroup"
 _PROCESS = "process-"
 _BLOCK_BYTES = 8192
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
@@ -44,12 +47,13 @@ class Store:
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
+        self._is_checked = False
 
     def directory(self, id: str) -> str:
         return f"{self.root}/{id}"
 
     def add(self, id: str) -> str:
-        """Make the directory of a new container. Raises ContainerExistsError."""
+        """Make the directory of a new container. Raises ContainerExistsError, SetupError where others can change the root."""
         check_id(id)
         directory = self.directory(id)
         try:
@@ -62,12 +66,22 @@ class Store:
             raise ContainerExistsError(id) from error
         except OSError as error:
             raise SetupError("make state directory", directory, error.errno or 0, None) from error
+        if not self._is_checked:
+            self._check_root(directory)
         return directory
+
+    def _check_root(self, directory: str) -> None:
+        """Whoever can rename what is in it chooses what is killed and removed."""
+        status = os.stat(self.root)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            os.rmdir(directory)
+            raise SetupError("use root directory", self.root, errno.EPERM, None, "others can change what is in it")
+        self._is_checked = True
 
     def remove(self, id: str) -> None:
         """Remove the directory; one that is gone is fine."""
         directory = self.directory(id)
-        for name in (_STATE, _EXIT):
+        for name in (_STATE, _EXIT, _CGROUP):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{directory}/{name}")
         try:
@@ -107,6 +121,24 @@ class Store:
                     return
             finally:
                 os.close(descriptor)
+
+    def save_cgroup(self, id: str, path: str) -> None:
+        """Remember where the container's cgroups are going to be, before they are made."""
+        os.symlink(path, f"{self.directory(id)}/{_CGROUP}")
+
+    def load_cgroup(self, id: str) -> str | None:
+        """None if the creation was interrupted before."""
+        try:
+            return os.readlink(f"{self.directory(id)}/{_CGROUP}")
+        except FileNotFoundError:
+            return None
+
+    def load_prepared(self, id: str) -> ContainerRecord | None:
+        """What `prepare` wrote for a container that was never finished."""
+        try:
+            return _container_decoder.decode(_read(f"{self.directory(id)}/{_STATE}.new"))
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return None
 
     def prepare(self, record: ContainerRecord) -> None:
         """Write a new container's record beside its place; `commit` makes it count."""

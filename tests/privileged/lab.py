@@ -46,7 +46,7 @@ def is_unified() -> bool:
 def cgroup_file(controller: str, v1: str, v2: str, id: str = "p1") -> Path:
     """A file of a container's cgroup: `v2` on a host with cgroup v2 alone, else `v1` in the controller's hierarchy."""
     host = read_host()
-    for cgroup in cgroups_of(host, None, id):
+    for cgroup in cgroups_of(host, f"/pyruntime/{id}"):
         if host.is_unified or controller in cgroup.controllers:
             return Path(cgroup.path, v2 if host.is_unified else v1)
     raise AssertionError(f"no hierarchy has the controller {controller}")

@@ -13,8 +13,8 @@ import pytest
 from lab import NAMESPACES, Lab, capabilities, cgroup_file, is_unified, namespaces
 
 from pyruntime import StdioOptions
-from pyruntime.cgroups import remove_empty_parent
-from pyruntime.errors import SetupError
+from pyruntime.cgroups import cgroups_of, remove_empty_parent
+from pyruntime.errors import InvalidBundleError, SetupError
 from pyruntime.host import read_host
 from pyruntime.testing.bundles import default_config
 
@@ -162,3 +162,33 @@ def test_parent_that_is_removed_while_children_are_made(lab: Lab) -> None:
         done.set()
         remover.join()
     remove_empty_parent("/pyruntime-parent")
+
+
+@pytest.mark.parametrize("path", ["/", "//", "/pyruntime/p1", "/pyruntime/p1/below/.."])
+def test_cgroup_of_others_is_refused_and_let_be(lab: Lab, path: str) -> None:
+    """What runs in a container's cgroup is killed with it, so that it may not be anybody else's."""
+    pid = lab.sleeper("p1")
+    with pytest.raises((SetupError, InvalidBundleError)) as raised:
+        lab.create("true", "p2", linux={"cgroupsPath": path})
+    assert raised.value.json_path == "$.linux.cgroupsPath"
+    if isinstance(raised.value, SetupError):
+        assert (raised.value.step, raised.value.errno_name) == ("make cgroup", "EBUSY")
+    assert not lab.runtime.container_exists("p2")
+    assert lab.runtime.get_container_state("p1").pid == pid
+
+
+def test_cgroup_above_others_is_refused_and_let_be(lab: Lab) -> None:
+    pid = lab.sleeper("p1", linux={"cgroupsPath": "/pyruntime/above/p1"})
+    with pytest.raises(SetupError) as raised:
+        lab.create("true", "p2", linux={"cgroupsPath": "/pyruntime/above"})
+    assert (raised.value.step, raised.value.errno_name) == ("make cgroup", "EBUSY")
+    assert lab.runtime.get_container_state("p1").pid == pid
+    lab.delete_all()
+    for cgroup in cgroups_of(read_host(), "/pyruntime/above"):
+        os.rmdir(cgroup.path)
+
+
+def test_empty_cgroup_that_exists_is_taken(lab: Lab) -> None:
+    for cgroup in cgroups_of(read_host(), "/pyruntime/p1"):
+        os.makedirs(cgroup.path)
+    assert lab.run("echo it runs") == "it runs\n"

@@ -16,8 +16,8 @@ from pyruntime.plan.resources import cpu_weight, resource_writes
 from pyruntime.spec import DeviceCgroupRule, decode_resources
 
 V1 = cgroups_of(Host((6, 1), tuple(Hierarchy(f"/cg/{name}", False, tuple(name.split(",")))
-                                   for name in ("cpu,cpuacct", "cpuset", "memory", "pids", "devices")), 0), None, "c")
-V2 = cgroups_of(Host((6, 1), (Hierarchy("/cg", True),), 0), None, "c")
+                                   for name in ("cpu,cpuacct", "cpuset", "memory", "pids", "devices")), 0), "/pyruntime/c")
+V2 = cgroups_of(Host((6, 1), (Hierarchy("/cg", True),), 0), "/pyruntime/c")
 TYPES, ACCESS = {"b": 1, "c": 2}, {"m": 1, "r": 2, "w": 4}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyruntime.cgroups.paths import Cgroup
-from pyruntime.errors import ContainerExistsError, ContainerNotFoundError, DamagedStateError, InvalidIdError
+from pyruntime.errors import ContainerExistsError, ContainerNotFoundError, DamagedStateError, InvalidIdError, SetupError
 from pyruntime.state import ContainerRecord, ProcessRecord, Store
 from pyruntime.state.store import check_id
 
@@ -176,3 +176,21 @@ def test_an_exit_of_a_container_that_was_deleted_meanwhile(store: Store) -> None
     with store.exit_file("c") as save:
         save(ProcessRecord(7, 1234, 3))
     assert store.ids() == []
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o702])
+def test_root_that_others_can_change_is_refused(tmp_path: Path, mode: int) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    root.chmod(mode)
+    with pytest.raises(SetupError) as raised:
+        Store(str(root)).add("c1")
+    assert (raised.value.step, raised.value.path, raised.value.errno_name) == ("use root directory", str(root), "EPERM")
+    assert not list(root.iterdir())
+
+
+def test_root_that_others_can_read_is_taken(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir(0o755)
+    Store(str(root)).add("c1")
+    assert (root / "c1").stat().st_mode & 0o7777 == 0o700
