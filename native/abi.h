@@ -144,7 +144,7 @@ int open_init(void);
 
 /* Run the host operations, clone, run the child operations. stdio are the child's 0, 1, 2; preserve_fds of the header
  * are taken from the caller's 3, 4, ...; descriptors are what OP_PASS_DESCRIPTOR passes on. On failure the child, if any, is
- * killed and reaped. */
+ * killed and reaped. -EBADFD: init_fd is not the static init. */
 int spawn_process(void *plan, uint64_t size, uint64_t clone_flags, int init_fd, int cgroup_slot, const int *stdio,
                   const int *descriptors, int descriptor_count, struct spawn_result *ret_result);
 
@@ -199,6 +199,21 @@ int detach_mount(int mount_namespace, const char *path);
 
 /* An open pseudoterminal's size in characters. */
 int set_terminal_size(int terminal, unsigned int width, unsigned int height);
+
+/* Files. Read one from its beginning: how many bytes, at most size. */
+int64_t read_file(const char *path, char *ret_data, uint64_t size);
+
+/* Make or overwrite one (0600); renamed_to (or NULL) is its name then. */
+int store_file(const char *path, const char *data, uint64_t size, const char *renamed_to);
+
+/* Lock a directory against others who do: its descriptor, which is closed to unlock. -ESTALE: it was removed meanwhile. */
+int lock_directory(const char *path);
+
+/* Remove a directory with the files in it. */
+int remove_directory(const char *path);
+
+/* Remove each of them that is empty; an errno for each. */
+void remove_empty_directories(const char *const *paths, int count, int *ret_errors);
 
 /* SHA-free identity of the build: the size of the embedded init in bytes. */
 extern const uint64_t init_image_size;

@@ -19,6 +19,7 @@
 #ifndef CLONE_INTO_CGROUP
 #define CLONE_INTO_CGROUP 0x200000000ULL
 #endif
+#define INIT_SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010U
 #endif
@@ -48,7 +49,7 @@ int open_init(void)
     int error = write_all(fd, (const char *)init_image, init_image_size);
     if (error)
         return error;
-    if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
+    if (fcntl(fd, F_ADD_SEALS, INIT_SEALS) < 0)
         return -errno;
     return take_fd(&fd);
 }
@@ -201,6 +202,9 @@ int spawn_process(void *data, uint64_t size, uint64_t clone_flags, int init_fd, 
     int error = open_plan(data, size, &plan);
     if (error)
         return error;
+    /* a caller that closes all descriptors, as a daemon does, closes ours, and its number may be another file's by now */
+    if (fcntl(init_fd, F_GET_SEALS) != INIT_SEALS)
+        return -EBADFD;
     uint32_t slot_count = plan.header->host_slots + plan.header->late_slots;
     if (cgroup_slot >= (int)plan.header->host_slots)
         return -EBADMSG;

@@ -8,16 +8,15 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator
 
 import msgspec
 
 from pyruntime.cgroups.paths import DEFAULT_PARENT, Cgroup
 from pyruntime.errors import SetupError
 from pyruntime.host import read_host
+from pyruntime.native import files
 
 REMOVAL_TIMEOUT_S = 10.0
-_BLOCK_BYTES = 4096
 # what opening and what reading a file of a cgroup say when the cgroup is removed
 _GONE = (errno.ENOENT, errno.ENODEV)
 
@@ -45,7 +44,7 @@ class ContainerCgroups:
         """Whether the container is paused, or about to be."""
         try:
             path, frozen, _ = self._freezer()
-            return _read(path).strip() in (frozen, b"FREEZING")
+            return files.read(path).strip() in (frozen, b"FREEZING")
         except SetupError:
             return False
         except OSError as error:
@@ -67,12 +66,12 @@ class ContainerCgroups:
 
     def _all_frozen(self, path: str) -> bool:
         if path.endswith("freezer.state"):
-            state = _read(path).strip()
+            state = files.read(path).strip()
             if state == b"FREEZING":
                 # a process that forked meanwhile may have been missed: the kernel looks again on a write
                 _write("freeze", path, b"FROZEN")
             return state == b"FROZEN"
-        return b"frozen 1" in _read(_events(path))
+        return b"frozen 1" in files.read(_events(path))
 
     def _await_event(self, path: str) -> None:
         if path.endswith("freezer.state"):
@@ -101,22 +100,14 @@ class ContainerCgroups:
         """Also of one that has not joined all hierarchies yet."""
         return {pid for cgroup in self.cgroups for pid in _pids_below(cgroup.path)}
 
-    @contextlib.contextmanager
-    def peak_memory(self) -> Iterator[Callable[[], int | None]]:
-        """A function for the most memory, in bytes, that the container as a whole used at once; None where no memory
-        controller tells."""
-        descriptor = -1
+    def peak_memory(self) -> int | None:
+        """The most memory, in bytes, that the container as a whole used at once; None where no memory controller tells."""
         for cgroup in self.cgroups:
             if cgroup.is_v2 or "memory" in cgroup.controllers:
                 name = "memory.peak" if cgroup.is_v2 else "memory.max_usage_in_bytes"
                 with contextlib.suppress(OSError):
-                    descriptor = os.open(f"{cgroup.path}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-                    break
-        try:
-            yield lambda: _read_number(descriptor) if descriptor >= 0 else None
-        finally:
-            if descriptor >= 0:
-                os.close(descriptor)
+                    return int(files.read(f"{cgroup.path}/{name}"))
+        return None
 
     def kill(self, spare: frozenset[int] = frozenset(), unreaped: frozenset[int] = frozenset()) -> None:
         """SIGKILL for every process but those spared; returns when they are gone from the cgroup.
@@ -173,16 +164,25 @@ class ContainerCgroups:
 
     def remove(self) -> None:
         """Remove the directories, and those that the container made below them; what still runs in them is killed."""
-        for cgroup in self.cgroups:
-            if not _is_removed(cgroup.path):
-                self.kill()
-                self._remove_busy(cgroup.path)
+        for path in self._remove_idle():
+            self.kill()
+            self._remove_busy(path)
 
     def remove_empty(self) -> None:
         """Remove the directories after a container's processes have ended before it was one. What others run in them is let be."""
-        for cgroup in self.cgroups:
-            if not _is_removed(cgroup.path) and not _pids_below(cgroup.path):
-                self._remove_busy(cgroup.path)
+        for path in self._remove_idle():
+            if not _pids_below(path):
+                self._remove_busy(path)
+
+    def _remove_idle(self) -> list[str]:
+        """Those that could not be removed, since something is in them. Raises SetupError."""
+        paths = [cgroup.path for cgroup in self.cgroups]
+        found = list(zip(paths, files.remove_empty_directories(paths), strict=True))
+        for path, error in found:
+            # a file of the parent may have the container's name, so that it could not be made
+            if error not in (0, errno.ENOENT, errno.ENOTDIR, errno.EBUSY, errno.ENOTEMPTY):
+                raise SetupError("remove cgroup", path, error, None)
+        return [path for path, error in found if error in (errno.EBUSY, errno.ENOTEMPTY)]
 
     def _remove_busy(self, path: str) -> None:
         """A child below it, or a process on its way out."""
@@ -201,33 +201,13 @@ class ContainerCgroups:
             time.sleep(0.001)  # the kernel tells of no event when the last reference to a v1 cgroup goes
 
 
-def _is_removed(path: str) -> bool:
-    """Remove it if nothing is in it. Raises SetupError."""
-    try:
-        os.rmdir(path)
-    except (FileNotFoundError, NotADirectoryError):
-        pass  # a file of the parent may have the container's name, so that it could not be made
-    except OSError as error:
-        if error.errno in (errno.EBUSY, errno.ENOTEMPTY):
-            return False
-        raise SetupError("remove cgroup", path, error.errno or 0, None) from error
-    return True
-
-
 def _pids_below(path: str) -> set[int]:
     found: set[int] = set()
     for directory, _, _ in os.walk(path):
         with contextlib.suppress(OSError):
-            found.update(map(int, _read(f"{directory}/cgroup.procs").split()))
+            found.update(map(int, files.read(f"{directory}/cgroup.procs").split()))
     found.discard(0)  # processes of pid namespaces that are not below ours
     return found
-
-
-def _read_number(descriptor: int) -> int | None:
-    try:
-        return int(os.pread(descriptor, 32, 0))
-    except OSError:  # the cgroup is gone
-        return None
 
 
 def remove_empty_parent(parent: str = DEFAULT_PARENT) -> None:
@@ -248,18 +228,6 @@ def remove_empty_parent(parent: str = DEFAULT_PARENT) -> None:
 
 def _events(freeze_path: str) -> str:
     return freeze_path.removesuffix("cgroup.freeze") + "cgroup.events"
-
-
-def _read(path: str) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        data = b""
-        # the kernel ends a read where a line would not fit
-        while more := os.read(descriptor, _BLOCK_BYTES):
-            data += more
-        return data
-    finally:
-        os.close(descriptor)
 
 
 def _write(step: str, path: str, value: bytes) -> None:

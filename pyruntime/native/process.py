@@ -27,11 +27,14 @@ _init_lock = threading.Lock()
 _init_fd = -1
 
 
-def _get_init() -> int:
-    """The sealed memfd with the static init: one per process, kept for ever; a forked child may go on using it."""
+def _get_init(lost: int = -1) -> int:
+    """The sealed memfd with the static init: one per process, kept for ever; a forked child may go on using it.
+
+    lost   what is no longer it, because the caller has closed it
+    """
     global _init_fd
     with _init_lock:
-        if _init_fd < 0:
+        if _init_fd in (-1, lost):
             fd = lib.open_init()
             if fd < 0:
                 raise SetupError("make the init's memfd", None, -fd, None)
@@ -188,8 +191,10 @@ def spawn(encoded: EncodedPlan, id: str, stdio: tuple[int, int, int], descriptor
     data = encoded.fill(id.encode())
     result = ffi.new("struct spawn_result *")
     cgroup = -1 if plan.cgroup is None else plan.cgroup.index
-    error = lib.spawn_process(ffi.from_buffer(data), len(data), plan.clone_flags, _get_init(), cgroup, stdio,
-                              descriptors, len(descriptors), result)
+    init = _get_init()
+    while (error := lib.spawn_process(ffi.from_buffer(data), len(data), plan.clone_flags, init, cgroup, stdio,
+                                      descriptors, len(descriptors), result)) == -errno.EBADFD:
+        init = _get_init(lost=init)
     if error:
         operations = {lib.SPAWN_HOST: plan.host, lib.SPAWN_CHILD: plan.child}.get(result.phase, ())
         index = result.operation

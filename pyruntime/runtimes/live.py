@@ -13,6 +13,7 @@ from pyruntime.interface import ProcessExitState, StdioPipes
 from pyruntime.native import process as native
 from pyruntime.runtimes.compiled import ProcessCache
 from pyruntime.runtimes.stdio import close_pipes
+from pyruntime.state import ContainerRecord
 
 
 class LiveProcess:
@@ -41,10 +42,14 @@ class LiveProcess:
             native.send_signal(self.pidfd, 9)
         return True
 
-    def wait(self) -> ProcessExitState | None:
-        """Any number of threads; one reaps. None: the status went to somebody else and the kernel keeps it no more."""
+    def wait(self, has_ended: bool = False) -> ProcessExitState | None:
+        """Any number of threads; one reaps. None: the status went to somebody else and the kernel keeps it no more.
+
+        has_ended   that is known already
+        """
         if not self.is_reaped:
-            native.wait_until_ended(self.pidfd)
+            if not has_ended:
+                native.wait_until_ended(self.pidfd)
             with self._reaping:
                 if not self.is_reaped:
                     self.exit_state = self._without_hidden_peak(native.reap(self.pidfd))
@@ -71,11 +76,17 @@ class LiveProcess:
 
 
 class Entry:
-    """What this runtime object holds of a container that it made or looked at."""
+    """What this runtime object holds of a container that it made or looked at.
 
-    def __init__(self, init: LiveProcess | None = None) -> None:
+    init, record   of a container that it made itself
+    has_started    that init, for certain
+    """
+
+    def __init__(self, init: LiveProcess | None = None, record: ContainerRecord | None = None) -> None:
         self.lock = threading.RLock()
         self.init = init
+        self.record = record
+        self.has_started = False
         self.processes: dict[int, LiveProcess] = {}
         self.process_cache = ProcessCache()
         self._wakers: list[int] = []
@@ -90,7 +101,7 @@ class Entry:
         """Wait for init to end. Exec processes that end meanwhile are reaped: until then the kernel keeps the init of
         a pid namespace from ending. Their statuses are kept for those who ask."""
         if init.has_ended():
-            return init.wait()
+            return init.wait(has_ended=True)
         waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._wakers.append(waker)
         try:
@@ -104,7 +115,7 @@ class Entry:
                     poll.register(pidfd, select.POLLIN)
                 for fd, _ in poll.poll():
                     if fd in running:
-                        running[fd].wait()
+                        running[fd].wait(has_ended=True)
                     elif fd == waker:
                         os.eventfd_read(waker)
                     else:
@@ -112,4 +123,4 @@ class Entry:
         finally:
             self._wakers.remove(waker)
             os.close(waker)
-        return init.wait()
+        return init.wait(has_ended=True)

@@ -71,6 +71,7 @@ class NativeRuntime:
         cgroups: tuple[Cgroup, ...] = ()  # none was made of one that cannot be planned
         joined: JoinedMountNamespace | None = None
         live: LiveProcess | None = None
+        records: list[ContainerRecord] = []
         try:
             compiled = self._bundles.open(os.fspath(bundle_path))
             bundle, spec = compiled.bundle, compiled.bundle.spec
@@ -82,11 +83,12 @@ class NativeRuntime:
             warn_of_capabilities(id, compiled.unknown_capabilities)
 
             def prepare(pid: int, start_time: int) -> None:
-                self._store.prepare(ContainerRecord(
+                records.append(ContainerRecord(
                     id=id, oci_version=spec.oci_version, bundle_path=bundle.path, rootfs_path=bundle.rootfs_path, pid=pid,
                     start_time=start_time, created=datetime.datetime.now(datetime.UTC), namespaces=compiled.namespaces,
                     shares_pid_namespace=bundle.shares_pid_namespace, cgroups=cgroups, annotations=spec.annotations,
                     capabilities=spec.process.capabilities if spec.process else None, joined_mount_namespace=joined))
+                self._store.prepare(records[-1])
 
             live = launch(encoded, id, stdio_options, native.MESSAGE_READY, prepare)
             self._store.commit(id)
@@ -101,7 +103,7 @@ class NativeRuntime:
                 detach_root(joined, bundle.rootfs_path)
             raise
         with self._entries_lock:
-            self._entries[id] = Entry(live)
+            self._entries[id] = Entry(live, records[-1])
         _log.debug("created container %s: pid %d", id, live.pid)
         return live.pid
 
@@ -117,6 +119,7 @@ class NativeRuntime:
             except OSError as error:
                 raise SetupError("connect to the waiting init", error.filename, error.errno or 0, None) from error
             if failure is None:
+                entry.has_started = entry.init is not None
                 return
             record = self._store.load(id)
             end_processes(entry, record, self._store.processes(id))
@@ -356,6 +359,10 @@ class NativeRuntime:
 
     def _open(self, id: str) -> tuple[ContainerRecord, Entry]:
         """What is on disk and what is held of a container. Raises ContainerNotFoundError, DamagedStateError."""
+        check_id(id)
+        entry = self._entries.get(id)
+        if entry is not None and entry.record is not None and entry.init is not None and not entry.init.has_ended():
+            return entry.record, entry  # nobody has deleted it: its init, which we would reap, runs
         try:
             record = self._store.load(id)
         except errors.ContainerNotFoundError:
@@ -413,7 +420,7 @@ class NativeRuntime:
         init = entry.init if entry is not None else None
         if init.has_ended() if init is not None else not is_alive(record.pid, record.start_time):
             return Status.STOPPED
-        if os.path.exists(f"{self._store.directory(record.id)}/{START_SOCKET}"):
+        if (entry is None or not entry.has_started) and os.path.exists(f"{self._store.directory(record.id)}/{START_SOCKET}"):
             # one who started it and died before removing the socket leaves it: the program tells
             with contextlib.suppress(OSError):
                 if os.readlink(f"/proc/{record.pid}/exe").startswith(_INIT_EXECUTABLE):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import threading
 from typing import BinaryIO, cast
 
 from pyruntime.errors import SetupError
@@ -30,18 +31,42 @@ def _check_open(stream: int, fd: int) -> int:
     return fd
 
 
+_null_lock = threading.Lock()
+_null_fd = -1
+
+
+def _open_null() -> int:
+    """The null device: one descriptor for the process, opened anew if the caller has closed it meanwhile."""
+    global _null_fd
+    with _null_lock:
+        if _null_fd < 0 or not _is_null(_null_fd):
+            fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+            if not _is_null(fd):
+                os.close(fd)
+                raise SetupError("open the null device", "/dev/null", 0, None, "it is not the null device")
+            _null_fd = fd
+    return _null_fd
+
+
+def _is_null(fd: int) -> bool:
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return False
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL_DEVICE
+
+
 class PreparedStdio:
     """Descriptors for one process. `close_child_ends` once it has them; `close` if it never came to be."""
 
     def __init__(self, options: StdioOptions) -> None:
         self._own: list[int] = []
         self._caller: list[int | None] = [None, None, None]
-        self._null_device = -1
         child: list[int] = []
         try:
             for i, (creates, given) in enumerate(((options.create_in, options.in_fd), (options.create_out, options.out_fd),
                                                   (options.create_err, options.err_fd))):
-                child.append(self._pipe(i) if creates else self._null() if given is None else _check_open(i, given))
+                child.append(self._pipe(i) if creates else _open_null() if given is None else _check_open(i, given))
         except BaseException:
             self.close()
             raise
@@ -53,15 +78,6 @@ class PreparedStdio:
         self._own.append(child)
         self._caller[stream] = caller
         return child
-
-    def _null(self) -> int:
-        if self._null_device < 0:
-            fd = self._null_device = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-            self._own.append(fd)
-            status = os.fstat(fd)
-            if not stat.S_ISCHR(status.st_mode) or status.st_rdev != _NULL_DEVICE:
-                raise SetupError("open the null device", "/dev/null", 0, None, "it is not the null device")
-        return self._null_device
 
     def close_child_ends(self) -> None:
         for fd in self._own:

@@ -49,15 +49,13 @@ class Waits:
             return exit_state or _restore(self._store.load_exit(record.id), record.start_time)
         if init.is_waited_for:
             return entry.wait_init(init)
-        # what can be opened is opened before the end, so that little is left to do after it
-        with ContainerCgroups(record.cgroups).peak_memory() as read_peak, self._store.exit_file(record.id) as save:
-            exit_state = entry.wait_init(init)
-            if exit_state is not None and not init.is_waited_for:
-                if exit_state.peak_memory_bytes is None:
-                    exit_state = msgspec.structs.replace(exit_state, peak_memory_bytes=read_peak())
-                init.exit_state = exit_state
-                init.is_waited_for = True
-                save(_with_exit(init, exit_state))
+        exit_state = entry.wait_init(init)
+        if exit_state is not None and not init.is_waited_for:
+            if exit_state.peak_memory_bytes is None:
+                exit_state = msgspec.structs.replace(exit_state, peak_memory_bytes=ContainerCgroups(record.cgroups).peak_memory())
+            init.exit_state = exit_state
+            init.is_waited_for = True
+            self._store.save_exit(record.id, _with_exit(init, exit_state))
         return init.exit_state
 
     def for_live(self, id: str, live: LiveProcess) -> ProcessExitState | None:

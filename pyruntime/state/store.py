@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 
 from pyruntime.errors import ContainerExistsError, ContainerNotFoundError, DamagedStateError, InvalidIdError, SetupError
+from pyruntime.native import files
 from pyruntime.state.record import ContainerRecord, ProcessRecord
 
 _STATE = "state.json"
 _EXIT = "exit.json"
 _CGROUP = "cgroup"
 _PROCESS = "process-"
-_BLOCK_BYTES = 8192
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 
 _encoder = msgspec.json.Encoder()
@@ -81,14 +80,11 @@ class Store:
     def remove(self, id: str) -> None:
         """Remove the directory; one that is gone is fine."""
         directory = self.directory(id)
-        for name in (_STATE, _EXIT, _CGROUP):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{directory}/{name}")
         try:
-            os.rmdir(directory)
+            files.remove_directory(directory)
         except FileNotFoundError:
             return
-        except OSError:
+        except OSError:  # somebody has made directories in it
             shutil.rmtree(directory, ignore_errors=True)
 
     def exists(self, id: str) -> bool:
@@ -110,15 +106,16 @@ class Store:
         check_id(id)
         while True:
             try:
-                descriptor = os.open(self.directory(id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                descriptor = files.lock_directory(self.directory(id))
             except FileNotFoundError as error:
                 raise ContainerNotFoundError(id, self.root) from error
+            except OSError as error:
+                if error.errno != errno.ESTALE:
+                    raise SetupError("lock", self.directory(id), error.errno or 0, None) from error
+                continue
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                # one that was deleted while we waited is not what has this name now
-                if os.fstat(descriptor).st_nlink:
-                    yield
-                    return
+                yield
+                return
             finally:
                 os.close(descriptor)
 
@@ -136,13 +133,13 @@ class Store:
     def load_prepared(self, id: str) -> ContainerRecord | None:
         """What `prepare` wrote for a container that was never finished."""
         try:
-            return _container_decoder.decode(_read(f"{self.directory(id)}/{_STATE}.new"))
+            return _container_decoder.decode(files.read(f"{self.directory(id)}/{_STATE}.new"))
         except (FileNotFoundError, msgspec.MsgspecError):
             return None
 
     def prepare(self, record: ContainerRecord) -> None:
         """Write a new container's record beside its place; `commit` makes it count."""
-        _write(f"{self.directory(record.id)}/{_STATE}.new", _encoder.encode(record))
+        files.write(f"{self.directory(record.id)}/{_STATE}.new", _encoder.encode(record))
 
     def commit(self, id: str) -> None:
         path = f"{self.directory(id)}/{_STATE}"
@@ -153,7 +150,7 @@ class Store:
         check_id(id)
         path = f"{self.directory(id)}/{_STATE}"
         try:
-            data = _read(path)
+            data = files.read(path)
         except FileNotFoundError as error:
             if os.path.isdir(self.directory(id)):
                 raise self._incomplete(id) from error
@@ -177,31 +174,16 @@ class Store:
         return DamagedStateError(id, f"{self.directory(id)}/{_STATE}",
                                  "it is missing: its creation was interrupted or is under way")
 
-    @contextlib.contextmanager
-    def exit_file(self, id: str) -> Iterator[Callable[[ProcessRecord], None]]:
-        """A function that saves how init ended. A container that was deleted meanwhile is no error."""
-        path = f"{self.directory(id)}/{_EXIT}"
-        try:
-            descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
-            yield lambda record: None
-            return
-
-        def save(record: ProcessRecord) -> None:
-            _write_all(descriptor, _encoder.encode(record), path)
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(f"{path}.new", path)
-
-        try:
-            yield save
-        finally:
-            os.close(descriptor)
+    def save_exit(self, id: str, record: ProcessRecord) -> None:
+        """How init ended. A container that was deleted meanwhile is no error."""
+        with contextlib.suppress(FileNotFoundError):
+            files.replace(f"{self.directory(id)}/{_EXIT}", _encoder.encode(record))
 
     def load_exit(self, id: str) -> ProcessRecord | None:
         return _load_process(f"{self.directory(id)}/{_EXIT}")
 
     def save_process(self, id: str, record: ProcessRecord) -> None:
-        _replace(self._process_path(id, record.pid), _encoder.encode(record))
+        files.replace(self._process_path(id, record.pid), _encoder.encode(record))
 
     def load_process(self, id: str, pid: int) -> ProcessRecord | None:
         return _load_process(self._process_path(id, pid))
@@ -226,37 +208,6 @@ class Store:
 
 def _load_process(path: str) -> ProcessRecord | None:
     try:
-        return _process_decoder.decode(_read(path))
+        return _process_decoder.decode(files.read(path))
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
-
-
-def _read(path: str) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        data = os.read(descriptor, _BLOCK_BYTES)
-        if len(data) == _BLOCK_BYTES:
-            with os.fdopen(descriptor, "rb", closefd=False) as rest:
-                data += rest.read()
-        return data
-    finally:
-        os.close(descriptor)
-
-
-def _write(path: str, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        _write_all(descriptor, data, path)
-    finally:
-        os.close(descriptor)
-
-
-def _write_all(descriptor: int, data: bytes, path: str) -> None:
-    if os.write(descriptor, data) != len(data):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-
-
-def _replace(path: str, data: bytes) -> None:
-    temporary = f"{path}.new"
-    _write(temporary, data)
-    os.rename(temporary, path)

@@ -305,3 +305,21 @@ for make in (lambda: rt.exec_process("p1", {"args": ["/bin/true"], "cwd": "/"}, 
 """)
     assert other(lab, code, lab.bundle("true")) == "pass descriptor 3 EBADF\n" * 2
     assert not lab.runtime.container_exists("p2")
+
+
+def test_a_caller_that_closes_all_descriptors_goes_on(lab: Lab) -> None:
+    """As a daemon does, also after the runtime has opened what it keeps: another file may have the number by then."""
+    script = ("import os, sys; from pyruntime import NativeRuntime, StdioOptions\n"
+              "rt = NativeRuntime(sys.argv[1])\n"
+              "for id in ('p1', 'p2'):\n"
+              "    pid = rt.create_container(id, sys.argv[2], StdioOptions(create_out=True))\n"
+              "    rt.start_container(id)\n"
+              "    print(rt.get_stdio_pipes(id, pid).out.read(), rt.wait_on_container(id).exit_code)\n"
+              "    rt.delete_container(id)\n"
+              "    os.closerange(3, 100)\n"
+              "    files = [os.open(sys.argv[0], os.O_RDONLY) for _ in range(20)]\n")
+    program = lab.directory / "daemon.py"
+    program.write_text(script)
+    done = subprocess.run([sys.executable, program, str(lab.root), lab.bundle("echo said; cat")], capture_output=True, text=True,
+                          timeout=30, check=False)
+    assert (done.stdout, done.stderr) == ("b'said\\n' 0\n" * 2, "")

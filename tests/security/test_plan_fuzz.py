@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import functools
 import json
 import os
 import random
@@ -26,11 +28,20 @@ RECORD = int(ffi.sizeof("struct operation"))
 HOST, INIT = Slot("host", 0), Slot("init", 0)
 
 
+@functools.cache
+def no_init() -> int:
+    """Sealed as the init's memfd is, and no program: what is accepted runs nothing."""
+    fd = os.memfd_create("no init", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.write(fd, b"no program")
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
+    return fd
+
+
 def spawn(data: bytes | bytearray, cgroup: int = -1) -> int:
-    """Only for plans that must be refused: the init's descriptor is no program."""
+    """Only for plans that must be refused."""
     result = ffi.new("struct spawn_result *")
     block = bytearray(data)
-    return int(lib.spawn_process(ffi.from_buffer(block), len(block), 0, -1, cgroup, [0, 1, 2], [], 0, result))
+    return int(lib.spawn_process(ffi.from_buffer(block), len(block), 0, no_init(), cgroup, [0, 1, 2], [], 0, result))
 
 
 def a_plan() -> bytearray:

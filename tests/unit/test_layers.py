@@ -22,10 +22,10 @@ ALLOWED = {
     "interface": BASE | {"spec"},
     "host": BASE,
     "spec": BASE,
-    "cgroups": BASE | {"host"},
+    "cgroups": BASE | {"host", "native.files"},
     "plan": BASE | {"spec", "host", "cgroups", "state.names"},
     "native": BASE | {"plan", "interface", "_native"},
-    "state": BASE | {"spec", "cgroups"},
+    "state": BASE | {"spec", "cgroups", "native.files"},
 }
 
 
@@ -41,9 +41,11 @@ def imports_of(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            # `from pyruntime import _native` imports the module too
-            yield from ([f"pyruntime.{alias.name}" for alias in node.names] if node.module == "pyruntime"
-                        else [node.module or ""])
+            module = node.module or ""
+            # `from pyruntime import _native` and `from pyruntime.native import files` import a module
+            directory = PACKAGE.parent.joinpath(*module.split("."))
+            yield from (f"{module}.{alias.name}" if module == "pyruntime" or (directory / f"{alias.name}.py").exists() else module
+                        for alias in node.names)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

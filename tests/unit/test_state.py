@@ -158,9 +158,8 @@ def await_flock_waiter(directory: str) -> None:
 
 def test_an_exit_of_init_stands_by_itself(store: Store) -> None:
     directory = store.add("c")
-    with store.exit_file("c") as save:
-        assert store.load_exit("c") is None
-        save(ProcessRecord(7, 1234, 3))
+    assert store.load_exit("c") is None
+    store.save_exit("c", ProcessRecord(7, 1234, 3))
     assert store.load_exit("c") == ProcessRecord(7, 1234, 3) and store.load_process("c", 7) is None
     assert store.processes("c") == [] and os.listdir(directory) == ["exit.json"]
     store.remove("c")
@@ -169,13 +168,19 @@ def test_an_exit_of_init_stands_by_itself(store: Store) -> None:
 
 def test_an_exit_of_a_container_that_was_deleted_meanwhile(store: Store) -> None:
     store.add("c")
-    with store.exit_file("c") as save:
-        store.remove("c")
-        save(ProcessRecord(7, 1234, 3))
+    store.remove("c")
+    store.save_exit("c", ProcessRecord(7, 1234, 3))
     assert store.ids() == []
-    with store.exit_file("c") as save:
-        save(ProcessRecord(7, 1234, 3))
+
+
+def test_what_somebody_has_put_into_a_directory_goes_with_it(store: Store) -> None:
+    directory = Path(store.add("c"))
+    store.save_cgroup("c", "/pyruntime/c")
+    (directory / "more" / "below").mkdir(parents=True)
+    (directory / "more" / "link").symlink_to("/")
+    store.remove("c")
     assert store.ids() == []
+    store.remove("c")
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o702])
