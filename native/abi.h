@@ -160,15 +160,16 @@ struct conversation {
     char detail[MESSAGE_DETAIL];
 };
 
-/* Whether a plan has another process take the first one's place, and who waits for that. */
-enum succession { SUCCESSION_NONE, SUCCESSION_EXPECTED, SUCCESSION_AWAITED };
+/* What is done about another process that takes the first one's place: nothing, it is believed, it waits until the first one was
+ * reaped and is released then, or the same and the caller waits for no more than that. */
+enum succession { SUCCESSION_NONE, SUCCESSION_BELIEVED, SUCCESSION_RELEASED, SUCCESSION_AWAITED };
 
 /* Take in what there is to hear, up to a number of messages. 1: the other side has closed, 0: it has not. A successor is believed from the process that was
  * cloned alone: it may be traced itself, and say anything. */
 int listen_to_init(int wire, int succession, struct conversation *conversation);
 
-/* The same until the other side closes; with SUCCESSION_AWAITED until there is a successor. The first process is reaped then,
- * before its successor may go on. 1: so, 0: not within timeout_ms (-1: for ever), -EINTR: a signal came in. */
+/* The same until the other side closes; with SUCCESSION_AWAITED until there is a successor. The first process is reaped once there
+ * is one. 1: so, 0: not within timeout_ms (-1: for ever), -EINTR: a signal came in. */
 int attend_init(int wire, int succession, int timeout_ms, struct conversation *conversation);
 
 /* Let a created container's init go on, by the start socket `name` in a directory, and listen until it has executed its program or

@@ -90,12 +90,29 @@ OPERATION(unshare_time_namespace)
     return syscall(SYS_setns, namespace, CLONE_NEWTIME) < 0 ? explain(init, -errno, "setns") : 0;
 }
 
+/* The other end of what a predecessor tells its successor: a byte once the caller knows of it, then the end of file by its exit. */
+static int await_predecessor(struct init *init, const int *ends)
+{
+    char byte;
+
+    close(ends[1]);
+    ssize_t told = read(ends[0], &byte, 1);
+    if (told <= 0)
+        return explain(init, told < 0 ? -errno : -EPIPE, "wait to be known");
+    /* the program is not to find it among the processes of its cgroup */
+    while (read(ends[0], &byte, 1) > 0)
+        ;
+    close(ends[0]);
+    return 0;
+}
+
 /* A pid namespace that was joined is entered by a new process. It becomes the caller's child in this one's place
- * (CLONE_PARENT); this one hands over its pidfd and ends. number: 1 if nothing but the wire and what the user program gets may
- * come along. */
+ * (CLONE_PARENT); this one hands over its pidfd and ends. A copy and not CLONE_VM: a process of the container may trace the new one,
+ * and would have the memory of one that is not in the container's pid namespace yet.
+ * numbers: 1 if nothing but the wire and what the user program gets may come along, 1 if this one has to be reaped first. */
 OPERATION(enter_pid_namespace)
 {
-    int pidfd = -1;
+    int pidfd = -1, ends[2];
     struct clone_args args = {
         .flags = CLONE_PARENT | CLONE_PIDFD,
         .pidfd = (uint64_t)(uintptr_t)&pidfd,
@@ -103,17 +120,21 @@ OPERATION(enter_pid_namespace)
 
     if (op->number[0] && close_from((unsigned int)init->first_fd + 1, 0) < 0)
         return explain(init, -errno, "close_range");
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return explain(init, -errno, "pipe2");
     long pid = syscall(SYS_clone3, &args, sizeof args);
     if (pid < 0)
         return explain(init, -errno, "clone3");
-    if (pid == 0)
+    if (pid == 0) {
         /* nothing may run that the caller has not heard of, since it would not reap it */
-        return await_release(init, "wait to be known");
+        int error = await_predecessor(init, ends);
+        return error || !op->number[1] ? error : await_release(init, "wait to be released");
+    }
     struct message message = {.type = MESSAGE_PROCESS, .operation = -1, .pid = (int32_t)pid};
     int error = send_message(init->wire, &message, pidfd);
-    if (error < 0) {
+    if (error < 0 || write(ends[1], "", 1) < 0) {
         syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
-        return explain(init, error, "tell the pid");
+        return explain(init, error < 0 ? error : -errno, "tell the pid");
     }
     _exit(0);
 }

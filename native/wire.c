@@ -99,7 +99,7 @@ int listen_to_init(int wire, int succession, struct conversation *conversation)
             int first = conversation->pidfd;
             conversation->pidfd = take_fd(&carried);
             struct exit_report report;
-            /* it ends at once, or was killed; the program is not to find it among the processes of its cgroup */
+            /* it ends at once, or was killed */
             while (reap_pidfd(first, &report) == -EINTR)
                 ;
             close(first);
@@ -121,7 +121,7 @@ int attend_init(int wire, int succession, int timeout_ms, struct conversation *c
     int64_t deadline = timeout_ms < 0 ? INT64_MAX : now_ms() + timeout_ms;
 
     for (;;) {
-        bool expects = succession != SUCCESSION_NONE && !conversation->has_successor;
+        bool expects = succession >= SUCCESSION_RELEASED && !conversation->has_successor;
         int64_t left = timeout_ms < 0 ? -1 : deadline - now_ms();
         /* what comes before the end need not wake anybody, unless somebody waits for an answer to it */
         struct pollfd entry = {.fd = wire, .events = expects ? POLLIN : 0};

@@ -90,7 +90,7 @@ class Spawned:
         Raises SetupError, InitDiedError; the process is then killed and reaped.
         """
         heard, plan = self._heard, self._encoded.plan
-        succession = lib.SUCCESSION_EXPECTED if plan.hands_over else lib.SUCCESSION_NONE
+        succession = lib.SUCCESSION_RELEASED if plan.releases else lib.SUCCESSION_BELIEVED if plan.hands_over else lib.SUCCESSION_NONE
         with self._discarding():
             # the init closes its wire when it is ready or executes
             in_time = _attend(lambda left_ms: lib.attend_init(self._wire, succession, left_ms, heard))
@@ -117,7 +117,7 @@ class Spawned:
             exit_state = _kill(heard.pidfd)
             if self._wire >= 0 and self._encoded.plan.hands_over and not heard.has_successor:
                 # what the first process said before it was killed tells of its successor, if there is one by now
-                lib.listen_to_init(self._wire, lib.SUCCESSION_EXPECTED, heard)
+                lib.listen_to_init(self._wire, lib.SUCCESSION_BELIEVED, heard)
                 if heard.has_successor:
                     exit_state = _kill(heard.pidfd)
         for descriptor in (self.take_pidfd(), self.take_console()):

@@ -88,11 +88,12 @@ def compile(spec: Spec, host: Host, place: Place, *, no_pivot: bool = False, pre
 
 
 def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int, id: str, *, passes_root: bool = False,
-                 preserve_fds: int = 0) -> Plan:
+                 limits_pids: bool = False, preserve_fds: int = 0) -> Plan:
     """The plan of a further process in a container with these namespaces (CLONE_NEW... bits).
 
     The first descriptor that is passed to it is a pidfd of the container's init. passes_root: the second is the container's
-    root, where that is not the root of its mount namespace.
+    root, where that is not the root of its mount namespace. limits_pids: the container has a limit of processes, so that what set
+    the process up must not count any more when it runs.
     """
     refuse_unsupported(process, "$")
     draft = Draft()
@@ -114,7 +115,7 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
     take_identity(draft, process, "$", make_cwd=False, denies_setgroups=False)
     if namespaces & flags.CLONE_NEWPID:
         # joined above, while that was still allowed; entered by the last clone only
-        draft.init.append(op.EnterPidNamespace("", 1))
+        draft.init.append(op.EnterPidNamespace("", 1, int(limits_pids)))
     draft.init.append(op.StartSession("", int(process.terminal)))
     execute(draft, process, "$")
     return draft.finish(preserve_fds)

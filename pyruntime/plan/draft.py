@@ -48,6 +48,7 @@ class Draft:
         parts = [(first, min(SLOTS_PER_MESSAGE, late - first)) for first in range(0, late, SLOTS_PER_MESSAGE)]
         self.child += [PassSlots("", first, count) for first, count in parts]
         self.init[self._receiving_at:self._receiving_at] = [ReceiveSlots("", first, count) for first, count in parts]
-        hands_over = any(isinstance(operation, EnterPidNamespace) for operation in self.init)
+        entries = [operation for operation in self.init if isinstance(operation, EnterPidNamespace)]
         return Plan(tuple(self.host), tuple(self.child), tuple(self.init), self.clone_flags, self.cgroup,
-                    self._slots["host"], self._slots["init"], late, preserve_fds, hands_over)
+                    self._slots["host"], self._slots["init"], late, preserve_fds, bool(entries),
+                    any(operation.awaits_reaping for operation in entries))

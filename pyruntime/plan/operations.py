@@ -176,6 +176,7 @@ class UnshareTimeNamespace(Operation, frozen=True):
 
 class EnterPidNamespace(Operation, frozen=True):
     is_last: int
+    awaits_reaping: int = 1
 
 
 class IsolatePropagation(Operation, frozen=True):
@@ -363,6 +364,7 @@ class Plan(msgspec.Struct, frozen=True):
     clone_flags   CLONE_NEW... of the namespaces that are made at the clone
     cgroup        the slot of the v2 cgroup that it is cloned into
     hands_over    whether another process takes the first one's place, which EnterPidNamespace makes
+    releases      whether that one waits until the first one was reaped
     """
 
     host: tuple[Operation, ...]
@@ -375,6 +377,7 @@ class Plan(msgspec.Struct, frozen=True):
     late_slots: int = 0
     preserve_fds: int = 0
     hands_over: bool = False
+    releases: bool = False
 
     def __str__(self) -> str:
         lines = []

@@ -87,6 +87,14 @@ def cpu_weight(shares: int) -> int:
     return math.ceil(10 ** ((exponent * exponent + 125 * exponent) / 612 - 7 / 34))
 
 
+def limits_pids(resources: Resources | None) -> bool:
+    """Whether the number of processes is limited."""
+    if resources is None:
+        return False
+    has_limit = resources.pids is not None and resources.pids.limit is not None and resources.pids.limit >= 0
+    return has_limit or "pids.max" in (resources.unified or {})
+
+
 def resource_writes(cgroups: tuple[Cgroup, ...], resources: Resources) -> Iterator[tuple[str, str, str]]:
     """(JSON path, file, value) of everything but devices, in the order in which the kernel takes them.
 

@@ -16,6 +16,7 @@ from pyruntime.interface import ProcessLike
 from pyruntime.native.encoder import EncodedPlan, encode
 from pyruntime.plan.compile import Place, cgroup_path_for, compile, compile_exec, namespace_bits
 from pyruntime.plan.process import unknown_capabilities
+from pyruntime.plan.resources import limits_pids
 from pyruntime.runtimes.bundle import OpenedBundle, check_rootfs
 from pyruntime.spec import decode_process, read_config
 from pyruntime.state import ContainerRecord
@@ -35,12 +36,14 @@ class CompiledBundle:
     """A bundle with its plans.
 
     namespaces             CLONE_NEW... bits of those that are not the host's
+    limits_pids            whether it limits the number of processes
     unknown_capabilities   what the process asks for and this version does not know
     """
 
     def __init__(self, bundle: OpenedBundle, host: Host) -> None:
         self.bundle = bundle
         self.namespaces = namespace_bits(bundle.spec)
+        self.limits_pids = limits_pids(bundle.spec.linux.resources)
         process = bundle.spec.process
         self.unknown_capabilities = unknown_capabilities(process) if process is not None else set()
         self._host = host
@@ -142,5 +145,6 @@ def _compile_process(process: ProcessLike, record: ContainerRecord, preserve_fds
     if decoded.capabilities is None and record.capabilities is not None:
         decoded = msgspec.structs.replace(decoded, capabilities=record.capabilities)
     plan = compile_exec(decoded, record.cgroups, record.namespaces, record.id,
-                        passes_root=record.joined_mount_namespace is not None, preserve_fds=preserve_fds)
+                        passes_root=record.joined_mount_namespace is not None, limits_pids=record.limits_pids,
+                        preserve_fds=preserve_fds)
     return CompiledProcess(encode(plan), unknown_capabilities(decoded))

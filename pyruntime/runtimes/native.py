@@ -87,7 +87,8 @@ class NativeRuntime:
                     id=id, oci_version=spec.oci_version, bundle_path=bundle.path, rootfs_path=bundle.rootfs_path, pid=pid,
                     start_time=start_time, created=datetime.datetime.now(datetime.UTC), namespaces=compiled.namespaces,
                     shares_pid_namespace=bundle.shares_pid_namespace, cgroups=cgroups, annotations=spec.annotations,
-                    capabilities=spec.process.capabilities if spec.process else None, joined_mount_namespace=joined))
+                    capabilities=spec.process.capabilities if spec.process else None, joined_mount_namespace=joined,
+                    limits_pids=compiled.limits_pids))
                 self._store.prepare(records[-1])
 
             live = launch(encoded, id, stdio_options, native.MESSAGE_READY, prepare)

@@ -23,6 +23,7 @@ class ContainerRecord(msgspec.Struct, frozen=True):
 
     start_time   of init, in clock ticks since boot (proc(5), field 22): tells it from a later process of that pid
     namespaces   CLONE_NEW... bits of those that are not the host's
+    limits_pids  whether config.json limits the number of processes
     """
 
     id: str
@@ -38,6 +39,7 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     annotations: dict[str, str] = {}
     capabilities: Capabilities | None = None
     joined_mount_namespace: JoinedMountNamespace | None = None
+    limits_pids: bool = True
 
 
 class ProcessRecord(msgspec.Struct, frozen=True):

@@ -282,3 +282,10 @@ def test_device_program_in_the_kernel(lab: Lab, rules: tuple[Rule, ...], expecte
         os.close(null)
         os.close(read)
         os.rmdir(path)
+
+
+def test_what_sets_an_exec_up_does_not_count_when_it_runs(lab: Lab) -> None:
+    """Init, the program, and one that the program makes: the limit is met, not exceeded, each time."""
+    lab.sleeper(**with_resources(pids={"limit": 3}))
+    for _ in range(50):
+        assert lab.exec("/bin/busybox true & wait $!; echo $?") == "0\n"

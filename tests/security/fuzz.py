@@ -269,7 +269,7 @@ class Run:
 
     def _attend(self, wire: int, heard: Any) -> None:
         deadline, nudged = time.monotonic() + HANG_S, False
-        while lib.attend_init(wire, lib.SUCCESSION_EXPECTED, 100, heard) == 0:
+        while lib.attend_init(wire, lib.SUCCESSION_RELEASED, 100, heard) == 0:
             if native.has_ended(heard.pidfd) or time.monotonic() > deadline:
                 break
             if not nudged:  # one that waits for id maps that nobody writes

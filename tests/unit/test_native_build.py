@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 # All that the init calls: nothing that allocates, locks, buffers, reads the environment, or looks up names of users.
 OF_THE_INIT = {
     "__errno_location", "_exit", "accept4", "atoi", "chdir", "chroot", "close", "dup3", "execve", "fchdir", "fchown", "fchownat",
-    "fstat", "fstatat", "fstatfs", "getsockopt", "ioctl", "isatty", "memchr", "memcmp", "memmove", "mkdirat", "mknodat", "mmap",
+    "fstat", "fstatat", "fstatfs", "getsockopt", "ioctl", "isatty", "memchr", "memcmp", "memmove", "mkdirat", "mknodat", "mmap", "pipe2",
     "prctl", "read", "readlinkat", "recvmsg", "sendmsg", "sethostname", "setsid", "socket", "strchr", "strcmp", "strcpy",
     "strcspn", "strlen", "strncmp", "strrchr", "strspn", "symlinkat", "syscall", "umask", "unlinkat", "write"}
 # and what the clone's child calls, which has its errno in common with a thread of the caller
