@@ -276,6 +276,11 @@ static int open_cgroup(struct host *host, const struct operation *op)
     return fill_slot(host, op, open_at(AT_FDCWD, plan_text(host->plan, op, 0), O_RDONLY | O_DIRECTORY, 0, 0), "open");
 }
 
+static int open_tasks(struct host *host, const struct operation *op)
+{
+    return fill_slot(host, op, open_at(AT_FDCWD, plan_text(host->plan, op, 0), O_WRONLY, 0, 0), "open");
+}
+
 /* numbers: 1 for recursive, propagation, the device that it must be (0: anything), 1 for a block device */
 static int copy_tree(struct host *host, const struct operation *op)
 {
@@ -435,6 +440,7 @@ static int (*const operations_of_host[OP_END])(struct host *host, const struct o
     [OP_WRITE_FILE] = write_file,
     [OP_ATTACH_DEVICE_PROGRAM] = attach_device_program,
     [OP_OPEN_CGROUP] = open_cgroup,
+    [OP_OPEN_TASKS] = open_tasks,
     [OP_OPEN_TREE] = copy_tree,
     [OP_OPEN_NAMESPACE] = open_namespace,
     [OP_PASS_DESCRIPTOR] = pass_descriptor,

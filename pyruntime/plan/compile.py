@@ -96,7 +96,8 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
     the process up must not count any more when it runs.
     """
     refuse_unsupported(process, "$")
-    draft = Draft()
+    draft = Draft(overlaps=True)
+    draft.await_sources()
     target = draft.host_slot()
     draft.host.append(op.PassDescriptor("", target, 0))
     root = draft.host_slot() if passes_root else None

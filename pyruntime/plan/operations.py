@@ -88,6 +88,11 @@ class OpenCgroup(Operation, frozen=True):
     slot: Slot
 
 
+class OpenTasks(Operation, frozen=True):
+    path: bytes
+    slot: Slot
+
+
 class OpenTree(Operation, frozen=True):
     path: bytes
     slot: Slot
@@ -147,6 +152,7 @@ class ReceiveSlots(Operation, frozen=True):
 
 class JoinCgroup(Operation, frozen=True):
     path: bytes
+    slot: Slot
 
 
 class JoinNamespace(Operation, frozen=True):

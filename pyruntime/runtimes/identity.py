@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 
 from pyruntime.interface import ProcessExitState
+from pyruntime.native import files
 from pyruntime.native import process as native
 
 
@@ -16,15 +17,9 @@ def read_stat(pid: int) -> tuple[str, int, int] | None:
     The exit status is 0 while it runs, and where the caller may not trace it.
     """
     try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        data = files.read(f"/proc/{pid}/stat")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    try:
-        data = os.read(fd, 4096)
-    except ProcessLookupError:
-        return None
-    finally:
-        os.close(fd)
     # the command in parentheses may hold anything
     fields = data[data.rindex(b")") + 2:].split()
     return fields[0].decode(), int(fields[19]), int(fields[49])

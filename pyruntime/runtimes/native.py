@@ -158,33 +158,37 @@ class NativeRuntime:
         status = self._status(record, entry)
         if status is not Status.RUNNING:
             raise errors.NotRunningError("exec in", id, status)
-        saved: list[int] = []
-
-        def save(pid: int, start_time: int) -> None:
-            saved.append(pid)
-            self._store.save_process(id, ProcessRecord(pid, start_time))
-
-        def launch_in(cgroups: tuple[Cgroup, ...]) -> LiveProcess:
-            where = msgspec.structs.replace(record, cgroups=cgroups)
-            compiled = entry.process_cache.compile(process, where, stdio_options.preserve_fds)
-            warn_of_capabilities(id, compiled.unknown_capabilities)
-            try:
-                return launch(compiled.encoded, id, stdio_options, native.MESSAGE_EXECUTING, save, (pidfd, *root))
-            except BaseException:
-                while saved:
-                    self._store.remove_process(id, saved.pop())
-                raise
-
-        with self._init_pidfd(record, entry) as pidfd, root_of(record.pid, record.joined_mount_namespace) as root:
-            try:
-                live = launch_in(record.cgroups)
-            except SetupError as error:
-                cgroups = ContainerCgroups(record.cgroups).beside(record.pid)
-                if error.errno != errno.EBUSY or cgroups == record.cgroups:
-                    raise
-                live = launch_in(cgroups)
+        init, is_ours = self._init_pidfd(record, entry, "exec in")
+        try:
+            with root_of(record.pid, record.joined_mount_namespace) as root:
+                live = self._launch_in(record, entry, process, stdio_options, (init, *root))
+        finally:
+            if not is_ours:
+                os.close(init)
         entry.add(live)
         return live.pid
+
+    def _launch_in(self, record: ContainerRecord, entry: Entry, process: ProcessLike, stdio_options: StdioOptions,
+                   descriptors: tuple[int, ...]) -> LiveProcess:
+        id, noted = record.id, []
+
+        def note(pid: int, start_time: int) -> None:
+            noted.append(pid)
+            self._store.add_process(id, ProcessRecord(pid, start_time))
+
+        compiled = entry.process_cache.compile(process, record, stdio_options.preserve_fds)
+        warn_of_capabilities(id, compiled.unknown_capabilities)
+        try:
+            return launch(compiled.encoded, id, stdio_options, native.MESSAGE_EXECUTING, note, descriptors)
+        except SetupError as error:
+            cgroups = ContainerCgroups(record.cgroups).beside(record.pid)
+            if error.errno != errno.EBUSY or cgroups == record.cgroups:
+                raise
+            return self._launch_in(msgspec.structs.replace(record, cgroups=cgroups), entry, process, stdio_options, descriptors)
+        except BaseException:
+            for pid in noted:
+                self._store.remove_process(id, pid)
+            raise
 
     # signals and deletion
 
@@ -194,8 +198,12 @@ class NativeRuntime:
         status = self._status(record, entry)
         if status not in (Status.CREATED, Status.RUNNING, Status.PAUSED):
             raise errors.NotRunningError("kill", id, status)
-        with self._init_pidfd(record, entry, "kill") as pidfd:
-            native.send_signal(pidfd, int(signal))
+        init, is_ours = self._init_pidfd(record, entry, "kill")
+        try:
+            native.send_signal(init, int(signal))
+        finally:
+            if not is_ours:
+                os.close(init)
 
     def kill_process(self, id: str, pid: int, signal: int) -> None:
         """Send a signal to an exec process or init. Raises ProcessNotFoundError; one that has ended is no error."""
@@ -407,15 +415,15 @@ class NativeRuntime:
             raise errors.ProcessNotFoundError(container.id, pid)
         return record
 
-    @contextlib.contextmanager
-    def _init_pidfd(self, record: ContainerRecord, entry: Entry, operation: str = "exec in") -> Iterator[int]:
+    @staticmethod
+    def _init_pidfd(record: ContainerRecord, entry: Entry, operation: str) -> tuple[int, bool]:
+        """A pidfd of init, and whether it stays open. Raises NotRunningError."""
         if entry.init is not None:
-            yield entry.init.pidfd
-            return
+            return entry.init.pidfd, True
         with open_process(record.pid, record.start_time) as pidfd:
             if pidfd is None:
                 raise errors.NotRunningError(operation, record.id, Status.STOPPED)
-            yield pidfd
+            return os.dup(pidfd), False
 
     def _status(self, record: ContainerRecord, entry: Entry | None) -> Status:
         init = entry.init if entry is not None else None

@@ -182,6 +182,10 @@ class Store:
     def load_exit(self, id: str) -> ProcessRecord | None:
         return _load_process(f"{self.directory(id)}/{_EXIT}")
 
+    def add_process(self, id: str, record: ProcessRecord) -> None:
+        """A new one: who reads its record before it is whole takes it for none."""
+        files.write(self._process_path(id, record.pid), _encoder.encode(record))
+
     def save_process(self, id: str, record: ProcessRecord) -> None:
         files.replace(self._process_path(id, record.pid), _encoder.encode(record))
 
