@@ -12,6 +12,7 @@ import msgspec
 from pyruntime.interface import ProcessExitState, StdioPipes
 from pyruntime.native import process as native
 from pyruntime.runtimes.compiled import ProcessCache
+from pyruntime.runtimes.pidfd import SharedPidfd
 from pyruntime.runtimes.stdio import close_pipes
 from pyruntime.state import ContainerRecord
 
@@ -22,7 +23,7 @@ class LiveProcess:
     def __init__(self, pid: int, start_time: int, pidfd: int, pipes: StdioPipes, hidden_peak_bytes: int = 0) -> None:
         self.pid = pid
         self.start_time = start_time
-        self.pidfd = pidfd
+        self.pidfd = SharedPidfd(pidfd)
         self.pipes = pipes
         # the kernel counts the caller's memory as this process's until it executed the init: a peak below is not its own
         self.hidden_peak_bytes = hidden_peak_bytes
@@ -32,14 +33,25 @@ class LiveProcess:
         self._reaping = threading.Lock()
 
     def has_ended(self) -> bool:
-        return self.is_reaped or native.has_ended(self.pidfd)
+        if self.is_reaped:
+            return True
+        try:
+            with self.pidfd as pidfd:
+                return native.has_ended(pidfd)
+        except ProcessLookupError:
+            return True
+
+    def send_signal(self, number: int) -> None:
+        """Raises ProcessLookupError, ValueError for what is no signal."""
+        with self.pidfd as pidfd:
+            native.send_signal(pidfd, number)
 
     def kill(self) -> bool:
         """SIGKILL; whether it was running."""
         if self.has_ended():
             return False
         with contextlib.suppress(ProcessLookupError):
-            native.send_signal(self.pidfd, 9)
+            self.send_signal(9)
         return True
 
     def wait(self, has_ended: bool = False) -> ProcessExitState | None:
@@ -47,12 +59,15 @@ class LiveProcess:
 
         has_ended   that is known already
         """
-        if not self.is_reaped:
+        if self.is_reaped:
+            return self.exit_state
+        # given up is only what was reaped
+        with contextlib.suppress(ProcessLookupError), self.pidfd as pidfd:
             if not has_ended:
-                native.wait_until_ended(self.pidfd)
+                native.wait_until_ended(pidfd)
             with self._reaping:
                 if not self.is_reaped:
-                    self.exit_state = self._without_hidden_peak(native.reap(self.pidfd))
+                    self.exit_state = self._without_hidden_peak(native.reap(pidfd))
                     self.is_reaped = True
         return self.exit_state
 
@@ -69,9 +84,7 @@ class LiveProcess:
 
     def close(self) -> None:
         """Forget it: for an ended process that nobody waits for."""
-        pidfd, self.pidfd = self.pidfd, -1
-        if pidfd >= 0:
-            os.close(pidfd)
+        self.pidfd.give_up()
         close_pipes(self.pipes)
 
 
@@ -105,22 +118,33 @@ class Entry:
         waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._wakers.append(waker)
         try:
-            has_ended = False
-            while not has_ended:
-                poll = select.poll()
-                poll.register(waker, select.POLLIN)
-                poll.register(init.pidfd, select.POLLIN)
-                running = {live.pidfd: live for live in list(self.processes.values()) if not live.is_reaped}
-                for pidfd in running:
-                    poll.register(pidfd, select.POLLIN)
-                for fd, _ in poll.poll():
-                    if fd in running:
-                        running[fd].wait(has_ended=True)
-                    elif fd == waker:
-                        os.eventfd_read(waker)
-                    else:
-                        has_ended = True
+            while not self._reap_until_event(init, waker):
+                pass
         finally:
             self._wakers.remove(waker)
             os.close(waker)
         return init.wait(has_ended=True)
+
+    def _reap_until_event(self, init: LiveProcess, waker: int) -> bool:
+        """Wait until a process ends or is added; whether it was init that ended."""
+        with contextlib.ExitStack() as held:
+            poll = select.poll()
+            poll.register(waker, select.POLLIN)
+            by_pidfd: dict[int, LiveProcess] = {}
+            for live in (init, *self.processes.values()):
+                if not live.is_reaped:
+                    with contextlib.suppress(ProcessLookupError):
+                        by_pidfd[held.enter_context(live.pidfd)] = live
+            for pidfd in by_pidfd:
+                poll.register(pidfd, select.POLLIN)
+            if init.is_reaped:
+                return True
+            has_ended = False
+            for fd, _ in poll.poll():
+                if fd == waker:
+                    os.eventfd_read(waker)
+                elif by_pidfd[fd] is init:
+                    has_ended = True
+                else:
+                    by_pidfd[fd].wait(has_ended=True)
+            return has_ended

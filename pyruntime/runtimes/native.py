@@ -158,13 +158,8 @@ class NativeRuntime:
         status = self._status(record, entry)
         if status is not Status.RUNNING:
             raise errors.NotRunningError("exec in", id, status)
-        init, is_ours = self._init_pidfd(record, entry, "exec in")
-        try:
-            with root_of(record.pid, record.joined_mount_namespace) as root:
-                live = self._launch_in(record, entry, process, stdio_options, (init, *root))
-        finally:
-            if not is_ours:
-                os.close(init)
+        with self._init_pidfd(record, entry, "exec in") as init, root_of(record.pid, record.joined_mount_namespace) as root:
+            live = self._launch_in(record, entry, process, stdio_options, (init, *root))
         entry.add(live)
         return live.pid
 
@@ -198,12 +193,8 @@ class NativeRuntime:
         status = self._status(record, entry)
         if status not in (Status.CREATED, Status.RUNNING, Status.PAUSED):
             raise errors.NotRunningError("kill", id, status)
-        init, is_ours = self._init_pidfd(record, entry, "kill")
-        try:
+        with self._init_pidfd(record, entry, "kill") as init:
             native.send_signal(init, int(signal))
-        finally:
-            if not is_ours:
-                os.close(init)
 
     def kill_process(self, id: str, pid: int, signal: int) -> None:
         """Send a signal to an exec process or init. Raises ProcessNotFoundError; one that has ended is no error."""
@@ -211,7 +202,7 @@ class NativeRuntime:
         live = self._live(entry, pid)
         with contextlib.suppress(ProcessLookupError):
             if live is not None:
-                native.send_signal(live.pidfd, int(signal))
+                live.send_signal(int(signal))
                 return
             record = self._process_record(container, pid)
             with open_process(pid, record.start_time) as pidfd:
@@ -415,15 +406,16 @@ class NativeRuntime:
             raise errors.ProcessNotFoundError(container.id, pid)
         return record
 
-    @staticmethod
-    def _init_pidfd(record: ContainerRecord, entry: Entry, operation: str) -> tuple[int, bool]:
-        """A pidfd of init, and whether it stays open. Raises NotRunningError."""
-        if entry.init is not None:
-            return entry.init.pidfd, True
-        with open_process(record.pid, record.start_time) as pidfd:
-            if pidfd is None:
-                raise errors.NotRunningError(operation, record.id, Status.STOPPED)
-            return os.dup(pidfd), False
+    @contextlib.contextmanager
+    def _init_pidfd(self, record: ContainerRecord, entry: Entry, operation: str) -> Iterator[int]:
+        """A pidfd of init. Raises NotRunningError if it has ended meanwhile."""
+        try:
+            with entry.init.pidfd if entry.init is not None else open_process(record.pid, record.start_time) as pidfd:
+                if pidfd is None:
+                    raise ProcessLookupError
+                yield pidfd
+        except ProcessLookupError as error:
+            raise errors.NotRunningError(operation, record.id, Status.STOPPED) from error
 
     def _status(self, record: ContainerRecord, entry: Entry | None) -> Status:
         init = entry.init if entry is not None else None
