@@ -178,6 +178,9 @@ int attend_init(int wire, int succession, int timeout_ms, struct conversation *c
  * after 0 and -EINTR. 1: the conversation tells, 0: not within timeout_ms, -EINTR: a signal came in, -errno: nobody listens there. */
 int start_init(const char *directory, const char *name, int timeout_ms, int *ret_connection, struct conversation *conversation);
 
+/* When a process began, in clock ticks since boot (proc_pid_stat(5), field 22). */
+int64_t read_start_time(int pid);
+
 /* A pidfd, close-on-exec. */
 int open_pidfd(int pid);
 int signal_pidfd(int pidfd, int signal);

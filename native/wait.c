@@ -4,12 +4,30 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 
 #include "plan.h"
 #include "syscalls.h"
+
+int64_t read_start_time(int pid)
+{
+    char path[32], text[1024];
+
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    int64_t length = read_file(path, text, sizeof text - 1);
+    if (length < 0)
+        return length;
+    text[length] = 0;
+    /* the command in parentheses may hold anything; field 3 is behind it */
+    const char *field = strrchr(text, ')');
+    for (int number = 2; field && number < 22; number++)
+        field = strchr(field + 1, ' ');
+    return field ? strtoll(field, NULL, 10) : -EBADMSG;
+}
 
 int open_pidfd(int pid)
 {

@@ -280,6 +280,11 @@ def open_pidfd(pid: int) -> int:
     return fd
 
 
+def start_time(pid: int) -> int:
+    """When a process began, in clock ticks since boot (proc_pid_stat(5), field 22); 0 if there is none."""
+    return max(0, int(lib.read_start_time(pid)))
+
+
 def send_signal(pidfd: int, signal: int) -> None:
     """Raises ProcessLookupError, ValueError for what is no signal."""
     error = lib.signal_pidfd(pidfd, signal)

@@ -9,7 +9,6 @@ from pyruntime.interface import StdioOptions
 from pyruntime.native import process as native
 from pyruntime.native.encoder import EncodedPlan
 from pyruntime.native.process import Spawned
-from pyruntime.runtimes.identity import read_stat
 from pyruntime.runtimes.live import LiveProcess
 from pyruntime.runtimes.stdio import PreparedStdio
 
@@ -46,7 +45,6 @@ def launch(encoded: EncodedPlan, id: str, options: StdioOptions, until: int, not
 
 
 def _note(spawned: Spawned, note: Callable[[int, int], None]) -> int:
-    stat = read_stat(spawned.pid)
-    start_time = stat[1] if stat else 0
+    start_time = native.start_time(spawned.pid)
     note(spawned.pid, start_time)
     return start_time

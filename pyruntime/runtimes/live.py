@@ -14,15 +14,20 @@ from pyruntime.native import process as native
 from pyruntime.runtimes.compiled import ProcessCache
 from pyruntime.runtimes.pidfd import SharedPidfd
 from pyruntime.runtimes.stdio import close_pipes
-from pyruntime.state import ContainerRecord
+from pyruntime.state import ContainerRecord, ProcessRecord
 
 
 class LiveProcess:
-    """A process made by this runtime object, from its making until it is deleted."""
+    """A process made by this runtime object, from its making until it is deleted.
+
+    record   what is on disk of an exec process, None once it was deleted; changed with `recording` held
+    """
 
     def __init__(self, pid: int, start_time: int, pidfd: int, pipes: StdioPipes, hidden_peak_bytes: int = 0) -> None:
         self.pid = pid
         self.start_time = start_time
+        self.record: ProcessRecord | None = ProcessRecord(pid, start_time)
+        self.recording = threading.Lock()
         self.pidfd = SharedPidfd(pidfd)
         self.pipes = pipes
         # the kernel counts the caller's memory as this process's until it executed the init: a peak below is not its own
@@ -106,7 +111,10 @@ class Entry:
 
     def add(self, live: LiveProcess) -> None:
         """Remember an exec process, and tell those who wait for init."""
+        earlier = self.processes.get(live.pid)
         self.processes[live.pid] = live
+        if earlier is not None:  # it was waited for and not deleted: the kernel was free to give its pid out again
+            earlier.close()
         for waker in list(self._wakers):
             os.eventfd_write(waker, 1)
 

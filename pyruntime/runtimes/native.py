@@ -168,8 +168,8 @@ class NativeRuntime:
         id, noted = record.id, []
 
         def note(pid: int, start_time: int) -> None:
-            noted.append(pid)
-            self._store.add_process(id, ProcessRecord(pid, start_time))
+            noted.append(ProcessRecord(pid, start_time))
+            self._store.add_process(id, noted[-1])
 
         compiled = entry.process_cache.compile(process, record, stdio_options.preserve_fds)
         warn_of_capabilities(id, compiled.unknown_capabilities)
@@ -181,8 +181,8 @@ class NativeRuntime:
                 raise
             return self._launch_in(msgspec.structs.replace(record, cgroups=cgroups), entry, process, stdio_options, descriptors)
         except BaseException:
-            for pid in noted:
-                self._store.remove_process(id, pid)
+            for made in noted:
+                self._store.remove_process(id, made)
             raise
 
     # signals and deletion
@@ -245,14 +245,18 @@ class NativeRuntime:
             record = self._process_record(container, pid, allows_init=False)
             if record.exit_code is None and is_alive(pid, record.start_time):
                 raise errors.StillRunningError("delete", id, "running", pid)
-        else:
-            if not live.has_ended():
-                raise errors.StillRunningError("delete", id, "running", pid)
-            live.wait()
-            if entry.processes.pop(pid, None) is None:
-                raise errors.ProcessNotFoundError(id, pid)
-            live.close()
-        self._store.remove_process(id, pid)
+            self._store.remove_process(id, record)
+            return
+        if not live.has_ended():
+            raise errors.StillRunningError("delete", id, "running", pid)
+        live.wait()
+        if entry.processes.pop(pid, None) is None:
+            raise errors.ProcessNotFoundError(id, pid)
+        live.close()
+        with live.recording:
+            recorded, live.record = live.record, None
+            if recorded is not None:
+                self._store.remove_process(id, recorded)
 
     def pause_container(self, id: str) -> None:
         """See Runtime."""

@@ -65,8 +65,11 @@ class Waits:
         exit_state = live.wait()
         if first and exit_state is not None:
             # for other processes that ask later; the container may be deleted meanwhile
-            with contextlib.suppress(FileNotFoundError):
-                self._store.save_process(id, _with_exit(live, exit_state))
+            with live.recording, contextlib.suppress(FileNotFoundError):
+                if live.record is not None:
+                    ended = _with_exit(live, exit_state)
+                    self._store.end_process(id, live.record, ended)
+                    live.record = ended
         return exit_state
 
     def for_foreign(self, id: str, record: ProcessRecord) -> ProcessExitState | None:

@@ -43,7 +43,10 @@ class ContainerRecord(msgspec.Struct, frozen=True):
 
 
 class ProcessRecord(msgspec.Struct, frozen=True):
-    """An exec process, or init, that has been waited for if `exit_code` is there."""
+    """An exec process, or init, that has been waited for if `exit_code` is there.
+
+    The record is the name of an empty file, so that each change of it is one system call.
+    """
 
     pid: int
     start_time: int
@@ -52,3 +55,33 @@ class ProcessRecord(msgspec.Struct, frozen=True):
     user_seconds: float | None = None
     system_seconds: float | None = None
     peak_memory_bytes: int | None = None
+
+    def name(self) -> str:
+        """pid and start time; then exit code, signal, microseconds of user and of system, and bytes, `-` where there is none."""
+        if self.exit_code is None:
+            return f"{self.pid}.{self.start_time}"
+        parts = (self.exit_code, self.signal, _microseconds(self.user_seconds), _microseconds(self.system_seconds),
+                 self.peak_memory_bytes)
+        return ".".join((str(self.pid), str(self.start_time), *("-" if part is None else str(part) for part in parts)))
+
+    @classmethod
+    def parse(cls, name: str) -> ProcessRecord | None:
+        """None for what is no such name."""
+        try:
+            pid, start_time, *parts = (None if part == "-" else int(part) for part in name.split("."))
+        except ValueError:
+            return None
+        if pid is None or start_time is None or len(parts) not in (0, 5) or (parts and parts[0] is None):
+            return None
+        if not parts:
+            return cls(pid, start_time)
+        exit_code, signal, user, system, peak_bytes = parts
+        return cls(pid, start_time, exit_code, signal, _seconds(user), _seconds(system), peak_bytes)
+
+
+def _microseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1e6)
+
+
+def _seconds(microseconds: int | None) -> float | None:
+    return None if microseconds is None else microseconds / 1e6

@@ -1,7 +1,7 @@
 """The directories below the root: `<root>/<id>/` with `state.json`, `cgroup` (a link that names the container's cgroup from the
 hierarchies' roots: known before anything is made, so that whatever happens can be cleaned up), `start` (a socket, until it is
-started), `exit.json` once init has been waited for, and `process-<pid>.json` for each exec process. The directory itself is what is
-locked."""
+started), and an empty file for each exec process, `process-...`, and for init once it has been waited for, `exit-...`: their names
+are the records. The directory itself is what is locked."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 
 import msgspec
@@ -18,14 +19,14 @@ from pyruntime.native import files
 from pyruntime.state.record import ContainerRecord, ProcessRecord
 
 _STATE = "state.json"
-_EXIT = "exit.json"
+_EXIT = "exit-"
 _CGROUP = "cgroup"
 _PROCESS = "process-"
+_EMPTY_FILE = stat.S_IFREG | 0o600
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 
 _encoder = msgspec.json.Encoder()
 _container_decoder = msgspec.json.Decoder(ContainerRecord)
-_process_decoder = msgspec.json.Decoder(ProcessRecord)
 
 
 def check_id(id: str) -> None:
@@ -175,43 +176,43 @@ class Store:
                                  "it is missing: its creation was interrupted or is under way")
 
     def save_exit(self, id: str, record: ProcessRecord) -> None:
-        """How init ended. A container that was deleted meanwhile is no error."""
-        with contextlib.suppress(FileNotFoundError):
-            files.replace(f"{self.directory(id)}/{_EXIT}", _encoder.encode(record))
+        """How init ended. A container that was deleted meanwhile is no error, nor another one who tells the same."""
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            os.mknod(f"{self.directory(id)}/{_EXIT}{record.name()}", _EMPTY_FILE)
 
     def load_exit(self, id: str) -> ProcessRecord | None:
-        return _load_process(f"{self.directory(id)}/{_EXIT}")
+        return next(iter(self._records(id, _EXIT)), None)
 
     def add_process(self, id: str, record: ProcessRecord) -> None:
-        """A new one: who reads its record before it is whole takes it for none."""
-        files.write(self._process_path(id, record.pid), _encoder.encode(record))
+        """A new exec process."""
+        os.mknod(f"{self.directory(id)}/{_PROCESS}{record.name()}", _EMPTY_FILE)
 
-    def save_process(self, id: str, record: ProcessRecord) -> None:
-        files.replace(self._process_path(id, record.pid), _encoder.encode(record))
+    def end_process(self, id: str, record: ProcessRecord, ended: ProcessRecord) -> None:
+        """How an exec process ended. Raises FileNotFoundError where it was removed meanwhile."""
+        directory = self.directory(id)
+        os.rename(f"{directory}/{_PROCESS}{record.name()}", f"{directory}/{_PROCESS}{ended.name()}")
 
     def load_process(self, id: str, pid: int) -> ProcessRecord | None:
-        return _load_process(self._process_path(id, pid))
+        """The last one of that pid."""
+        return next((record for record in reversed(self.processes(id)) if record.pid == pid), None)
 
-    def remove_process(self, id: str, pid: int) -> None:
+    def remove_process(self, id: str, record: ProcessRecord) -> None:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._process_path(id, pid))
-
-    def _process_path(self, id: str, pid: int) -> str:
-        return f"{self.directory(id)}/{_PROCESS}{pid}.json"
+            os.unlink(f"{self.directory(id)}/{_PROCESS}{record.name()}")
 
     def processes(self, id: str) -> list[ProcessRecord]:
-        """All records of exec processes, by pid."""
+        """All records of exec processes, by pid and start time."""
+        return self._records(id, _PROCESS)
+
+    def _records(self, id: str, prefix: str) -> list[ProcessRecord]:
         try:
             names = os.listdir(self.directory(id))
         except FileNotFoundError:
             return []
-        pids = [name.removeprefix(_PROCESS).removesuffix(".json") for name in names if name.startswith(_PROCESS)]
-        found = (self.load_process(id, int(pid)) for pid in pids if pid.isdigit())
-        return sorted((record for record in found if record is not None), key=lambda record: record.pid)
-
-
-def _load_process(path: str) -> ProcessRecord | None:
-    try:
-        return _process_decoder.decode(files.read(path))
-    except (FileNotFoundError, msgspec.MsgspecError):
-        return None
+        found: dict[tuple[int, int], ProcessRecord] = {}
+        for name in names:
+            record = ProcessRecord.parse(name.removeprefix(prefix)) if name.startswith(prefix) else None
+            # both names may be there for one that is renamed meanwhile
+            if record is not None and (record.exit_code is not None or (record.pid, record.start_time) not in found):
+                found[record.pid, record.start_time] = record
+        return [found[key] for key in sorted(found)]

@@ -102,16 +102,39 @@ def test_process_records(store: Store) -> None:
     store.add("c")
     assert store.processes("c") == [] and store.load_process("c", 10) is None
     for pid in (30, 4):
-        store.save_process("c", ProcessRecord(pid, 1))
-    store.save_process("c", ProcessRecord(4, 1, exit_code=3))
-    assert store.processes("c") == [ProcessRecord(4, 1, exit_code=3), ProcessRecord(30, 1)]
-    Path(store.directory("c"), "process-30.json").write_bytes(b"{")
-    assert store.load_process("c", 30) is None
-    store.remove_process("c", 4)
-    store.remove_process("c", 4)
-    assert store.processes("c") == []
+        store.add_process("c", ProcessRecord(pid, 1))
+    ended = ProcessRecord(4, 1, 137, 9, 0.001234, 12.5, 1 << 20)
+    store.end_process("c", ProcessRecord(4, 1), ended)
+    assert store.processes("c") == [ended, ProcessRecord(30, 1)]
+    assert store.load_process("c", 4) == ended
+    store.remove_process("c", ended)
+    store.remove_process("c", ended)
+    assert store.processes("c") == [ProcessRecord(30, 1)]
+    with pytest.raises(FileNotFoundError):
+        store.end_process("c", ProcessRecord(4, 1), ended)
     store.remove("c")
     assert store.ids() == []
+
+
+def test_of_two_processes_of_one_pid_the_later_counts(store: Store) -> None:
+    store.add("c")
+    for start_time in (12, 7):
+        store.add_process("c", ProcessRecord(5, start_time))
+    assert store.load_process("c", 5) == ProcessRecord(5, 12)
+
+
+@pytest.mark.parametrize("record", [ProcessRecord(1, 2), ProcessRecord(1, 2, 0), ProcessRecord(1, 2, 255, None, 0.0, 0.000001),
+                                    ProcessRecord(4194304, 1 << 40, 139, 11, 1e6, 0.5, 1 << 44)])
+def test_a_process_record_is_its_name(record: ProcessRecord) -> None:
+    assert ProcessRecord.parse(record.name()) == record
+
+
+@pytest.mark.parametrize("name", ["", "1", "1.", "a.b", "1.2.3", "-.2", "1.2.-.-.-.-.-", "1.2.3.4.5.6.7.8", "1.2.new"])
+def test_other_names_are_no_process_records(store: Store, name: str) -> None:
+    assert ProcessRecord.parse(name) is None
+    store.add("c")
+    (Path(store.directory("c")) / f"process-{name}").touch()
+    assert store.processes("c") == []
 
 
 def test_a_prepared_record_does_not_count(store: Store) -> None:
@@ -161,7 +184,7 @@ def test_an_exit_of_init_stands_by_itself(store: Store) -> None:
     assert store.load_exit("c") is None
     store.save_exit("c", ProcessRecord(7, 1234, 3))
     assert store.load_exit("c") == ProcessRecord(7, 1234, 3) and store.load_process("c", 7) is None
-    assert store.processes("c") == [] and os.listdir(directory) == ["exit.json"]
+    assert store.processes("c") == [] and os.listdir(directory) == ["exit-7.1234.3.-.-.-.-"]
     store.remove("c")
     assert not os.path.exists(directory)
 
