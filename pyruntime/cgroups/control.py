@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import select
 import signal
@@ -31,8 +32,9 @@ class ContainerCgroups:
     def _unified(self) -> Cgroup | None:
         return next((cgroup for cgroup in self.cgroups if cgroup.is_v2), None)
 
+    @functools.cached_property
     def _freezer(self) -> tuple[str, bytes, bytes]:
-        """The file, and what freezes and thaws."""
+        """The file, and what freezes and thaws. Raises SetupError."""
         for cgroup in self.cgroups:
             if "freezer" in cgroup.controllers:
                 return f"{cgroup.path}/freezer.state", b"FROZEN", b"THAWED"
@@ -43,7 +45,7 @@ class ContainerCgroups:
     def is_frozen(self) -> bool:
         """Whether the container is paused, or about to be."""
         try:
-            path, frozen, _ = self._freezer()
+            path, frozen, _ = self._freezer
             return files.read(path).strip() in (frozen, b"FREEZING")
         except SetupError:
             return False
@@ -54,7 +56,7 @@ class ContainerCgroups:
 
     def freeze(self) -> None:
         """Stop every process; returns when all are stopped."""
-        path, frozen, thawed = self._freezer()
+        path, frozen, thawed = self._freezer
         _write("freeze", path, frozen)
         deadline = time.monotonic() + REMOVAL_TIMEOUT_S
         while not self._all_frozen(path):
@@ -86,7 +88,7 @@ class ContainerCgroups:
 
     def thaw(self) -> None:
         """Let every process go on."""
-        path, _, thawed = self._freezer()
+        path, _, thawed = self._freezer
         _write("thaw", path, thawed)
 
     def pids(self) -> list[int]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from pyruntime._native import ffi, lib
@@ -79,8 +78,7 @@ class Spawned:
     def await_successor(self) -> bool:
         """Wait until another process has taken the first one's place, where the plan `hands_over`; false if that failed, which
         `follow` then tells."""
-        with self._discarding():
-            _attend(lambda left_ms: lib.attend_init(self._wire, lib.SUCCESSION_AWAITED, left_ms, self._heard))
+        self._attend(lib.SUCCESSION_AWAITED)
         return bool(self._heard.has_successor)
 
     def follow(self, until: int) -> None:
@@ -91,9 +89,8 @@ class Spawned:
         """
         heard, plan = self._heard, self._encoded.plan
         succession = lib.SUCCESSION_RELEASED if plan.releases else lib.SUCCESSION_BELIEVED if plan.hands_over else lib.SUCCESSION_NONE
-        with self._discarding():
-            # the init closes its wire when it is ready or executes
-            in_time = _attend(lambda left_ms: lib.attend_init(self._wire, succession, left_ms, heard))
+        # the init closes its wire when it is ready or executes
+        in_time = self._attend(succession)
         has_failed = _has_said(heard, lib.MESSAGE_FAILURE)
         if in_time and _has_said(heard, until) and not has_failed:
             self._close_wire()
@@ -131,10 +128,9 @@ class Spawned:
         if wire >= 0:
             os.close(wire)
 
-    @contextlib.contextmanager
-    def _discarding(self) -> Iterator[None]:
+    def _attend(self, succession: int) -> bool:
         try:
-            yield
+            return _attend(lambda left_ms: lib.attend_init(self._wire, succession, left_ms, self._heard))
         except BaseException:
             self.discard()
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 
@@ -90,3 +91,12 @@ def open_process(pid: int, start_time: int) -> Iterator[int | None]:
         yield pidfd if stat is not None and stat[1] == start_time else None
     finally:
         os.close(pidfd)
+
+
+@contextlib.contextmanager
+def require_process(pid: int, start_time: int) -> Iterator[int]:
+    """The same. Raises ProcessLookupError if it is gone."""
+    with open_process(pid, start_time) as pidfd:
+        if pidfd is None:
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        yield pidfd

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pyruntime.errors import SetupError
 from pyruntime.native import process as native
 from pyruntime.spec import Linux, NamespaceType
-from pyruntime.state.record import JoinedMountNamespace
+from pyruntime.state.record import ContainerRecord, JoinedMountNamespace
 
 
 def joined_mount_namespace(linux: Linux) -> JoinedMountNamespace | None:
@@ -43,12 +43,13 @@ def detach_root(joined: JoinedMountNamespace, rootfs_path: str) -> None:
         raise SetupError("detach the root from the joined mount namespace", rootfs_path, error, "$.root.path")
 
 
+def root_of(record: ContainerRecord) -> contextlib.AbstractContextManager[tuple[int, ...]]:
+    """Entering it gives a descriptor of the root of a container's init, where that is not its mount namespace's; else none."""
+    return contextlib.nullcontext(()) if record.joined_mount_namespace is None else _open_root(record.pid)
+
+
 @contextlib.contextmanager
-def root_of(pid: int, joined: JoinedMountNamespace | None) -> Iterator[tuple[int, ...]]:
-    """A descriptor of the root of a container's init, where that is not its mount namespace's; else none."""
-    if joined is None:
-        yield ()
-        return
+def _open_root(pid: int) -> Iterator[tuple[int, ...]]:
     descriptor = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield (descriptor,)

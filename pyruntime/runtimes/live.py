@@ -9,6 +9,7 @@ import threading
 
 import msgspec
 
+from pyruntime.cgroups import ContainerCgroups
 from pyruntime.interface import ProcessExitState, StdioPipes
 from pyruntime.native import process as native
 from pyruntime.runtimes.compiled import ProcessCache
@@ -96,14 +97,15 @@ class LiveProcess:
 class Entry:
     """What this runtime object holds of a container that it made or looked at.
 
-    init, record   of a container that it made itself
-    has_started    that init, for certain
+    init, record, cgroups   of a container that it made itself
+    has_started             that init, for certain
     """
 
     def __init__(self, init: LiveProcess | None = None, record: ContainerRecord | None = None) -> None:
         self.lock = threading.RLock()
         self.init = init
         self.record = record
+        self.cgroups = ContainerCgroups(record.cgroups) if record is not None else None
         self.has_started = False
         self.processes: dict[int, LiveProcess] = {}
         self.process_cache = ProcessCache()

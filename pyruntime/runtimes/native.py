@@ -29,7 +29,7 @@ from pyruntime.interface import (
 from pyruntime.native import process as native
 from pyruntime.runtimes.compiled import BundleCache, warn_of_capabilities
 from pyruntime.runtimes.ending import end_all, end_processes
-from pyruntime.runtimes.identity import is_alive, open_process
+from pyruntime.runtimes.identity import is_alive, open_process, require_process
 from pyruntime.runtimes.joined_mounts import detach_root, joined_mount_namespace, root_of
 from pyruntime.runtimes.launch import launch
 from pyruntime.runtimes.live import Entry, LiveProcess
@@ -155,11 +155,15 @@ class NativeRuntime:
         """See Runtime. Without `capabilities` the process gets those of the container's config.json."""
         check_preserved(stdio_options)
         record, entry = self._open(id)
-        status = self._status(record, entry)
+        # that what is held of it runs has been seen
+        status = self._status_of_living(record, entry) if record is entry.record else self._status(record, entry)
         if status is not Status.RUNNING:
             raise errors.NotRunningError("exec in", id, status)
-        with self._init_pidfd(record, entry, "exec in") as init, root_of(record.pid, record.joined_mount_namespace) as root:
-            live = self._launch_in(record, entry, process, stdio_options, (init, *root))
+        try:
+            with self._init_pidfd(record, entry) as init, root_of(record) as root:
+                live = self._launch_in(record, entry, process, stdio_options, (init, *root))
+        except ProcessLookupError as error:
+            raise errors.NotRunningError("exec in", id, Status.STOPPED) from error
         entry.add(live)
         return live.pid
 
@@ -193,8 +197,11 @@ class NativeRuntime:
         status = self._status(record, entry)
         if status not in (Status.CREATED, Status.RUNNING, Status.PAUSED):
             raise errors.NotRunningError("kill", id, status)
-        with self._init_pidfd(record, entry, "kill") as init:
-            native.send_signal(init, int(signal))
+        try:
+            with self._init_pidfd(record, entry) as init:
+                native.send_signal(init, int(signal))
+        except ProcessLookupError as error:
+            raise errors.NotRunningError("kill", id, Status.STOPPED) from error
 
     def kill_process(self, id: str, pid: int, signal: int) -> None:
         """Send a signal to an exec process or init. Raises ProcessNotFoundError; one that has ended is no error."""
@@ -410,27 +417,25 @@ class NativeRuntime:
             raise errors.ProcessNotFoundError(container.id, pid)
         return record
 
-    @contextlib.contextmanager
-    def _init_pidfd(self, record: ContainerRecord, entry: Entry, operation: str) -> Iterator[int]:
-        """A pidfd of init. Raises NotRunningError if it has ended meanwhile."""
-        try:
-            with entry.init.pidfd if entry.init is not None else open_process(record.pid, record.start_time) as pidfd:
-                if pidfd is None:
-                    raise ProcessLookupError
-                yield pidfd
-        except ProcessLookupError as error:
-            raise errors.NotRunningError(operation, record.id, Status.STOPPED) from error
+    @staticmethod
+    def _init_pidfd(record: ContainerRecord, entry: Entry) -> contextlib.AbstractContextManager[int]:
+        """Entering it gives a pidfd of init. Raises ProcessLookupError if it has ended and is forgotten."""
+        return entry.init.pidfd if entry.init is not None else require_process(record.pid, record.start_time)
 
     def _status(self, record: ContainerRecord, entry: Entry | None) -> Status:
         init = entry.init if entry is not None else None
         if init.has_ended() if init is not None else not is_alive(record.pid, record.start_time):
             return Status.STOPPED
+        return self._status_of_living(record, entry)
+
+    def _status_of_living(self, record: ContainerRecord, entry: Entry | None) -> Status:
         if (entry is None or not entry.has_started) and os.path.exists(f"{self._store.directory(record.id)}/{START_SOCKET}"):
             # one who started it and died before removing the socket leaves it: the program tells
             with contextlib.suppress(OSError):
                 if os.readlink(f"/proc/{record.pid}/exe").startswith(_INIT_EXECUTABLE):
                     return Status.CREATED
-        return Status.PAUSED if ContainerCgroups(record.cgroups).is_frozen() else Status.RUNNING
+        cgroups = entry.cgroups if entry is not None and entry.record is record and entry.cgroups else ContainerCgroups(record.cgroups)
+        return Status.PAUSED if cgroups.is_frozen() else Status.RUNNING
 
     def _state(self, record: ContainerRecord, entry: Entry | None) -> ContainerState:
         status = self._status(record, entry)

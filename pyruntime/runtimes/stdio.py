@@ -62,15 +62,22 @@ class PreparedStdio:
     def __init__(self, options: StdioOptions) -> None:
         self._own: list[int] = []
         self._caller: list[int | None] = [None, None, None]
-        child: list[int] = []
+        self._null = -1
         try:
-            for i, (creates, given) in enumerate(((options.create_in, options.in_fd), (options.create_out, options.out_fd),
-                                                  (options.create_err, options.err_fd))):
-                child.append(self._pipe(i) if creates else _open_null() if given is None else _check_open(i, given))
+            self.child = (self._stream(0, options.create_in, options.in_fd), self._stream(1, options.create_out, options.out_fd),
+                          self._stream(2, options.create_err, options.err_fd))
         except BaseException:
             self.close()
             raise
-        self.child = (child[0], child[1], child[2])
+
+    def _stream(self, stream: int, creates: bool, given: int | None) -> int:
+        if creates:
+            return self._pipe(stream)
+        if given is not None:
+            return _check_open(stream, given)
+        if self._null < 0:
+            self._null = _open_null()
+        return self._null
 
     def _pipe(self, stream: int) -> int:
         read, write = os.pipe2(os.O_CLOEXEC)
