@@ -217,8 +217,8 @@ int lock_directory(const char *path);
 /* Remove a directory with the files in it. */
 int remove_directory(const char *path);
 
-/* Remove each of them that is empty; an errno for each. */
-void remove_empty_directories(const char *const *paths, int count, int *ret_errors);
+/* Remove each directory that is empty; paths are one behind the other, each with its NUL. An errno for each, 0 for those removed. */
+void remove_empty_directories(const char *paths, int count, int *ret_errors);
 
 /* SHA-free identity of the build: the size of the embedded init in bytes. */
 extern const uint64_t init_image_size;

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 
@@ -76,8 +77,8 @@ int remove_directory(const char *path)
     return error ? error : rmdir(path) < 0 ? -errno : 0;
 }
 
-void remove_empty_directories(const char *const *paths, int count, int *ret_errors)
+void remove_empty_directories(const char *paths, int count, int *ret_errors)
 {
-    for (int i = 0; i < count; i++)
-        ret_errors[i] = rmdir(paths[i]) < 0 ? errno : 0;
+    for (int i = 0; i < count; i++, paths += strlen(paths) + 1)
+        ret_errors[i] = rmdir(paths) < 0 ? errno : 0;
 }

@@ -52,7 +52,6 @@ def remove_directory(path: str) -> None:
 
 def remove_empty_directories(paths: Sequence[str]) -> list[int]:
     """Remove each that is empty; an errno for each, 0 for those removed."""
-    encoded = [ffi.from_buffer("char[]", os.fsencode(path) + b"\0") for path in paths]
     errors = ffi.new("int[]", len(paths))
-    lib.remove_empty_directories(encoded, len(encoded), errors)
+    lib.remove_empty_directories(os.fsencode("\0".join(paths)), len(paths), errors)
     return list(errors)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import msgspec
 
 from pyruntime import errors
-from pyruntime.cgroups import Cgroup, ContainerCgroups, cgroup_path_of, cgroups_of
+from pyruntime.cgroups import ContainerCgroups, cgroup_path_of, cgroups_of
 from pyruntime.errors import SetupError
 from pyruntime.handles import Container
 from pyruntime.host import read_host
@@ -68,7 +68,7 @@ class NativeRuntime:
         """See Runtime. no_pivot: cover the root instead of pivoting, for a host whose root is an initramfs."""
         check_preserved(stdio_options)
         self._store.add(id)
-        cgroups: tuple[Cgroup, ...] = ()  # none was made of one that cannot be planned
+        cgroup_path: str | None = None  # none was made of one that cannot be planned
         joined: JoinedMountNamespace | None = None
         live: LiveProcess | None = None
         records: list[ContainerRecord] = []
@@ -76,9 +76,9 @@ class NativeRuntime:
             compiled = self._bundles.open(os.fspath(bundle_path))
             bundle, spec = compiled.bundle, compiled.bundle.spec
             encoded = compiled.plan(id, self._store.root, no_pivot, stdio_options.preserve_fds)
-            cgroup_path = compiled.cgroup_path(id)
-            self._store.save_cgroup(id, cgroup_path)
-            cgroups = cgroups_of(self._host, cgroup_path)
+            path = compiled.cgroup_path(id)
+            self._store.save_cgroup(id, path)
+            cgroup_path = path
             joined = joined_mount_namespace(spec.linux)
             warn_of_capabilities(id, compiled.unknown_capabilities)
 
@@ -86,7 +86,7 @@ class NativeRuntime:
                 records.append(ContainerRecord(
                     id=id, oci_version=spec.oci_version, bundle_path=bundle.path, rootfs_path=bundle.rootfs_path, pid=pid,
                     start_time=start_time, created=datetime.datetime.now(datetime.UTC), namespaces=compiled.namespaces,
-                    shares_pid_namespace=bundle.shares_pid_namespace, cgroups=cgroups, annotations=spec.annotations,
+                    shares_pid_namespace=bundle.shares_pid_namespace, cgroups=cgroups_of(self._host, path), annotations=spec.annotations,
                     capabilities=spec.process.capabilities if spec.process else None, joined_mount_namespace=joined,
                     limits_pids=compiled.limits_pids))
                 self._store.prepare(records[-1])
@@ -97,7 +97,8 @@ class NativeRuntime:
             if live is not None:
                 live.end()
             try:
-                ContainerCgroups(cgroups).remove_empty()
+                if cgroup_path is not None:
+                    ContainerCgroups(cgroups_of(self._host, cgroup_path)).remove_empty()
             finally:
                 self._store.remove(id)
             if joined is not None:
