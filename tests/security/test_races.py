@@ -102,25 +102,55 @@ int main(int c, char **v) {
 }
 """
 
-# PID 1: prints what it reaches through a process that joins
+# PID 1: prints what it reaches through a process that joins, and that it attached to it, until SIGTERM. argv: the user of what joins
 SPY = r"""
 #include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-int main(void) {
-    struct stat own, st; char path[300];
-    stat("/", &own); setvbuf(stdout, 0, _IONBF, 0); puts("READY");
-    for (;;) {
+static volatile sig_atomic_t stop;
+static void on_term(int n) { (void)n; stop = 1; }
+static char path[300], text[8192];
+static unsigned long long own_sets[5];
+static int read_status(const char *pid) {
+    snprintf(path, sizeof path, "/proc/%s/status", pid);
+    int fd = open(path, O_RDONLY);
+    ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (fd >= 0) close(fd);
+    text[length > 0 ? length : 0] = 0;
+    return length > 0;
+}
+static void read_sets(unsigned long long *sets) {
+    static const char *names[] = {"CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"};
+    for (int i = 0; i < 5; i++) { char *at = strstr(text, names[i]); sets[i] = at ? strtoull(at + 7, 0, 16) : 0; }
+}
+static void look_at_identity(int uid) {
+    unsigned long long sets[5]; int ids[4] = {-1}; char *at = strstr(text, "Uid:");
+    if (!at || sscanf(at, "Uid: %d %d %d %d", ids, ids + 1, ids + 2, ids + 3) != 4) return;
+    for (int i = 0; i < 4; i++) if (ids[i] != uid) puts("ESCAPED uid");
+    read_sets(sets);
+    for (int i = 0; i < 5; i++) if (sets[i] & ~own_sets[i]) puts("ESCAPED capabilities");
+}
+int main(int c, char **v) {
+    struct stat own, st; long attached = 0, before_it_executes = 0; int uid = c > 1 ? atoi(v[1]) : 0;
+    stat("/", &own); setvbuf(stdout, 0, _IONBF, 0); signal(SIGTERM, on_term);
+    read_status("self"); read_sets(own_sets); puts("READY");
+    while (!stop) {
         DIR *d = opendir("/proc"); struct dirent *e;
         while ((e = readdir(d))) {
             int pid = atoi(e->d_name);
             if (pid < 2) continue;
             int traced = ptrace(PTRACE_SEIZE, pid, 0, 0) == 0;
+            if (traced && read_status(e->d_name)) {
+                attached++; before_it_executes += strstr(text, "Name:\tpyruntime-init\n") == text;
+                look_at_identity(uid);
+            }
             snprintf(path, sizeof path, "/proc/%d/root/.", pid);
             if (stat(path, &st) == 0 && (st.st_dev != own.st_dev || st.st_ino != own.st_ino)) puts("ESCAPED root");
             for (int fd = 0; fd < 64; fd++) {
@@ -138,6 +168,7 @@ int main(void) {
         closedir(d);
         while (waitpid(-1, 0, WNOHANG) > 0);
     }
+    printf("%ld %ld\n", attached, before_it_executes); return 0;
 }
 """
 
@@ -239,26 +270,32 @@ def test_exec_beside_a_watcher(attack: Attack, compile_static: Compile, traces: 
 
 
 def test_exec_beside_a_tracer(attack: Attack, compile_static: Compile, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CVE-2016-9962."""
+    """CVE-2016-9962: who is attached to before it executes has the rights of the program already, and nothing of the host."""
     monkeypatch.setattr(process, "SETUP_TIMEOUT_S", 1.0)
     shutil.copy(compile_static("spy", SPY), attack.rootfs / "bin" / "spy")
     sets = {name: ["CAP_SYS_PTRACE"] for name in ("bounding", "effective", "permitted")}
-    pid = attack.runtime.create_container(ID, attack.bundle(["/bin/spy"], process={"capabilities": sets}),
+    pid = attack.runtime.create_container(ID, attack.bundle(["/bin/spy", "1000"], process={"capabilities": sets}),
                                           StdioOptions(create_out=True))
     out = attack.runtime.get_stdio_pipes(ID, pid).out
     assert out is not None
     attack.runtime.start_container(ID)
     assert read_line(out) == b"READY\n"
+    succeeded = 0
     for _ in range(200):
         try:
-            pid = attack.runtime.exec_process(ID, {"args": ["/bin/true"], "cwd": "/"}, StdioOptions())
+            pid = attack.runtime.exec_process(ID, {"args": ["/bin/true"], "cwd": "/", "user": {"uid": 1000, "gid": 1000}},
+                                              StdioOptions())
         except SetupError:
             continue
-        attack.runtime.wait_on_process(ID, pid)
+        succeeded += attack.runtime.wait_on_process(ID, pid).exit_code == 0
         attack.runtime.delete_process(ID, pid)
-    attack.runtime.kill_container(ID, 9)
+    attack.runtime.kill_container(ID, signal.SIGTERM)
     attack.runtime.wait_on_container(ID)
-    assert os.read(out.fileno(), 65536) == b""
+    text = os.read(out.fileno(), 65536).decode()
+    assert "ESCAPED" not in text
+    attached, before_it_executed = map(int, text.split())
+    assert succeeded > 100, "the tracer kept execs from succeeding"
+    assert attached > 10 and before_it_executed > 0, "the tracer was always too late"
 
 
 def test_device_that_the_rules_do_not_allow(attack: Attack, compile_static: Compile) -> None:
