@@ -115,7 +115,7 @@ class ContractCase:
         return None
 
     def state_file(self, root: Path, id: str) -> Path | None:
-        """The file that a test may damage; None if there is no such file."""
+        """The file that a test may damage; None only with the difference `no-state-file`."""
         return root / id / "state.json"
 
     def differs(self, name: str) -> bool:
@@ -158,6 +158,7 @@ KNOWN_DIFFERENCES = {
     "changes-directory-at-create": "create makes `process.cwd` the working directory, and reports what prevents it",
     "fails-after-exec": "a file of unknown format is not reported: the process ends with an error status",
     "fails-without-path": "the message about a program that may not be executed does not name it",
+    "no-state-file": "the state of a container is in no file that could be damaged",
     "own-exec-only": "a second runtime object on the same root does not know the first's exec processes",
 }
 

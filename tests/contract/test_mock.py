@@ -11,8 +11,10 @@ from pyruntime.testing import RuntimeContract
 class TestMock(RuntimeContract):
     """As it comes."""
 
+    differences = {"no-state-file": "everything is in memory"}
+
     def new_runtime(self, root: Path) -> MockRuntime:
         return MockRuntime(str(root))
 
     def state_file(self, root: Path, id: str) -> None:
-        return None  # in memory
+        return None

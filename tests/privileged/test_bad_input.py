@@ -97,13 +97,10 @@ def test_config_that_is_no_file(clean: Lab, what: str) -> None:
     assert error.file == f"{bundle}/config.json" and error.json_path is None
 
 
-@pytest.mark.parametrize("size", [50 << 20, 65 << 20, 1 << 40], ids=["50 MB", "65 MB", "1 TB"])
-@pytest.mark.parametrize("filled", ["spaces", "holes"])
+@pytest.mark.parametrize(("size", "filled"), [(50 << 20, "spaces"), (50 << 20, "holes"), (65 << 20, "holes"), (1 << 40, "holes")],
+                         ids=["50 MB of spaces", "50 MB", "65 MB", "1 TB"])
 def test_config_that_is_large(clean: Lab, size: int, filled: str) -> None:
     """It is read up to a limit, and is no JSON or too large then; a sparse file costs nothing to make."""
-    if filled == "spaces" and size > 60 << 20:
-        return
-
     def write(file: Path) -> None:
         with file.open("wb") as opened:
             if filled == "spaces":

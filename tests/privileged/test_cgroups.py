@@ -146,11 +146,16 @@ def test_parent_is_removed_when_it_is_empty(lab: Lab) -> None:
 
 def test_parent_that_is_removed_while_children_are_made(lab: Lab) -> None:
     bundle = lab.bundle(["/bin/true"], linux={"cgroupsPath": "/pyruntime-parent/p1"})
+    parents = [Path(hierarchy.mount_point, "pyruntime-parent") for hierarchy in read_host().hierarchies]
     done = threading.Event()
+    removals = 0
 
     def remove() -> None:
+        nonlocal removals
         while not done.is_set():
+            there = any(parent.exists() for parent in parents)
             remove_empty_parent("/pyruntime-parent")
+            removals += there and not all(parent.exists() for parent in parents)
 
     remover = threading.Thread(target=remove)
     remover.start()
@@ -161,7 +166,9 @@ def test_parent_that_is_removed_while_children_are_made(lab: Lab) -> None:
     finally:
         done.set()
         remover.join()
+    assert removals > 0, "it was never at work"
     remove_empty_parent("/pyruntime-parent")
+    assert not any(parent.exists() for parent in parents)
 
 
 @pytest.mark.parametrize("path", ["/", "//", "/pyruntime/p1", "/pyruntime/p1/below/.."])

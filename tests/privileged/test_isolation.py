@@ -128,13 +128,11 @@ def test_capability_sets(lab: Lab, uid: int, ambient: bool, how: str) -> None:
     names = {"bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_NET_BIND_SERVICE"], "permitted": ["CAP_KILL", "CAP_CHOWN"],
              "effective": ["CAP_KILL"], "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"] if ambient else []}
     process = {"user": {"uid": uid, "gid": uid}, "capabilities": names, "noNewPrivileges": True}
-    script = "cat /proc/self/status"
     if how == "init":
         seen = _sets(lab.run(["/bin/cat", "/proc/self/status"], process=process))
     else:
         lab.sleeper()
         seen = _sets(lab.exec(["/bin/cat", "/proc/self/status"], **process))
-    assert script
     bounding, inheritable = _mask(names["bounding"]), _mask(names["inheritable"])
     ambient_mask = _mask(names["ambient"])
     # capabilities(7): for uid 0 a program's file has all permitted and inheritable, and its effective bit; no_new_privs
