@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from pyruntime import MockRuntime, StdioOptions
+from pyruntime.errors import NotRunningError
+from pyruntime.runtimes.mock_programs import MockProcess
 from pyruntime.spec import load_spec
 from pyruntime.testing import HostSnapshot, bundles, default_config, make_bundle
+from pyruntime.testing.stress import add_notes
 
 
 def test_default_config_is_valid() -> None:
@@ -64,3 +68,27 @@ def test_cgroups_of_containers() -> None:
     assert after.differences(before, ["c1", "c2", "c3"]) == [
         f"new in cgroups: /sys/fs/cgroup/{path}" for path in ("12-c3", "a/c1", "x-c2.scope/y")]
     assert len(after.differences(before)) == 5
+
+
+def test_a_failure_tells_of_its_container(tmp_path: Path) -> None:
+    def fail(process: MockProcess) -> int:
+        os.write(process.stderr, b"why\n")
+        return 3
+
+    runtime = MockRuntime(programs={"fail": fail})
+    runtime.create_container("c1", str(make_bundle(tmp_path / "bundle", ["fail"])), StdioOptions(create_err=True))
+    runtime.start_container("c1")
+    runtime.wait_on_container("c1")
+    with pytest.raises(NotRunningError) as raised:
+        runtime.exec_process("c1", {"args": ["fail"], "cwd": "/"}, StdioOptions())
+    add_notes(raised.value, runtime, "c1")
+    notes = dict(note.removeprefix("c1: ").split(": ", 1) for note in raised.value.__notes__)
+    assert list(notes) == ["state", "init", "processes", "standard error", "exit"]
+    assert "<Status.STOPPED: 'stopped'>" in notes["state"] and "exit_code=3" in notes["exit"]
+    assert notes["standard error"] == "b'why\\n'" and notes["init"].startswith("FileNotFoundError"), "the mock has no processes"
+
+
+def test_a_failure_of_what_is_not_there_tells_so() -> None:
+    error = ValueError("it failed")
+    add_notes(error, MockRuntime(), "c1")
+    assert all("ContainerNotFoundError" in note for note in error.__notes__) and len(error.__notes__) == 5
