@@ -1,5 +1,5 @@
 """The fixtures of this directory."""
 
-from lab import lab, reachable
+from lab import lab, reachable, volume
 
-__all__ = ["lab", "reachable"]
+__all__ = ["lab", "reachable", "volume"]

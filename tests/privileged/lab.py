@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,11 @@ def namespaces(*types: str, **paths: str) -> list[dict[str, str]]:
 def with_mounts(*mounts: Mapping[str, Any]) -> list[Any]:
     """The default mounts and these."""
     return [*default_config()["mounts"], *mounts]
+
+
+def bind(source: Path, *options: str, to: str = "/tmp") -> dict[str, Any]:
+    """A bind mount."""
+    return {"destination": to, "type": "bind", "source": str(source), "options": list(options)}
 
 
 def capabilities(*names: str) -> dict[str, Any]:
@@ -158,3 +164,20 @@ def reachable(lab: Lab) -> Lab:
         if directory != Path("/tmp"):
             directory.chmod(0o755)
     return lab
+
+
+@pytest.fixture
+def volume(lab: Lab) -> Iterator[Path]:
+    """A directory of the host that is a shared mount, with a second mount `sub` in it."""
+    path = lab.directory / "volume"
+    (path / "sub").mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "volume", str(path)], check=True)
+    subprocess.run(["mount", "--make-shared", str(path)], check=True)
+    for name in ("sub", "late", "back"):
+        (path / name).mkdir()
+    (path / "file").write_text("text\n")
+    subprocess.run(["mount", "-t", "tmpfs", "sub", str(path / "sub")], check=True)
+    (path / "sub" / "inner").write_text("inner\n")
+    yield path
+    lab.delete_all()
+    subprocess.run(["umount", "-R", str(path)], check=True)

@@ -4,38 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from lab import Lab, with_mounts
+from lab import Lab, bind, with_mounts
 
 from pyruntime import StdioOptions
 from pyruntime.handles import Container
-
-
-@pytest.fixture
-def volume(lab: Lab) -> Iterator[Path]:
-    """A directory of the host that is a shared mount, with a second mount `sub` in it."""
-    path = lab.directory / "volume"
-    (path / "sub").mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "volume", str(path)], check=True)
-    subprocess.run(["mount", "--make-shared", str(path)], check=True)
-    for name in ("sub", "late", "back"):
-        (path / name).mkdir()
-    (path / "file").write_text("text\n")
-    subprocess.run(["mount", "-t", "tmpfs", "sub", str(path / "sub")], check=True)
-    (path / "sub" / "inner").write_text("inner\n")
-    yield path
-    lab.delete_all()
-    subprocess.run(["umount", "-R", str(path)], check=True)
-
-
-def bind(source: Path, *options: str, to: str = "/tmp") -> dict[str, Any]:
-    return {"destination": to, "type": "bind", "source": str(source), "options": list(options)}
-
 
 WRITES = "(echo x >/tmp/new) 2>/dev/null && echo top; (echo x >/tmp/sub/new) 2>/dev/null && echo sub; ls /tmp/sub"
 
@@ -49,21 +24,6 @@ WRITES = "(echo x >/tmp/new) 2>/dev/null && echo top; (echo x >/tmp/sub/new) 2>/
 ])
 def test_bind(lab: Lab, volume: Path, options: tuple[str, ...], expected: list[str]) -> None:
     assert lab.run(WRITES, mounts=with_mounts(bind(volume, *options))).split() == expected
-
-
-@pytest.mark.parametrize(("option", "goes_in", "comes_out"), [
-    ("rprivate", False, False), ("rslave", True, False), ("rshared", True, True),
-])
-def test_propagation(lab: Lab, volume: Path, option: str, goes_in: bool, comes_out: bool) -> None:
-    root = "rshared" if option == "rshared" else "rslave"
-    lab.sleeper(mounts=with_mounts(bind(volume, "rbind", option)), linux={"rootfsPropagation": root},
-                process={"capabilities": {"bounding": ["CAP_SYS_ADMIN"], "permitted": ["CAP_SYS_ADMIN"],
-                                          "effective": ["CAP_SYS_ADMIN"], "ambient": []}})
-    subprocess.run(["mount", "-t", "tmpfs", "late", str(volume / "late")], check=True)
-    (volume / "late" / "arrived").touch()
-    assert (lab.exec("ls /tmp/late").strip() == "arrived") is goes_in
-    assert lab.exec("mount -t tmpfs back /tmp/back && touch /tmp/back/left && echo ok").strip() == "ok"
-    assert (volume / "back" / "left").exists() is comes_out
 
 
 def test_file_bind(lab: Lab, volume: Path) -> None:
