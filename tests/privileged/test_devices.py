@@ -87,6 +87,25 @@ def test_the_last_rule_that_matches_decides(lab: Lab, rules: list[dict[str, Any]
     assert verdicts(lab, rules) == ("wm" if opens else "m")
 
 
+LOOP = {"type": "b", "major": 7, "minor": 0}
+
+
+@pytest.mark.parametrize(("rules", "opens"), [
+    ([], False), ([DENY_ALL], False), ([allow(**LOOP)], True), ([allow("rm", **LOOP)], True), ([allow(type="b")], True),
+    ([allow(type="b", major=7)], True), ([allow("w", **LOOP)], False), ([allow("r", type="b", major=7, minor=1)], False),
+    ([allow("rwm", type="c", major=7, minor=0)], False), ([allow(**LOOP), deny(**LOOP)], False),
+])
+def test_block_device(lab: Lab, rules: list[dict[str, Any]], opens: bool) -> None:
+    """The node has its numbers whatever the rules say. Opening it is EPERM, or what the kernel says of a device that may be absent."""
+    node = {"path": "/dev/disk", "fileMode": 0o640, "uid": 3, "gid": 4, **LOOP}
+    out = lab.run("stat -c '%F %t:%T %a %u:%g' /dev/disk; (: </dev/disk) 2>&1; mknod /dev/same b 7 0 && stat -c '%F %t:%T' /dev/same",
+                  linux={"devices": [node], "resources": {"devices": rules}}, process=capabilities("CAP_MKNOD", "CAP_DAC_OVERRIDE"))
+    first, *opening, last = out.splitlines()
+    assert (first, last) == ("block special file 7:0 640 3:4", "block special file 7:0")
+    assert any("Operation not permitted" in line for line in opening) is not opens
+    assert not opens or opening == [] or "No such device or address" in opening[0]
+
+
 def test_a_hole_that_v1_cannot_have(lab: Lab) -> None:
     """An exception of an exception: v2 can, on v1 it is an error and not an allowance."""
     rules = [allow(type="c", major=1), deny()]

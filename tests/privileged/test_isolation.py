@@ -183,6 +183,42 @@ def test_sysctl_oom_score_groups_umask(lab: Lab) -> None:
     assert out.split() == ["12345", "321", "0027", "Groups:", "7", "8"]
 
 
+def test_exec_has_its_own_oom_score_groups_and_umask(lab: Lab) -> None:
+    lab.sleeper(process={"oomScoreAdj": 100, "user": {"uid": 0, "gid": 0, "umask": 0o77, "additionalGids": [9]}})
+    script = "cat /proc/self/oom_score_adj; umask; grep -E '^(Uid|Gid|Groups)' /proc/self/status"
+    own = lab.exec(script, oomScoreAdj=321, user={"uid": 5, "gid": 6, "umask": 0o27, "additionalGids": [7, 8]})
+    assert own.split() == ["321", "0027", "Uid:", *["5"] * 4, "Gid:", *["6"] * 4, "Groups:", "7", "8"]
+    # and nothing of it is the container's, or the container's it
+    assert lab.exec(script).split() == [Path("/proc/self/oom_score_adj").read_text().strip(), "0022", "Uid:", *["0"] * 4, "Gid:", *["0"] * 4,
+                                        "Groups:"]
+
+
+@pytest.mark.parametrize("how", ["init", "exec"])
+def test_terminal_in_a_user_namespace(reachable: Lab, how: str) -> None:
+    """Of the container's own devpts; its owner is the program's user, its group the terminals' group, of the namespace."""
+    changes, terminal = user_namespace(), {"terminal": True, "consoleSize": {"height": 30, "width": 90}}
+    script = "tty; stty size; stat -Lc '%t:%T %u %g' $(tty); id -u; echo here >/dev/tty; read line; echo got $line"
+    user = {"uid": 7, "gid": 8}
+    if how == "init":
+        pid = reachable.create(script, process={**terminal, "user": user}, **changes)
+        reachable.runtime.start_container("p1")
+    else:
+        reachable.sleeper(**changes)
+        process = {"args": ["/bin/sh", "-c", script], "cwd": "/", "env": ["PATH=/bin"], "user": user, **terminal}
+        pid = reachable.runtime.exec_process("p1", process, StdioOptions())
+    pipes = reachable.runtime.get_stdio_pipes("p1", pid)
+    assert pipes.in_ is not None and pipes.out is not None and pipes.err is None
+    seen = b""
+    while seen.count(b"\n") < 5:
+        seen += os.read(pipes.out.fileno(), 4096)
+    name, *lines = seen.decode().split("\r\n")
+    assert name in ("/dev/pts/0", "/dev/console")
+    assert lines == ["30 90", "88:0 7 5", "7", "here", ""]
+    os.write(pipes.in_.fileno(), b"word\n")
+    assert reachable.read("p1", pid).split("\r\n")[1] == "got word"
+    assert reachable.runtime.wait_on_process("p1", pid).exit_code == 0
+
+
 def test_sysctl_of_the_host_is_refused(lab: Lab) -> None:
     before = Path("/proc/sys/kernel/msgmax").read_text()
     with pytest.raises(Exception, match=r"sysctl|msgmax"):

@@ -107,6 +107,31 @@ def test_memory_reservation(lab: Lab) -> None:
     assert setting("memory", "memory.soft_limit_in_bytes", "memory.low") == str(8 * MIB)
 
 
+@pytest.mark.parametrize(("memory", "field", "file", "expected"), [
+    ({"swappiness": 17}, "swappiness", "memory.swappiness", ["17"]),
+    ({"swappiness": 0}, "swappiness", "memory.swappiness", ["0"]),
+    ({"disableOOMKiller": True}, "disableOOMKiller", "memory.oom_control", ["oom_kill_disable", "1"]),
+    ({"kernelTCP": 8 * MIB}, "kernelTCP", "memory.kmem.tcp.limit_in_bytes", [str(8 * MIB)]),
+    ({"kernelTCP": -1}, "kernelTCP", "memory.kmem.tcp.limit_in_bytes", [str(UNLIMITED_V1)]),
+])
+def test_memory_settings_of_v1(lab: Lab, memory: dict[str, Any], field: str, file: str, expected: list[str]) -> None:
+    """v2 has no such settings, and says so."""
+    if is_unified():
+        with pytest.raises(UnsupportedFieldError) as raised:
+            lab.create(["true"], **with_resources(memory=memory))
+        assert raised.value.json_path == f"$.linux.resources.memory.{field}"
+    else:
+        lab.sleeper(**with_resources(memory=memory))
+        assert cgroup_file("memory", file, "").read_text().split()[:len(expected)] == expected
+
+
+def test_oom_killer_is_on_by_default(lab: Lab) -> None:
+    lab.sleeper(**with_resources(memory={"disableOOMKiller": False, "limit": 64 * MIB}))
+    if not is_unified():
+        assert counters(cgroup_file("memory", "memory.oom_control", ""))["oom_kill_disable"] == 0
+    assert setting("memory", "memory.limit_in_bytes", "memory.max") == str(64 * MIB)
+
+
 def test_peak_memory_of_the_container(lab: Lab) -> None:
     """That of all processes together, from the cgroup."""
     text, state = lab.run_state("dd if=/dev/zero of=/dev/shm/f bs=1M count=24 2>/dev/null; echo done")
