@@ -1,6 +1,6 @@
 """The whole of config.json (runtime-spec, config.md)."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta
 
@@ -61,7 +61,8 @@ class Hooks(Section, frozen=True, kw_only=True):
 class Spec(Section, frozen=True, kw_only=True):
     """A config.json; `process` may be absent for create, and start then fails.
 
-    `linux` and `hooks` are empty where they were absent, which means the same.
+    `linux` and `hooks` are empty where they were absent, which means the same. The sections of other platforms are
+    here to be refused.
     """
 
     oci_version: str
@@ -73,3 +74,8 @@ class Spec(Section, frozen=True, kw_only=True):
     hooks: Hooks = Hooks()
     annotations: dict[str, str] = {}
     linux: Linux = Linux()
+    freebsd: dict[str, Any] | None = None
+    solaris: dict[str, Any] | None = None
+    vm: dict[str, Any] | None = None
+    windows: dict[str, Any] | None = None
+    zos: dict[str, Any] | None = None

@@ -22,9 +22,9 @@ T = TypeVar("T")
 
 # Strings that Go's encoder leaves out when they are empty, so that an empty one means absent.
 _EMPTY_IS_ABSENT = frozenset((
-    "access", "apparmorProfile", "cgroupsPath", "closID", "cpus", "cwd", "destination", "domainname", "final",
+    "access", "apparmorProfile", "cgroupsPath", "closID", "commandLine", "cpus", "cwd", "destination", "domainname", "final",
     "hostname", "initial", "l3CacheSchema", "listenerMetadata", "listenerPath", "memBwSchema", "mems", "mountLabel",
-    "name", "nodes", "path", "rootfsPropagation", "selinuxLabel", "source", "type"))
+    "name", "nodes", "path", "rootfsPropagation", "selinuxLabel", "source", "type", "username"))
 
 _WORDS = {"int": "an integer", "str": "a string", "bool": "true or false", "array": "an array", "object": "an object"}
 

@@ -72,14 +72,14 @@ class User(Section, frozen=True, kw_only=True):
     """Who the process is, in ids of the container's user namespace (config.md "POSIX-platform User").
 
     umask      mode bits, None to keep the runtime's
-    username   of Windows; carried, never used
+    username   of Windows, and refused
     """
 
     uid: UserId = 0
     gid: UserId = 0
     umask: Annotated[int, Meta(ge=0, le=0o777)] | None = None
     additional_gids: tuple[UserId, ...] = ()
-    username: str | None = None
+    username: Text | None = None
 
 
 class Capabilities(Section, frozen=True, kw_only=True):
@@ -141,14 +141,14 @@ class Process(Section, frozen=True, kw_only=True):
     capabilities      None to leave the five sets as they are, which differs from five empty ones
     oom_score_adj     -1000 to 1000, None to leave it alone
     exec_cpu_affinity does not apply to init
-
-    `commandLine` belongs to Windows and is ignored.
+    command_line      of Windows, and refused
     """
 
     terminal: bool = False
     console_size: ConsoleSize | None = None
     user: User = User()
     args: tuple[str, ...] = ()
+    command_line: Text | None = None
     env: tuple[str, ...] = ()
     cwd: Text
     capabilities: Capabilities | None = None

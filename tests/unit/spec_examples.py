@@ -61,7 +61,7 @@ def full() -> dict[str, Any]:
         "process": {
             "terminal": True,
             "consoleSize": {"height": 25, "width": 80},
-            "user": {"uid": 1, "gid": 2, "umask": 0o022, "additionalGids": [5, 6], "username": "someone"},
+            "user": {"uid": 1, "gid": 2, "umask": 0o022, "additionalGids": [5, 6]},
             "args": ["sh", "-c", "true"],
             "env": ["PATH=/bin", "EMPTY="],
             "cwd": "/root",

@@ -192,6 +192,19 @@ def test_devices() -> None:
     for kind in "cbu":
         assert refusal(with_devices({"path": "/x", "type": kind, "minor": 1})).json_path == "$.linux.devices[0].major"
         assert refusal(with_devices({"path": "/x", "type": kind, "major": 1})).json_path == "$.linux.devices[0].minor"
+    load(with_devices({"path": "/x", "type": "p", "major": 0, "minor": 0}))
+    for name in ("major", "minor"):
+        assert refusal(with_devices({"path": "/x", "type": "p", name: 1})).json_path == f"$.linux.devices[0].{name}"
+
+
+@pytest.mark.parametrize("option", ["bind", "rbind"])
+def test_a_bind_mount_needs_a_source(option: str) -> None:
+    """The bundle itself, which a missing one would name as a relative path, is none of the container's business."""
+    for mount in ({}, {"source": None}, {"source": ""}):
+        config = small()
+        config["mounts"].append({"destination": "/data", "type": "none", "options": ["ro", option], **mount})
+        error = refusal(config)
+        assert (error.json_path, error.reason) == ("$.mounts[2].source", "is required for a bind mount, but missing or empty")
 
 
 @pytest.mark.parametrize("option", ["idmap", "ridmap"])

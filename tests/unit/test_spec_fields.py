@@ -26,6 +26,7 @@ from pyruntime.spec import (
     Resources,
     RootfsPropagation,
     Spec,
+    decode_process,
     sysctl_path,
 )
 
@@ -57,6 +58,9 @@ def structs() -> list[type[msgspec.Struct]]:
             if isinstance(value := getattr(spec_package, name), type) and issubclass(value, msgspec.Struct)]
 
 
+PLATFORMS = ("freebsd", "solaris", "vm", "windows", "zos")
+
+
 @pytest.mark.parametrize("struct", structs(), ids=lambda struct: struct.__name__)
 def test_the_full_configuration_has_every_field(struct: type[msgspec.Struct]) -> None:
     present: set[str] = set()
@@ -75,8 +79,9 @@ def test_the_full_configuration_has_every_field(struct: type[msgspec.Struct]) ->
     collect(load(config))
     config["process"]["scheduler"] = {"policy": "SCHED_RR", "priority": 1}
     collect(load(config))
-    # of which no value is valid
-    valueless = {"flags"} if struct.__name__ == "Personality" else set()
+    # of which no value is valid on Linux
+    valueless = {"Personality": {"flags"}, "Spec": set(PLATFORMS), "Process": {"commandLine"},
+                 "User": {"username"}}.get(struct.__name__, set())
     assert set(struct.__struct_encode_fields__) - valueless == present
 
 
@@ -105,7 +110,7 @@ def test_absent_differs_from_zero_and_empty() -> None:
 
 
 REQUIRED = {
-    "ociVersion", "root", "root.path", "mounts.destination", "mounts.uidMappings", "mounts.gidMappings",
+    "ociVersion", "root", "root.path", "mounts.destination", "mounts.source", "mounts.uidMappings", "mounts.gidMappings",
     "process.args", "process.cwd", "process.consoleSize.height", "process.consoleSize.width", "process.rlimits.type",
     "process.rlimits.soft", "process.rlimits.hard", "process.scheduler.policy",
     "process.ioPriority.class", "process.ioPriority.priority",
@@ -187,9 +192,32 @@ def test_unknown_fields_are_ignored() -> None:
         if isinstance(value, dict) and place[-1] not in ("annotations", "netDevices", "rdma", "sysctl", "timeOffsets",
                                                          "unified", "linux"):
             put(config, (*place, "futureField"), {"type": None})
-    config["process"]["commandLine"] = 3
-    config["windows"] = config["linux"]["future"] = ["x"]
+    config["linux"]["future"] = ["x"]
     assert load(config) == load(full())
+
+
+@pytest.mark.parametrize(("place", "value", "absent"), [
+    *(((platform,), {"any": ["thing", {"type": ""}]}, None) for platform in PLATFORMS),
+    *(((platform,), {}, None) for platform in PLATFORMS),
+    (("process", "commandLine"), "cmd /c dir", ""), (("process", "user", "username"), "ContainerUser", ""),
+], ids=case_id)
+def test_fields_of_other_platforms_are_refused(place: Place, value: object, absent: object) -> None:
+    error = refusal(put(small(), place, value))
+    assert isinstance(error, UnsupportedFieldError) and error.json_path == json_path(place)
+    assert "for another platform" in error.reason
+    for nothing in (absent, None):
+        assert load(put(small(), place, nothing)) == load(small())
+    # what cannot be is a wrong value
+    wrong = refusal(put(small(), place, 3))
+    assert not isinstance(wrong, UnsupportedFieldError) and wrong.json_path == json_path(place)
+
+
+@pytest.mark.parametrize("place", ["commandLine", "user.username"])
+def test_a_further_process_has_no_fields_of_other_platforms(place: str) -> None:
+    process = put({"args": ["sh"], "cwd": "/"}, tuple(place.split(".")), "x")
+    with pytest.raises(UnsupportedFieldError) as caught:
+        decode_process(process)
+    assert caught.value.json_path == f"$.{place}"
 
 
 def test_minus_one_is_every_device_number() -> None:

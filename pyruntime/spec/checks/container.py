@@ -9,9 +9,10 @@ from pyruntime.spec.checks.seccomp import check_seccomp
 from pyruntime.spec.checks.text import check_absolute, check_number_list
 from pyruntime.spec.container import Hooks, Mount, Spec
 from pyruntime.spec.isolation import Device, DeviceType, IntelRdt, Linux, MemoryPolicy, MemoryPolicyMode, NamespaceType
-from pyruntime.spec.refusal import Refused, entry, quote
+from pyruntime.spec.refusal import Refused, entry, quote, refuse_platform
 
 _MAJOR_VERSION = "1"
+_OTHER_PLATFORMS = ("freebsd", "solaris", "vm", "windows", "zos")
 _WITHOUT_NODES = (MemoryPolicyMode.DEFAULT, MemoryPolicyMode.LOCAL)
 _LARGEST_FILE_MODE = 0o7777
 
@@ -19,8 +20,13 @@ _LARGEST_FILE_MODE = 0o7777
 def check_spec(spec: Spec) -> None:
     """Refuse what cannot be a container."""
     _check_version(spec.oci_version)
+    for platform in _OTHER_PLATFORMS:
+        if getattr(spec, platform) is not None:
+            refuse_platform(f"$.{platform}", platform)
     check_namespaces(spec)
     for i, mount in enumerate(spec.mounts):
+        if mount.source is None and ("bind" in mount.options or "rbind" in mount.options):
+            raise Refused(f"$.mounts[{i}].source", "is required for a bind mount, but missing or empty")
         if mount.uid_mappings or mount.gid_mappings or "idmap" in mount.options or "ridmap" in mount.options:
             _check_mapped_mount(mount, f"$.mounts[{i}]", spec.linux)
     if spec.process is not None:
@@ -105,6 +111,11 @@ def _check_devices(devices: tuple[Device, ...]) -> None:
             for name, number in (("major", device.major), ("minor", device.minor)):
                 if number is None:
                     raise Refused(f"$.linux.devices[{i}].{name}", f"is required with type '{device.type}', but missing")
+        else:
+            # engines write 0
+            for name, number in (("major", device.major), ("minor", device.minor)):
+                if number:
+                    raise Refused(f"$.linux.devices[{i}].{name}", f"is {number}, but a FIFO has no number")
         if device.file_mode is not None and device.file_mode > _LARGEST_FILE_MODE:
             raise Refused(f"$.linux.devices[{i}].fileMode",
                           f"is {device.file_mode}, but must be at most {_LARGEST_FILE_MODE} (octal 7777)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyruntime.spec.checks.integers import UINT64_MAX, check_uint64
 from pyruntime.spec.checks.text import check_absolute, check_number_list
 from pyruntime.spec.process import Process, Scheduler, SchedulerPolicy
-from pyruntime.spec.refusal import Refused, quote
+from pyruntime.spec.refusal import Refused, quote, refuse_platform
 
 _REALTIME = (SchedulerPolicy.FIFO, SchedulerPolicy.RR)
 _LARGEST_WINSIZE = 2**16 - 1  # struct winsize, ioctl_tty(2)
@@ -16,6 +16,10 @@ def check_process(process: Process, json_path: str) -> None:
     """Refuse what cannot be run. `json_path` is where the object stands."""
     if not process.args:
         raise Refused(f"{json_path}.args", "at least one entry is required")
+    if process.command_line is not None:
+        refuse_platform(f"{json_path}.commandLine", "windows")
+    if process.user.username is not None:
+        refuse_platform(f"{json_path}.user.username", "windows")
     check_absolute(process.cwd, f"{json_path}.cwd")
     for i, variable in enumerate(process.env):
         if variable.find("=") < 1:

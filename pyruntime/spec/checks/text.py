@@ -8,7 +8,7 @@ from pyruntime.spec.fields import MAPS
 from pyruntime.spec.refusal import Refused, entry, quote
 
 # What no system call ever sees.
-_NOT_FOR_THE_KERNEL = frozenset(("annotations", "listenerMetadata", "username"))
+_NOT_FOR_THE_KERNEL = frozenset(("annotations", "listenerMetadata"))
 
 
 def check_absolute(path: str, json_path: str) -> None:
