@@ -107,6 +107,12 @@ def resource_writes(cgroups: tuple[Cgroup, ...], resources: Resources) -> Iterat
             parts = name.split("_")
             field = "blockIO" if name == "block_io" else parts[0] + "".join(part.title() for part in parts[1:])
             raise UnsupportedFieldError(None, f"{_PATH}.{field}", "is not executed yet")
+    if resources.memory is not None and resources.memory.use_hierarchy is False:
+        raise UnsupportedFieldError(None, f"{_PATH}.memory.useHierarchy", "is false, but limits hold for what is below a cgroup, "
+                                    "on v2 and since Linux 5.11 on v1")
+    if resources.cpu is not None and resources.cpu.idle and resources.cpu.shares:
+        # whichever is written first, v1 forgets the shares and v2 refuses them
+        raise UnsupportedFieldError(None, f"{_PATH}.cpu.shares", "cannot hold beside cpu.idle, which is a weight of its own")
     if all(cgroup.is_v2 for cgroup in cgroups):
         for cgroup in cgroups:
             for json_path, name, value in _v2_values(resources):
@@ -185,7 +191,7 @@ def _v2_values(resources: Resources) -> Iterator[tuple[str, str, str]]:
                 raise UnsupportedFieldError(None, f"{_PATH}.cpu.{name}", "there is no such setting on cgroup v2")
         if cpu.idle is not None:
             yield "cpu.idle", "cpu.idle", str(cpu.idle)
-        if cpu.shares and not cpu.idle:
+        if cpu.shares:
             yield "cpu.shares", "cpu.weight", str(cpu_weight(cpu.shares))
         if cpu.quota or cpu.period:
             quota = "max" if not cpu.quota or cpu.quota < 0 else str(cpu.quota)

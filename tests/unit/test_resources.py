@@ -81,11 +81,19 @@ def test_zero_memory_is_not_set(cgroups: Any) -> None:
     (V2, {"memory": {"limit": -1, "swap": 5}}, "memory.swap"), (V2, {"memory": {"swappiness": 1}}, "memory.swappiness"),
     (V2, {"memory": {"kernelTCP": 1}}, "memory.kernelTCP"), (V2, {"memory": {"disableOOMKiller": True}}, "memory.disableOOMKiller"),
     (V2, {"cpu": {"realtimePeriod": 1}}, "cpu.realtimePeriod"),
+    (V1, {"memory": {"useHierarchy": False}}, "memory.useHierarchy"), (V2, {"memory": {"useHierarchy": False}}, "memory.useHierarchy"),
+    (V1, {"cpu": {"idle": 1, "shares": 1024}}, "cpu.shares"), (V2, {"cpu": {"idle": 1, "shares": 1024}}, "cpu.shares"),
 ])
 def test_what_is_not_executed(cgroups: Any, resources: dict[str, Any], json_path: str) -> None:
     with pytest.raises(UnsupportedFieldError) as caught:
         writes(cgroups, resources)
     assert caught.value.json_path == f"$.linux.resources.{json_path}"
+
+
+@pytest.mark.parametrize(("cgroups", "files"), [(V1, {"cpu.idle": "1"}), (V2, {"cpu.idle": "1"})])
+def test_what_means_what_holds_already(cgroups: Any, files: dict[str, str]) -> None:
+    found = writes(cgroups, {"memory": {"useHierarchy": True}, "cpu": {"idle": 1, "shares": 0}})
+    assert {path.rpartition("/")[2]: value for path, value in found.items()} == files
 
 
 def test_v1_memory_kernel_has_its_path_once() -> None:
