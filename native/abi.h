@@ -101,6 +101,7 @@ enum message_type {
     MESSAGE_FAILURE = 1,    /* operation, error, detail */
     MESSAGE_READY,          /* everything up to await_start is done */
     MESSAGE_CONSOLE,        /* carries the pty master */
+    OP_REFUSE_START,
     MESSAGE_PROCESS,        /* carries the pidfd of the process that takes init's place in another pid namespace; pid */
     MESSAGE_EXECUTING       /* the next thing is execve: closing without MESSAGE_FAILURE is success */
 };

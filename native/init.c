@@ -60,6 +60,7 @@ static const struct {
     ROW(OP_SET_NO_NEW_PRIVILEGES, set_no_new_privileges),
     ROW(OP_SET_UMASK, set_umask),
     ROW(OP_EXECUTE_PROGRAM, execute_program),
+    ROW(OP_REFUSE_START, refuse_start),
 #undef ROW
 };
 

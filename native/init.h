@@ -87,5 +87,6 @@ OPERATION(set_ambient_capabilities);
 OPERATION(set_no_new_privileges);
 OPERATION(set_umask);
 OPERATION(execute_program);
+OPERATION(refuse_start);
 
 #endif

@@ -62,6 +62,7 @@ static const char *const operands[OP_END] = {
     [OP_SET_NO_NEW_PRIVILEGES] = "",
     [OP_SET_UMASK] = "",
     [OP_EXECUTE_PROGRAM] = "ll",
+    [OP_REFUSE_START] = "",
 };
 
 /* Bytes of a list, with its end and the place behind, where the init may append a variable; 0: it is none. */

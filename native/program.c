@@ -209,3 +209,10 @@ OPERATION(execute_program)
     /* who starts a container need not know what it runs */
     return explain(init, error, arguments[0]);
 }
+
+/* The end of a container without a process: it can be created, and whoever starts it hears this. */
+OPERATION(refuse_start)
+{
+    (void)op;
+    return explain(init, -ENODATA, "there is no process to start");
+}

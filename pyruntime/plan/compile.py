@@ -84,6 +84,8 @@ def compile(spec: Spec, host: Host, place: Place, *, no_pivot: bool = False, pre
     draft.init.append(op.AwaitStart("", start))
     if spec.process is not None:
         execute(draft, spec.process, "$.process")
+    else:
+        draft.init.append(op.RefuseStart("$.process"))
     return draft.finish(preserve_fds)
 
 

@@ -390,3 +390,7 @@ class Plan(msgspec.Struct, frozen=True):
         for where, operations in (("host", self.host), ("child", self.child), ("init", self.init)):
             lines += [f"{where:5} {operation}" for operation in operations]
         return "\n".join(lines)
+class RefuseStart(Operation, frozen=True):
+    """The end of a plan without a process; starting it fails with ENODATA."""
+
+

@@ -126,6 +126,8 @@ class NativeRuntime:
             record = self._store.load(id)
             end_processes(entry, record, self._store.processes(id))
             self._forget(id, record)
+            if failure.errno == errno.ENODATA:  # of RefuseStart, which ends a plan without a process
+                raise errors.InvalidBundleError(f"{record.bundle_path}/config.json", "$.process", "is required to start the container")
         raise failure
 
     def _forget(self, id: str, record: ContainerRecord) -> None:

@@ -13,7 +13,7 @@ from faults import Fault
 from lab import MAPS, NAMESPACES, Lab, namespaces, with_mounts
 
 from pyruntime import StdioOptions
-from pyruntime.errors import NotCreatedError, SetupError
+from pyruntime.errors import InvalidBundleError, NotCreatedError, SetupError
 from pyruntime.native import process as native
 from pyruntime.native.encoder import encode
 from pyruntime.plan import flags
@@ -74,6 +74,7 @@ INIT_ROWS = [
     (op.AwaitStart(J, INIT), "EBADF"),
     (op.ChangeDirectory(J, b"does-not-exist", 0), "ENOENT"),
     (op.SetRlimit(J, 1000, 0, 0), "EINVAL"),
+    (op.RefuseStart(J), "ENODATA"),
     (END.__class__(J, (NONE,), ()), "ENOENT"),
 ]
 ROWS = [(where, operation, name) for where, rows in (("host", HOST_ROWS), ("child", CHILD_ROWS), ("init", INIT_ROWS))
@@ -175,6 +176,18 @@ def test_a_bundle_that_fails_says_where(reachable: Lab, row: Row) -> None:
     # without the fault, the same bundle works
     if fault is not None:
         assert reachable.run("echo fine", **changes).strip() == "fine"
+
+
+def test_a_container_without_a_process(lab: Lab) -> None:
+    """It can be created; starting it says what is missing, and is its end as for every program that cannot be executed."""
+    bundle = lab.bundle("true", process=None)
+    lab.runtime.create_container("p1", bundle, StdioOptions())
+    assert lab.runtime.get_container_state("p1").status == "created"
+    with pytest.raises(InvalidBundleError) as raised:
+        lab.runtime.start_container("p1")
+    assert (raised.value.file, raised.value.json_path) == (f"{bundle}/config.json", "$.process")
+    assert "is required" in raised.value.reason
+    assert not lab.runtime.container_exists("p1")
 
 
 def test_a_pid_namespace_that_has_ended(lab: Lab) -> None:
