@@ -21,7 +21,7 @@ struct plan_header {
 #define SLOTS_PER_MESSAGE 250   /* the kernel passes 253 descriptors at most */
 #define PLAN_TEXTS 2
 #define PLAN_SLOTS 2
-#define PLAN_NUMBERS 4
+#define PLAN_NUMBERS 5
 
 /* Operands have the order of the fields of the Python class of the same name (pyruntime/plan/operations.py). A
  * bytes or list field takes the next text, a Slot the next slot, an int the next number. */
@@ -31,6 +31,14 @@ struct operation {
     int32_t slot[PLAN_SLOTS];   /* -1: none */
     uint32_t reserved;
     uint64_t number[PLAN_NUMBERS];
+};
+
+/* What is demanded of a node that is there already, as bits. */
+enum node_demand {
+    NODE_HAS_MODE = 1,      /* the mode of the operation */
+    NODE_HAS_UID = 2,
+    NODE_HAS_GID = 4,
+    NODE_EXISTS = 8         /* it is there: none is made */
 };
 
 enum operation_kind {
@@ -93,6 +101,7 @@ enum operation_kind {
     OP_SET_NO_NEW_PRIVILEGES,
     OP_SET_UMASK,
     OP_EXECUTE_PROGRAM,
+    OP_REFUSE_START,
     OP_END
 };
 
@@ -101,7 +110,6 @@ enum message_type {
     MESSAGE_FAILURE = 1,    /* operation, error, detail */
     MESSAGE_READY,          /* everything up to await_start is done */
     MESSAGE_CONSOLE,        /* carries the pty master */
-    OP_REFUSE_START,
     MESSAGE_PROCESS,        /* carries the pidfd of the process that takes init's place in another pid namespace; pid */
     MESSAGE_EXECUTING       /* the next thing is execve: closing without MESSAGE_FAILURE is success */
 };

@@ -9,6 +9,8 @@
 
 #include "init.h"
 
+#define ALL_MODE_BITS 07777
+
 #ifndef TIOCGPTPEER
 #define TIOCGPTPEER 0x5441
 #endif
@@ -25,24 +27,44 @@ OPERATION(make_directory)
     return op->number[1] ? 0 : error;
 }
 
-/* numbers: mode with the file type, device, uid, gid */
+/* A node that is there already stays as it is: changing its mode would take opening the device. */
+static int check_node(struct init *init, const struct operation *op, const struct stat *st)
+{
+    mode_t mode = (mode_t)op->number[0];
+    uint64_t demands = op->number[4];
+
+    if ((st->st_mode & S_IFMT) != (mode & S_IFMT) || (!S_ISFIFO(mode) && st->st_rdev != (dev_t)op->number[1]))
+        return explain(init, -EEXIST, "there is something else than that device");
+    if (demands & NODE_HAS_MODE && (st->st_mode & ALL_MODE_BITS) != (mode & ALL_MODE_BITS))
+        return explain(init, -EEXIST, "that device is there already, with another mode");
+    if (demands & NODE_HAS_UID && st->st_uid != (uid_t)op->number[2])
+        return explain(init, -EEXIST, "that device is there already, of another user");
+    if (demands & NODE_HAS_GID && st->st_gid != (gid_t)op->number[3])
+        return explain(init, -EEXIST, "that device is there already, of another group");
+    return 0;
+}
+
+/* numbers: mode with the file type, device, uid, gid, bits of enum node_demand */
 OPERATION(make_node)
 {
-    const char *name;
+    const char *name, *path = plan_text(&init->plan, op, 0);
     struct stat st;
-    mode_t mode = (mode_t)op->number[0];
-    dev_t device = (dev_t)op->number[1];
-    int parent = hold_parent(init, plan_text(&init->plan, op, 0), &name);
 
+    if (op->number[4] & NODE_EXISTS) {
+        AUTO_FD node = open_inside(path, O_PATH);
+        if (node < 0)
+            return explain(init, node, "what is mounted there does not have it, and none is made in it");
+        return fstat(node, &st) < 0 ? explain(init, -errno, "stat") : check_node(init, op, &st);
+    }
+    int parent = hold_parent(init, path, &name);
     if (parent < 0)
         return parent;
-    if (mknodat(parent, name, mode, device) < 0) {
+    if (mknodat(parent, name, (mode_t)op->number[0], (dev_t)op->number[1]) < 0) {
         if (errno != EEXIST)
             return explain(init, -errno, "mknodat");
         if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
             return explain(init, -errno, "stat");
-        if ((st.st_mode & S_IFMT) != (mode & S_IFMT) || (!S_ISFIFO(mode) && st.st_rdev != device))
-            return explain(init, -EEXIST, "there is something else than that device");
+        return check_node(init, op, &st);
     }
     if (fchownat(parent, name, (uid_t)op->number[2], (gid_t)op->number[3], AT_SYMLINK_NOFOLLOW) < 0)
         return explain(init, -errno, "chown");

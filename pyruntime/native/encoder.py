@@ -31,9 +31,10 @@ def _kind_of(cls: type[Operation]) -> int:
 
 
 def _layout_of(cls: type[Operation]) -> tuple[int, str]:
-    """kind, and a letter for each field behind json_path: t text, b block, l list, s slot, n number."""
+    """kind, and a letter for each field behind json_path: t text, b block, l list, s slot, n number; for a `place`, which is
+    the last, there is none."""
     hints = get_type_hints(cls)
-    letters = {bytes: "t", int: "n", Slot: "s"}
+    letters = {bytes: "t", int: "n", Slot: "s", str: ""}
     return _kind_of(cls), "".join("b" if name in _BLOCKS else letters.get(hints[name], "l")
                                   for name in cls.__struct_fields__[1:])
 

@@ -185,12 +185,16 @@ def _first_id(mappings: tuple[IDMapping, ...]) -> int:
     return min(mapping.container_id for mapping in mappings)
 
 
+def _namespace_paths(linux: Linux) -> dict[str, str]:
+    return {str(namespace.type): f"$.linux.namespaces[{i}]" for i, namespace in enumerate(linux.namespaces)}
+
+
 def _enter_namespaces(draft: Draft, linux: Linux, new: frozenset[str], joined: dict[str, Slot]) -> None:
-    paths = {str(n.type): f"$.linux.namespaces[{i}]" for i, n in enumerate(linux.namespaces)}
+    paths = _namespace_paths(linux)
     # the user namespace first: it owns the others
     for name in sorted(joined, key=lambda name: name != "user"):
         if name not in ("pid", "mount"):  # with the change of root
-            draft.init.append(op.JoinNamespace(paths[name], joined[name], flags.NAMESPACES[name]))
+            draft.init.append(op.JoinNamespace(f"{paths[name]}.path", joined[name], flags.NAMESPACES[name]))
     if "user" in new:
         uids, gids = linux.uid_mappings, linux.gid_mappings
         if not uids or not gids:
@@ -200,7 +204,8 @@ def _enter_namespaces(draft: Draft, linux: Linux, new: frozenset[str], joined: d
         draft.child.append(op.ReleaseChild(""))
         draft.init.append(op.AwaitIdMaps("$.linux.uidMappings", _first_id(uids), _first_id(gids), 1))
     elif "user" in joined:
-        draft.init.append(op.AwaitIdMaps(paths["user"], 0, 0, 0))
+        # mappings that are given besides count for nothing: the namespace has its own (plan/warnings.py)
+        draft.init.append(op.AwaitIdMaps(f"{paths['user']}.path", 0, 0, 0))
     # the cgroup namespace's root is where the process is by now; a joined user namespace has to own what is made
     types = sum(flags.NAMESPACES[name] for name in (new - {"time"} if "user" in joined else new & {"cgroup"}))
     if types:
@@ -224,19 +229,21 @@ def _write_to_proc(draft: Draft, linux: Linux, new: frozenset[str]) -> None:
 
 def _change_root(draft: Draft, filesystem: FilesystemCompiler, joined: dict[str, Slot], no_pivot: bool,
                  rootfs_path: str, *, enters_pid_first: bool) -> None:
-    enter_pid = [op.JoinNamespace("$.linux.namespaces", joined["pid"], flags.CLONE_NEWPID),
-                 op.EnterPidNamespace("$.linux.namespaces", 0)] if "pid" in joined else []
+    paths = _namespace_paths(filesystem.linux)
+    enter_pid = [op.JoinNamespace(f"{paths['pid']}.path", joined["pid"], flags.CLONE_NEWPID),
+                 op.EnterPidNamespace(f"{paths['pid']}.path", 0)] if "pid" in joined else []
     root = filesystem.compile()
     if enters_pid_first:
         draft.init += enter_pid
     draft.init += filesystem.before
     if "mount" in joined:
-        draft.init.append(op.JoinNamespace("$.linux.namespaces", joined["mount"], flags.CLONE_NEWNS))
+        draft.init.append(op.JoinNamespace(f"{paths['mount']}.path", joined["mount"], flags.CLONE_NEWNS))
         draft.init.append(op.MountRoot("$.root.path", os.fsencode(rootfs_path), root))
-        draft.init.append(op.UseRoot("$.root.path", root))
+        draft.init.append(op.UseRoot("$.root.path", root, rootfs_path))
     else:
         draft.init.append(op.IsolatePropagation(""))
-        draft.init.append(op.SwitchRoot("$.root.path", root) if no_pivot else op.PivotRoot("$.root.path", root))
+        draft.init.append(op.SwitchRoot("$.root.path", root, rootfs_path) if no_pivot
+                          else op.PivotRoot("$.root.path", root, rootfs_path))
     if not enters_pid_first:
         draft.init += enter_pid
     draft.init += filesystem.after

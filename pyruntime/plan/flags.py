@@ -16,6 +16,12 @@ NAMESPACES = {
     "mount": CLONE_NEWNS, "cgroup": CLONE_NEWCGROUP, "time": CLONE_NEWTIME,
 }
 
+# enum node_demand of native/abi.h
+NODE_HAS_MODE = 1
+NODE_HAS_UID = 2
+NODE_HAS_GID = 4
+NODE_EXISTS = 8
+
 MS_REC = 0x4000
 MS_UNBINDABLE = 1 << 17
 MS_PRIVATE = 1 << 18

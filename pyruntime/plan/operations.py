@@ -1,14 +1,17 @@
 """The operations that a plan consists of.
 
-Each class is one `OP_...` of native/abi.h; the order of its fields is the order of the operands there. Every operation carries
-the JSON path of the field that asked for it, or '' where the runtime itself did.
+Each class is one `OP_...` of native/abi.h; the order of its fields is the order of the operands there. A `place` is no operand: it
+says in errors what a descriptor alone does not tell, the path in the container. Every operation carries the JSON path of the
+field that asked for it, or '' where the runtime itself did.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
+
+from pyruntime.plan import flags
 
 
 class Slot(msgspec.Struct, frozen=True):
@@ -23,17 +26,18 @@ class Slot(msgspec.Struct, frozen=True):
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """One step. `step` says in words what is tried, `subject()` on what."""
+    """One step. `step_of` says in words what is tried, `subject()` on what; `about` is that where it is always the same."""
 
+    about: ClassVar[str | None] = None
     json_path: str
 
     def subject(self) -> str | None:
-        """The path or name that the step is about, None if there is none."""
+        """What the step is about, as who wrote the configuration knows it; None if there is nothing of the kind."""
         for name in ("path", "name"):
             value = getattr(self, name, None)
             if value is not None:
                 return str(value.decode(errors="backslashreplace"))
-        return None
+        return getattr(self, "place", "") or self.about
 
     def __str__(self) -> str:
         parts = [f"{step_of(self):32}"]
@@ -43,7 +47,7 @@ class Operation(msgspec.Struct, frozen=True):
                 shown = value.decode(errors="backslashreplace") if len(value) < 200 else f"<{len(value)} bytes>"
             elif isinstance(value, tuple):
                 shown = " ".join(item.decode(errors="backslashreplace") for item in value)
-            elif isinstance(value, Slot):
+            elif isinstance(value, Slot | str):
                 shown = str(value)
             else:
                 shown = oct(value) if name == "mode" else hex(value) if value > 4096 else str(value)
@@ -55,6 +59,14 @@ def step_of(operation: Operation) -> str:
     """The step in words: `MakeCgroup` is "make cgroup"."""
     name = type(operation).__name__
     return "".join(f" {c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
+
+
+def _namespaces(bits: int) -> str:
+    return ", ".join(name for name, bit in flags.NAMESPACES.items() if bits & bit)
+
+
+def _rlimit(number: int) -> str:
+    return next((name for name, known in flags.RLIMITS.items() if known == number), str(number))
 
 
 # host, before the clone
@@ -132,6 +144,9 @@ class RaiseHardLimit(Operation, frozen=True):
     resource: int
     hard: int
 
+    def subject(self) -> str:
+        return _rlimit(self.resource)
+
 
 class ReleaseChild(Operation, frozen=True):
     pass
@@ -159,10 +174,16 @@ class JoinNamespace(Operation, frozen=True):
     slot: Slot
     type: int
 
+    def subject(self) -> str:
+        return _namespaces(self.type)
+
 
 class JoinProcessNamespaces(Operation, frozen=True):
     slot: Slot
     types: int
+
+    def subject(self) -> str:
+        return _namespaces(self.types)
 
 
 class AwaitIdMaps(Operation, frozen=True):
@@ -170,23 +191,31 @@ class AwaitIdMaps(Operation, frozen=True):
     gid: int
     awaits: int
 
+    def subject(self) -> str:
+        return f"{self.uid}:{self.gid}"
+
 
 class UnshareNamespaces(Operation, frozen=True):
     types: int
 
+    def subject(self) -> str:
+        return _namespaces(self.types)
+
 
 class UnshareTimeNamespace(Operation, frozen=True):
+    about = "time"
     offsets: bytes
     slot: Slot
 
 
 class EnterPidNamespace(Operation, frozen=True):
+    about = "pid"
     is_last: int
     awaits_reaping: int = 1
 
 
 class IsolatePropagation(Operation, frozen=True):
-    pass
+    about = "/"
 
 
 class SetPropagation(Operation, frozen=True):
@@ -196,6 +225,7 @@ class SetPropagation(Operation, frozen=True):
 
 
 class OpenProc(Operation, frozen=True):
+    about = "proc"
     slot: Slot
 
 
@@ -210,6 +240,10 @@ class NewFilesystem(Operation, frozen=True):
     options: tuple[bytes, ...]
     slot: Slot
     attributes: int
+    place: str = ""
+
+    def subject(self) -> str:
+        return self.place or self.type.decode(errors="backslashreplace")
 
 
 class SetMountAttributes(Operation, frozen=True):
@@ -218,14 +252,17 @@ class SetMountAttributes(Operation, frozen=True):
     clear: int
     propagation: int
     recursive: int
+    place: str = ""
 
 
 class PivotRoot(Operation, frozen=True):
     slot: Slot
+    place: str = ""
 
 
 class SwitchRoot(Operation, frozen=True):
     slot: Slot
+    place: str = ""
 
 
 class MountRoot(Operation, frozen=True):
@@ -235,6 +272,7 @@ class MountRoot(Operation, frozen=True):
 
 class UseRoot(Operation, frozen=True):
     slot: Slot
+    place: str = ""
 
 
 class AttachMount(Operation, frozen=True):
@@ -250,11 +288,14 @@ class MakeDirectory(Operation, frozen=True):
 
 
 class MakeNode(Operation, frozen=True):
+    """demands: bits of NODE_... in plan/flags.py, of a node that is there already."""
+
     path: bytes
     mode: int
     device: int
     uid: int
     gid: int
+    demands: int = 0
 
 
 class MakeLink(Operation, frozen=True):
@@ -293,7 +334,7 @@ class SetDomainname(Operation, frozen=True):
 
 
 class RaiseLoopback(Operation, frozen=True):
-    pass
+    about = "lo"
 
 
 class JoinSessionKeyring(Operation, frozen=True):
@@ -314,12 +355,16 @@ class SetRlimit(Operation, frozen=True):
     soft: int
     hard: int
 
+    def subject(self) -> str:
+        return _rlimit(self.resource)
+
 
 class OwnStdio(Operation, frozen=True):
     uid: int
 
 
 class SetHome(Operation, frozen=True):
+    about = "/etc/passwd"
     uid: int
 
 
@@ -333,6 +378,9 @@ class SetIdentity(Operation, frozen=True):
     uid: int
     gid: int
     keeps_groups: int
+
+    def subject(self) -> str:
+        return f"{self.uid}:{self.gid}"
 
 
 class SetCapabilities(Operation, frozen=True):
@@ -359,6 +407,10 @@ class ExecuteProgram(Operation, frozen=True):
 
     def subject(self) -> str | None:
         return self.arguments[0].decode(errors="backslashreplace")
+
+
+class RefuseStart(Operation, frozen=True):
+    """The end of a plan without a process; starting it fails with ENODATA."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -390,7 +442,3 @@ class Plan(msgspec.Struct, frozen=True):
         for where, operations in (("host", self.host), ("child", self.child), ("init", self.init)):
             lines += [f"{where:5} {operation}" for operation in operations]
         return "\n".join(lines)
-class RefuseStart(Operation, frozen=True):
-    """The end of a plan without a process; starting it fails with ENODATA."""
-
-

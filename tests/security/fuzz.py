@@ -37,8 +37,8 @@ from pyruntime.spec import decode_process, load_spec
 from pyruntime.testing.bundles import default_config, find_busybox
 
 FIRST_ID, IDS = 300_000, 1000
-HEADER, RECORD = struct.Struct("=QIIIIIIII"), struct.Struct("=3I2iI4Q")
-TEXTS, SLOTS, NUMBERS = slice(1, 3), slice(3, 5), slice(6, 10)
+HEADER, RECORD = struct.Struct("=QIIIIIIII"), struct.Struct(f"=3I2iI{lib.PLAN_NUMBERS}Q")
+TEXTS, SLOTS, NUMBERS = slice(1, 3), slice(3, 5), slice(6, 6 + lib.PLAN_NUMBERS)
 NEW_ROOT = "/tmp"
 HANG_S = 5.0
 SLEEPER = 100_000
@@ -186,7 +186,7 @@ class Mutant:
         fields = self._record(index)
         signature = _SIGNATURES.get(fields[0], "")
         if choice < 4:
-            number = 6 + self.chance.randrange(4)
+            number = 6 + self.chance.randrange(int(lib.PLAN_NUMBERS))
             if "b" not in signature or number != 6 or self.chance.random() < 0.3:
                 fields[number] = self.chance.choice((*_INTERESTING, self.chance.getrandbits(64), self.chance.getrandbits(20),
                                                      fields[number] ^ 1 << self.chance.randrange(64)))

@@ -10,12 +10,13 @@ from typing import get_type_hints
 import pytest
 
 from pyruntime.native.encoder import encode
+from pyruntime.plan import flags
 from pyruntime.plan import operations as op
 from pyruntime.plan.operations import Operation, Plan, Slot
 
 NATIVE = Path(__file__).parents[2] / "native"
 CLASSES = [cls for cls in vars(op).values() if isinstance(cls, type) and issubclass(cls, Operation) and cls is not Operation]
-HEADER, RECORD = struct.Struct("=QIIIIIIII"), struct.Struct("=3I2iI4Q")
+HEADER, RECORD = struct.Struct("=QIIIIIIII"), struct.Struct("=3I2iI5Q")
 BLOCKS = {"program", "groups"}
 # of each kind, by its number
 KINDS = re.findall(r"\b(OP_[A-Z_]+)(?: = 1)?,", (NATIVE / "abi.h").read_text())
@@ -35,6 +36,8 @@ def sample(cls: type[Operation], seed: int) -> Operation:
             values.append(b"a\0b%02d" % (seed % 100) if name in BLOCKS else b"text %d" % number)
         elif hints[name] is int:
             values.append(5 if name == "size" and BLOCKS & set(cls.__struct_fields__) else number)
+        elif hints[name] is str:
+            values.append("")  # no operand
         elif hints[name] is Slot:
             values.append(Slot(("host", "init", "late")[(seed + i) % 3], i))
         else:
@@ -64,6 +67,8 @@ def decode(data: bytes, plan: Plan) -> list[Operation]:
             hint = get_type_hints(type(original))[name]
             if hint is int:
                 values.append(numbers.pop(0))
+            elif hint is str:
+                values.append("")
             elif hint is Slot:
                 number = slot_numbers.pop(0)
                 late, own = number - host_slots, number - host_slots - late_slots
@@ -136,7 +141,19 @@ def test_operands_of_the_native_side(cls: type[Operation]) -> None:
     table = dict(re.findall(r'\[(OP_\w+)\] = "(\w*)"', (NATIVE / "plan.c").read_text()))
     hints = get_type_hints(cls)
     fields = [(name, hints[name]) for name in cls.__struct_fields__[1:]]
-    texts = "".join("b" if name in BLOCKS else "t" if hint is bytes else "l" for name, hint in fields if hint not in (int, Slot))
+    texts = "".join("b" if name in BLOCKS else "t" if hint is bytes else "l" for name, hint in fields
+                    if hint not in (int, Slot, str))
     slots = sum(hint is Slot for _, hint in fields)
     assert table[constant_of(cls)] == texts + (str(slots) if slots else "")
-    assert sum(hint is int for _, hint in fields) <= 4
+    assert sum(hint is int for _, hint in fields) <= 5
+
+
+def test_what_is_for_errors_is_not_encoded() -> None:
+    plans = [Plan((), (), (op.PivotRoot("", Slot("init", 0), place),), 0, None, 0, 1) for place in ("", "/srv/rootfs")]
+    assert encode(plans[0]).data == encode(plans[1]).data
+
+
+def test_demands_on_nodes_are_those_of_the_header() -> None:
+    declared = (NATIVE / "abi.h").read_text().partition("enum node_demand {")[2].partition("}")[0]
+    found = {name: int(number) for name, number in re.findall(r"(NODE_\w+) = (\d+)", declared)}
+    assert found == {name: value for name, value in vars(flags).items() if name.startswith("NODE_")} and len(found) == 4
