@@ -11,9 +11,9 @@ from pyruntime.errors import UnsupportedFieldError
 from pyruntime.plan import flags as f
 from pyruntime.plan import operations as op
 from pyruntime.plan.draft import Draft
-from pyruntime.plan.mount_options import MountOptions, parse_mount_options
+from pyruntime.plan.mount_options import MountOptions, parse_mount_options, refuse_unknown_options
 from pyruntime.plan.operations import Slot
-from pyruntime.spec import Mount, Spec
+from pyruntime.spec import Device, Mount, Spec
 
 # config-linux.md, "Default Devices"; ptmx is a link, console is bound where there is a terminal
 _DEFAULT_DEVICES = ((b"/dev/null", 1, 3), (b"/dev/zero", 1, 5), (b"/dev/full", 1, 7), (b"/dev/random", 1, 8),
@@ -24,6 +24,30 @@ _NODE_TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": sta
 # file systems that the kernel lets a user namespace mount only where one of the kind is visible, so before the change of root
 _NEED_VISIBLE = ("proc", "sysfs")
 _NULL = os.makedev(1, 3)
+
+
+def _inside(path: str) -> str:
+    """Absolute in the container; a relative one is relative to /."""
+    return posixpath.normpath("/" + path.lstrip("/"))
+
+
+def _binds_dev(spec: Spec) -> bool:
+    """Whether /dev is the host's or an engine's: what is in it is their choice."""
+    last = next((mount for mount in reversed(spec.mounts) if _inside(mount.destination) == "/dev"), None)
+    return last is not None and not {"bind", "rbind"}.isdisjoint(last.options)
+
+
+def keeps_hosts_node(device: Device, in_user_namespace: bool) -> bool:
+    """Whether mode and owner of a device are those of the host's node, whatever the configuration says.
+
+    In a user namespace no device can be made, so the host's is bound, and its owner may have no id there.
+    """
+    return in_user_namespace and device.type != "p"
+
+
+def _of_new_mount(options: MountOptions) -> int:
+    """The attributes of a mount that has nothing below it, so that the recursive options are options like others."""
+    return options.set & ~options.recursive_clear | options.recursive_set
 
 
 class FilesystemCompiler:
@@ -42,6 +66,7 @@ class FilesystemCompiler:
         self.last: list[op.Operation] = []
         linux = spec.linux
         self.linux = linux
+        self.binds_dev = _binds_dev(spec)
         # by default nothing of the container's reaches the host, and mounts of the host still reach the container
         self.isolation = {"private": f.MS_PRIVATE, "rprivate": f.MS_PRIVATE, "shared": 0, "rshared": 0}.get(
             linux.rootfs_propagation or "rslave", f.MS_SLAVE)
@@ -64,28 +89,32 @@ class FilesystemCompiler:
                 str(propagation).removeprefix("r")]
             self.after.append(op.SetPropagation("$.linux.rootfsPropagation", b"/", kind, int(str(propagation).startswith("r"))))
         if self.spec.root.readonly:
-            self.after.append(op.SetMountAttributes("$.root.readonly", root, f.MOUNT_ATTR_RDONLY, 0, 0, 0))
+            self.after.append(op.SetMountAttributes("$.root.readonly", root, f.MOUNT_ATTR_RDONLY, 0, 0, 0, "/"))
         return root
 
     def _mount(self, mount: Mount, json_path: str) -> None:
         if mount.uid_mappings or mount.gid_mappings:
             raise UnsupportedFieldError(None, f"{json_path}.uidMappings", "id-mapped mounts are not executed yet")
         options = parse_mount_options(mount.options, json_path)
-        target = posixpath.normpath("/" + mount.destination.lstrip("/")).encode()
+        target = _inside(mount.destination).encode()
+        is_cgroup = mount.type in ("cgroup", "cgroup2")
+        if options.is_bind or is_cgroup:
+            refuse_unknown_options(options, mount.options, json_path)
         if options.is_bind:
             self._bind(mount, options, target, json_path)
-        elif mount.type in ("cgroup", "cgroup2"):
-            self._mount_cgroups(options, target, json_path)
+        elif is_cgroup:
+            self._mount_cgroups(mount, options, target, json_path)
         else:
             self._mount_filesystem(mount, options, target, json_path)
 
     def _bind(self, mount: Mount, options: MountOptions, target: bytes, json_path: str) -> None:
-        source = os.path.join(self.bundle_path, mount.source or "")
-        slot = self._copy_host_tree(f"{json_path}.source", source, options, f"{json_path}.options")
+        assert mount.source is not None  # by spec.checks; the bundle itself is none of the container's business
+        source = os.path.join(self.bundle_path, mount.source)
+        slot = self._copy_host_tree(f"{json_path}.source", source, options, f"{json_path}.options", target)
         self._attach(target, slot, json_path)
-        self._propagate(slot, options, json_path)
+        self._propagate(slot, options, json_path, target)
 
-    def _copy_host_tree(self, json_path: str, source: str, options: MountOptions, options_path: str) -> Slot:
+    def _copy_host_tree(self, json_path: str, source: str, options: MountOptions, options_path: str, target: bytes) -> Slot:
         slot = self.draft.source_slot()
         attributes = options.set or options.clear
         # of a single mount all can be set at once
@@ -93,10 +122,10 @@ class FilesystemCompiler:
         self.draft.sources.append(op.OpenTree(json_path, os.fsencode(source), slot, int(options.recursive_bind),
                                            0 if later else self.isolation))
         if attributes:
-            self.draft.sources.append(op.SetMountAttributes(options_path, slot, options.set, options.clear, later, 0))
+            self.draft.sources.append(op.SetMountAttributes(options_path, slot, options.set, options.clear, later, 0, target.decode()))
         if options.recursive_set or options.recursive_clear:
             self.draft.sources.append(op.SetMountAttributes(options_path, slot, options.recursive_set, options.recursive_clear,
-                                                         0, 1))
+                                                            0, 1, target.decode()))
         return slot
 
     def _mount_filesystem(self, mount: Mount, options: MountOptions, target: bytes, json_path: str) -> None:
@@ -105,75 +134,106 @@ class FilesystemCompiler:
         data = [option.encode() for option in options.data]
         if mount.source:
             data.append(b"source=" + os.fsencode(mount.source))
-        attributes = options.set | options.recursive_set
+        attributes = _of_new_mount(options)
         # the file systems that are made for the container have to be filled first
         fills = kind == "tmpfs"
         if attributes & f.MOUNT_ATTR_RDONLY:
             if fills:
                 attributes &= ~f.MOUNT_ATTR_RDONLY
-                self.last.append(op.SetMountAttributes(f"{json_path}.options", slot, f.MOUNT_ATTR_RDONLY, 0, 0, 0))
+                self._protect(slot, json_path, target)
             elif kind not in ("proc", "sysfs", "devpts", "mqueue"):
                 data.append(b"ro")
-        new = op.NewFilesystem(json_path, kind.encode(), tuple(data), slot, attributes)
+        new = op.NewFilesystem(json_path, kind.encode(), tuple(data), slot, attributes, target.decode())
         early = kind in _NEED_VISIBLE and self.in_user_namespace
         (self.before if early else self.after).append(new)
         self._attach(target, slot, json_path, refuses_links=kind in _NEED_VISIBLE)
-        self._propagate(slot, options, json_path)
+        self._propagate(slot, options, json_path, target)
 
-    def _mount_cgroups(self, options: MountOptions, target: bytes, json_path: str) -> None:
-        """The container's own cgroup of each hierarchy, which is what a cgroup namespace would show."""
-        unified = all(cgroup.is_v2 for cgroup in self.cgroups)
-        if not unified:
-            slot = self.draft.init_slot()
-            attributes = options.set & ~f.MOUNT_ATTR_RDONLY
-            self.after.append(op.NewFilesystem(json_path, b"tmpfs", (b"mode=755", b"source=tmpfs"), slot, attributes))
-            self._attach(target, slot, json_path)
-            if options.set & f.MOUNT_ATTR_RDONLY:
-                self.last.append(op.SetMountAttributes(f"{json_path}.options", slot, f.MOUNT_ATTR_RDONLY, 0, 0, 0))
-        for cgroup in self.cgroups:
-            if cgroup.is_v2 and not unified:
-                continue
-            copy = self._copy_host_tree(json_path, cgroup.path, options, f"{json_path}.options")
-            place = target if unified else target + b"/" + cgroup.name.encode()
+    def _mount_cgroups(self, mount: Mount, options: MountOptions, target: bytes, json_path: str) -> None:
+        """The container's own cgroup, which is what a cgroup namespace would show: of v2, or of each hierarchy of v1."""
+        is_v2 = mount.type == "cgroup2" or all(cgroup.is_v2 for cgroup in self.cgroups)
+        shown = [cgroup for cgroup in self.cgroups if cgroup.is_v2 is is_v2]
+        if not shown:
+            raise UnsupportedFieldError(None, f"{json_path}.type", "this host has no v2 cgroup")
+        if is_v2:
+            top = self._copy_host_tree(json_path, shown[0].path, options, f"{json_path}.options", target)
+            self._attach(target, top, json_path)
+        else:
+            top = self._mount_v1_cgroups(shown, options, target, json_path)
+        self._propagate(top, options, json_path, target)
+
+    def _mount_v1_cgroups(self, cgroups: list[Cgroup], options: MountOptions, target: bytes, json_path: str) -> Slot:
+        top = self.draft.init_slot()
+        attributes = _of_new_mount(options)
+        self.after.append(op.NewFilesystem(json_path, b"tmpfs", (b"mode=755", b"source=tmpfs"), top, attributes & ~f.MOUNT_ATTR_RDONLY,
+                                           target.decode()))
+        self._attach(target, top, json_path)
+        if attributes & f.MOUNT_ATTR_RDONLY:
+            self._protect(top, json_path, target)
+        for cgroup in cgroups:
+            place = target + b"/" + cgroup.name.encode()
+            copy = self._copy_host_tree(json_path, cgroup.path, options, f"{json_path}.options", place)
             self._attach(place, copy, json_path)
             if "," in cgroup.name:
                 for controller in cgroup.name.split(","):
                     self.after.append(op.MakeLink(json_path, target + b"/" + controller.encode(), cgroup.name.encode(), 0))
+        return top
+
+    def _protect(self, slot: Slot, json_path: str, target: bytes) -> None:
+        """Read-only, once it has been filled."""
+        self.last.append(op.SetMountAttributes(f"{json_path}.options", slot, f.MOUNT_ATTR_RDONLY, 0, 0, 0, target.decode()))
 
     def _attach(self, target: bytes, slot: Slot, json_path: str, refuses_links: bool = False) -> None:
         self.after.append(op.AttachMount(f"{json_path}.destination", target, slot, int(refuses_links)))
 
-    def _propagate(self, slot: Slot, options: MountOptions, json_path: str) -> None:
+    def _propagate(self, slot: Slot, options: MountOptions, json_path: str, target: bytes) -> None:
         for propagation in options.propagations:
             self.after.append(op.SetMountAttributes(f"{json_path}.options", slot, 0, 0, propagation & ~f.MS_REC,
-                                                    int(bool(propagation & f.MS_REC))))
+                                                    int(bool(propagation & f.MS_REC)), target.decode()))
 
     def _devices(self) -> None:
-        if any(posixpath.normpath("/" + mount.destination.lstrip("/")) == "/dev"
-               and {"bind", "rbind"} & set(mount.options) for mount in self.spec.mounts):
-            return  # the host's or an engine's /dev: what is in it is their choice
-        configured = {device.path.encode() for device in self.linux.devices or ()}
-        for path, major, minor in _DEFAULT_DEVICES:
-            if path not in configured:
-                self._device("", path, stat.S_IFCHR | 0o666, os.makedev(major, minor), 0, 0)
+        if not self.binds_dev:
+            configured = {_inside(device.path).encode() for device in self.linux.devices}
+            for path, major, minor in _DEFAULT_DEVICES:
+                if path not in configured:
+                    self._device("", path, stat.S_IFCHR | 0o666, os.makedev(major, minor), 0, 0)
         for i, device in enumerate(self.linux.devices):
-            json_path = f"$.linux.devices[{i}]"
-            number = 0 if device.type == "p" else os.makedev(device.major or 0, device.minor or 0)
-            mode = 0o666 if device.file_mode is None else device.file_mode & 0o7777
-            self._device(json_path, posixpath.normpath(device.path).encode(), _NODE_TYPES[device.type] | mode, number,
-                         device.uid or 0, device.gid or 0)
-        for path, target in _DEFAULT_LINKS:
-            self.after.append(op.MakeLink("", path, target, 0))
-        self.after.append(op.MakeLink("", b"/dev/ptmx", b"pts/ptmx", 1))
+            self._configured_device(device, f"$.linux.devices[{i}]")
+        if not self.binds_dev:
+            for path, target in _DEFAULT_LINKS:
+                self.after.append(op.MakeLink("", path, target, 0))
+            self.after.append(op.MakeLink("", b"/dev/ptmx", b"pts/ptmx", 1))
 
-    def _device(self, json_path: str, path: bytes, mode: int, number: int, uid: int, gid: int) -> None:
+    def _configured_device(self, device: Device, json_path: str) -> None:
+        path = _inside(device.path)
+        number = 0 if device.type == "p" else os.makedev(device.major or 0, device.minor or 0)
+        mode = _NODE_TYPES[device.type] | (0o666 if device.file_mode is None else device.file_mode & 0o7777)
+        demands = sum(bit for bit, value in ((f.NODE_HAS_MODE, device.file_mode), (f.NODE_HAS_UID, device.uid),
+                                             (f.NODE_HAS_GID, device.gid)) if value is not None)
+        if keeps_hosts_node(device, self.in_user_namespace):
+            demands = 0
+        if self._is_in_bound_dev(path):
+            # nothing is made in a directory of the host's: it has to be there
+            self.after.append(op.MakeNode(json_path, path.encode(), mode, number, device.uid or 0, device.gid or 0,
+                                          demands | f.NODE_EXISTS))
+        else:
+            self._device(json_path, path.encode(), mode, number, device.uid or 0, device.gid or 0, demands)
+
+    def _is_in_bound_dev(self, path: str) -> bool:
+        if not self.binds_dev or not path.startswith("/dev/"):
+            return False
+        targets = [_inside(mount.destination).rstrip("/") for mount in self.spec.mounts]
+        # of several mounts above it the last one has it
+        return [target for target in targets if path.startswith(f"{target}/")][-1] == "/dev"
+
+    def _device(self, json_path: str, path: bytes, mode: int, number: int, uid: int, gid: int, demands: int = 0) -> None:
         if self.in_user_namespace and not stat.S_ISFIFO(mode):
             # no device can be made there: the host's is bound
             slot = self.draft.source_slot()
             self.draft.sources.append(op.OpenTree(json_path, path, slot, 0, self.isolation, number, int(stat.S_ISBLK(mode))))
             self.after.append(op.AttachMount(json_path, path, slot, 0))
         else:
-            self.after.append(op.MakeNode(json_path, path, mode, number, uid, gid))
+            self.after.append(op.MakeNode(json_path, path, mode, number, uid, gid, demands))
 
     def _protected_paths(self) -> None:
         for i, path in enumerate(self.linux.readonly_paths):

@@ -34,7 +34,11 @@ _LATER = frozenset({"remount", "tmpcopyup", "idmap", "ridmap", "iversion"})
 
 
 class MountOptions(msgspec.Struct, frozen=True):
-    """What a list of options means. `data` is for the file system, in the order given."""
+    """What a list of options means.
+
+    data      for the file system, in the order given
+    unknown   which of the options are not the specification's, and so for the file system to know
+    """
 
     is_bind: bool
     recursive_bind: bool
@@ -44,6 +48,7 @@ class MountOptions(msgspec.Struct, frozen=True):
     recursive_clear: int
     propagations: tuple[int, ...]
     data: tuple[str, ...]
+    unknown: tuple[int, ...]
 
 
 def parse_mount_options(options: tuple[str, ...], json_path: str) -> MountOptions:
@@ -52,6 +57,7 @@ def parse_mount_options(options: tuple[str, ...], json_path: str) -> MountOption
     bits = {False: [0, 0], True: [0, 0]}
     propagations: list[int] = []
     data: list[str] = []
+    unknown: list[int] = []
     for i, option in enumerate(options):
         attribute = _ATTRIBUTES.get(option)
         recursive = attribute is None and option in _RECURSIVE
@@ -72,5 +78,14 @@ def parse_mount_options(options: tuple[str, ...], json_path: str) -> MountOption
             raise UnsupportedFieldError(None, f"{json_path}.options[{i}]", f"mount option {option!r} is not executed yet")
         elif option not in _DEFAULTS:
             data.append(option)
+            unknown.append(i)
     return MountOptions(is_bind, recursive_bind, bits[False][0], bits[False][1], bits[True][0], bits[True][1],
-                        tuple(propagations), tuple(data))
+                        tuple(propagations), tuple(data), tuple(unknown))
+
+
+def refuse_unknown_options(options: MountOptions, names: tuple[str, ...], json_path: str) -> None:
+    """Of what is bound no file system is made that could take them. As runc does; what the specification lists and is of the
+    file system, as `sync`, is let pass, as both runc and crun do. Raises UnsupportedFieldError."""
+    for i in options.unknown:
+        raise UnsupportedFieldError(None, f"{json_path}.options[{i}]", f"mount option {names[i]!r} is of a file system, and here "
+                                    "one that is mounted already is bound")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,17 @@ def test_root_of_the_cgroup_namespace(lab: Lab) -> None:
         line.split(":", 2)[2] for line in Path("/proc/self/cgroup").read_text().splitlines()}
     assert {line.split()[3] for line in mounts.splitlines()} == {"/"}
     assert len(mounts.splitlines()) == (1 if is_unified() else sum(not each.is_v2 for each in read_host().hierarchies))
+
+
+def test_cgroup2_is_the_v2_cgroup(lab: Lab) -> None:
+    """Also where the controllers are on v1; and propagation is what the mount's options say."""
+    mount = {"destination": "/tmp", "type": "cgroup2", "options": ["ro", "rprivate"]}
+    out = lab.run("cat /tmp/cgroup.procs; grep ' /tmp ' /proc/self/mountinfo", mounts=[*default_config()["mounts"], mount])
+    *pids, line = out.splitlines()
+    assert "1" in pids
+    before, after = line.split(" - ")
+    assert after.split()[0] == "cgroup2" and before.split()[5].startswith("ro")
+    assert not re.search("(shared|master):", before)
 
 
 def test_cgroups_that_the_container_made(lab: Lab) -> None:

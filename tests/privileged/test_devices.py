@@ -1,15 +1,21 @@
-"""Device rules: what is not allowed is denied, by devices.allow and devices.deny on v1 and by a program on v2."""
+"""Device rules: what is not allowed is denied, by devices.allow and devices.deny on v1 and by a program on v2. And nodes."""
 
 from __future__ import annotations
 
 import itertools
+import logging
+import os
+import stat
+from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import Lab, capabilities, is_unified
+from lab import MAPS, NAMESPACES, Lab, capabilities, is_unified, namespaces
 
 from pyruntime import UnsupportedFieldError
+from pyruntime.errors import SetupError
 from pyruntime.plan import device_rules
+from pyruntime.testing.bundles import default_config
 
 # A device that no container has by default, that every kernel has, and that anybody may open for writing if the node's
 # mode and the rules allow it: /dev/kmsg. Nothing is written.
@@ -145,3 +151,93 @@ def test_accesses_of_several_rules_add_up(lab: Lab) -> None:
         out = lab.run(script, linux={"devices": [NODE], "resources": {"devices": list(rules)}},
                       process=capabilities("CAP_SYSLOG"))
         assert out == "opened\n", rules
+
+
+# nodes: made, or there already
+
+ZERO = {"type": "c", "major": 1, "minor": 5}
+WITHOUT_DEV = [mount for mount in default_config()["mounts"] if not mount["destination"].startswith("/dev")]
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> Path:
+    """A directory of the host's with devices, to be bound over /dev: `zero`, 0640 and 7:8, and `null`, 0600 and 1:2."""
+    directory = tmp_path / "dev"
+    directory.mkdir()
+    for name, minor, mode, uid, gid in (("zero", 5, 0o640, 7, 8), ("null", 3, 0o600, 1, 2)):
+        os.mknod(directory / name, stat.S_IFCHR | mode, os.makedev(1, minor))
+        os.chown(directory / name, uid, gid)
+        os.chmod(directory / name, mode)
+    (directory / "file").touch()
+    return directory
+
+
+def seen(directory: Path) -> dict[str, tuple[int, int, int, int]]:
+    return {entry.name: ((st := entry.stat(follow_symlinks=False)).st_mode, st.st_uid, st.st_gid, st.st_rdev)
+            for entry in os.scandir(directory)}
+
+
+@pytest.mark.parametrize("stated", [{}, {"fileMode": 0o640}, {"fileMode": 0o640, "uid": 7, "gid": 8}], ids=str)
+def test_devices_in_a_bound_dev(lab: Lab, dev: Path, stated: dict[str, int]) -> None:
+    """What an engine lists of the host's own /dev is there; the rest is the host's affair."""
+    before = seen(dev)
+    bound = {"destination": "/dev", "source": str(dev), "options": ["rbind"]}
+    linux = {"devices": [{**ZERO, **stated, "path": "/dev/zero"}, {**ZERO, "path": "/opt/zero", "uid": 3}]}
+    out = lab.run("head -c3 /dev/zero | wc -c; stat -c '%a %u:%g' /dev/zero /dev/null /opt/zero", mounts=[*WITHOUT_DEV, bound],
+                  root={"readonly": False}, linux=linux, process=capabilities("CAP_DAC_OVERRIDE"))
+    assert out.splitlines() == ["3", "640 7:8", "600 1:2", "666 3:0"]
+    assert seen(dev) == before
+
+
+DIFFERENT: list[tuple[dict[str, Any], str, str]] = [
+    ({"path": "/dev/null"}, "EEXIST", "something else"),
+    ({"path": "/dev/file"}, "EEXIST", "something else"),
+    ({"path": "/dev/zero", "type": "b"}, "EEXIST", "something else"),
+    ({"path": "/dev/zero", "fileMode": 0o666}, "EEXIST", "another mode"),
+    ({"path": "/dev/zero", "uid": 0}, "EEXIST", "another user"),
+    ({"path": "/dev/zero", "gid": 0}, "EEXIST", "another group"),
+]
+MISSING = [({"path": path}, "ENOENT", "does not have it") for path in ("/dev/none", "/dev/none/zero")]
+
+
+@pytest.mark.parametrize(("where", "device", "errno_name", "why"), [
+    *(("a bound /dev", *row) for row in (*MISSING, *DIFFERENT)), *(("the image", *row) for row in DIFFERENT)])
+def test_devices_that_cannot_be_as_stated(lab: Lab, dev: Path, where: str, device: dict[str, Any], errno_name: str, why: str) -> None:
+    if where == "the image":
+        for name, (mode, uid, gid, number) in seen(dev).items():
+            os.mknod(lab.rootfs / "dev" / name, mode, number)
+            os.chown(lab.rootfs / "dev" / name, uid, gid)
+    before = seen(dev)
+    mounts = [*WITHOUT_DEV, *([{"destination": "/dev", "source": str(dev), "options": ["rbind"]}] if where == "a bound /dev" else [])]
+    with pytest.raises(SetupError) as raised:
+        lab.create("true", mounts=mounts, linux={"devices": [{**ZERO, **device}]})
+    error = raised.value
+    assert (error.step, error.path, error.errno_name, error.json_path) == (
+        "make node", device["path"], errno_name, "$.linux.devices[0]")
+    assert why in error.detail
+    assert seen(dev) == before and not lab.runtime.container_exists("p1")
+
+
+def test_a_default_device_of_the_image_stays_as_it_is(lab: Lab) -> None:
+    null = lab.rootfs / "dev" / "null"
+    os.mknod(null, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    os.chown(null, 5, 6)
+    assert lab.run("stat -c '%a %u:%g' /dev/null /dev/zero", mounts=WITHOUT_DEV).splitlines() == ["600 5:6", "666 0:0"]
+
+
+def test_a_device_of_the_image_that_is_as_stated(lab: Lab) -> None:
+    """A second container on the same image, which has no /dev of its own, finds the node of the first."""
+    device = {**ZERO, "path": "/opt/zero", "fileMode": 0o604, "uid": 5, "gid": 6}
+    for _ in range(2):
+        assert lab.run("stat -c '%a %u:%g %t:%T' /opt/zero", linux={"devices": [device]}) == "604 5:6 1:5\n"
+
+
+def test_devices_of_a_user_namespace_are_warned_of(reachable: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    """No node can be made there: the host's is bound, and the mode and owner that engines copy from it cannot be compared."""
+    device = {"path": "/dev/zero", "fileMode": 0o600, "uid": 0, "gid": 0, **ZERO}
+    with caplog.at_level(logging.WARNING, "pyruntime"):
+        out = reachable.run("head -c3 /dev/zero | wc -c; stat -c %a /dev/zero",
+                            linux={"namespaces": namespaces(*NAMESPACES, "user"), **MAPS, "devices": [device]})
+    assert out.splitlines() == ["3", "666"]
+    (record,) = [record for record in caplog.records if record.name == "pyruntime"]
+    assert "p1" in record.getMessage() and "/dev/zero" in record.getMessage() and "fileMode" in record.getMessage()

@@ -31,54 +31,58 @@ LONG = b"x" * 70
 TOO_LONG = b"x" * 300 + b"/y"  # for what would be made below the working directory if it could
 END = op.ExecuteProgram("", (b"/bin/true",), ())
 
-# where, operation, path, errno; an init slot that nobody filled is no descriptor
-HOST_ROWS = [
-    (op.MakeCgroup(J, NONE + b"/x", len(NONE)), "ENOENT"),
-    (op.EnableControllers(J, NONE + b"/x", b"cpu", len(NONE)), "ENOENT"),
-    (op.WriteFile(J, NONE, (b"1",)), "ENOENT"),
-    (op.AttachDeviceProgram(J, NONE, b"\0" * 8, 8), "ENOENT"),
-    (op.OpenCgroup(J, NONE, HOST), "ENOENT"),
-    (op.OpenTasks(J, NONE, HOST), "ENOENT"),
-    (op.OpenTree(J, NONE, HOST, 0, 0), "ENOENT"),
-    (op.OpenTree(J, b"/dev/null", HOST, 0, 0, os.makedev(1, 5)), "ENODEV"),
-    (op.OpenTree(J, b"/dev/null", HOST, 0, 0, os.makedev(1, 3), 1), "ENODEV"),
-    (op.OpenNamespace(J, b"/dev/null", HOST, flags.CLONE_NEWUSER), "EINVAL"),
-    (op.PassDescriptor(J, HOST, 100_000), "EBADF"),
-    (op.ListenForStart(J, NONE, b"start", HOST), "ENOENT"),
-    (op.SetMountAttributes(J, HOST, 1, 0, 0, 0), "EBADF"),
+# operation, errno, step, what it is about; an init slot that nobody filled is no descriptor
+Forced = tuple[Operation, str, str, str | None]
+HOST_ROWS: list[Forced] = [
+    (op.MakeCgroup(J, NONE + b"/x", len(NONE)), "ENOENT", "make cgroup", "/does/not/exist/x"),
+    (op.EnableControllers(J, NONE + b"/x", b"cpu", len(NONE)), "ENOENT", "enable controllers", "/does/not/exist/x"),
+    (op.WriteFile(J, NONE, (b"1",)), "ENOENT", "write file", "/does/not/exist"),
+    (op.AttachDeviceProgram(J, NONE, b"\0" * 8, 8), "ENOENT", "attach device program", "/does/not/exist"),
+    (op.OpenCgroup(J, NONE, HOST), "ENOENT", "open cgroup", "/does/not/exist"),
+    (op.OpenTasks(J, NONE, HOST), "ENOENT", "open tasks", "/does/not/exist"),
+    (op.OpenTree(J, NONE, HOST, 0, 0), "ENOENT", "open tree", "/does/not/exist"),
+    (op.OpenTree(J, b"/dev/null", HOST, 0, 0, os.makedev(1, 5)), "ENODEV", "open tree", "/dev/null"),
+    (op.OpenTree(J, b"/dev/null", HOST, 0, 0, os.makedev(1, 3), 1), "ENODEV", "open tree", "/dev/null"),
+    (op.OpenNamespace(J, b"/dev/null", HOST, flags.CLONE_NEWUSER), "EINVAL", "open namespace", "/dev/null"),
+    (op.PassDescriptor(J, HOST, 100_000), "EBADF", "pass descriptor", None),
+    (op.ListenForStart(J, NONE, b"start", HOST), "ENOENT", "listen for start", "/does/not/exist"),
+    (op.SetMountAttributes(J, HOST, 1, 0, 0, 0, "/data"), "EBADF", "set mount attributes", "/data"),
 ]
-CHILD_ROWS = [
-    (op.WriteChildProc(J, b"does-not-exist", b"x"), "ENOENT"),
-    (op.RaiseHardLimit(J, 1000, 1), "EINVAL"),
-    (op.PassSlots(J, 0, 1), "EBADMSG"),
+CHILD_ROWS: list[Forced] = [
+    (op.WriteChildProc(J, b"does-not-exist", b"x"), "ENOENT", "write child proc", "does-not-exist"),
+    (op.RaiseHardLimit(J, 7, 2**63), "EPERM", "raise hard limit", "RLIMIT_NOFILE"),
+    (op.RaiseHardLimit(J, 1000, 1), "EINVAL", "raise hard limit", "1000"),
+    (op.PassSlots(J, 0, 1), "EBADMSG", "pass slots", None),
 ]
-INIT_ROWS = [
-    (op.MountRoot(J, NONE, INIT), "ENOENT"),
-    (op.UseRoot(J, INIT), "EBADF"),
-    (op.ReceiveSlots(J, 0, 1), "EBADMSG"),
-    (op.JoinCgroup(J, NONE, INIT), "EBADF"),
-    (op.JoinNamespace(J, INIT, flags.CLONE_NEWUTS), "EBADF"),
-    (op.JoinProcessNamespaces(J, INIT, flags.CLONE_NEWUTS), "EBADF"),
-    (op.SetPropagation(J, b"does-not-exist", 0, 0), "ENOENT"),
-    (op.WriteProc(J, b"sys/none", b"1", INIT), "EBADF"),
-    (op.NewFilesystem(J, b"nonefs", (), INIT, 0), "ENODEV"),
-    (op.SetMountAttributes(J, INIT, 1, 0, 0, 0), "EBADF"),
-    (op.PivotRoot(J, INIT), "EBADF"),
-    (op.SwitchRoot(J, INIT), "EBADF"),
-    (op.AttachMount(J, b"/x", INIT, 0), "EBADF"),
-    (op.MakeDirectory(J, TOO_LONG, 0o755), "ENAMETOOLONG"),
-    (op.MakeNode(J, TOO_LONG, 0o10600, 0, 0, 0), "ENAMETOOLONG"),
-    (op.MakeLink(J, TOO_LONG, b"y", 0), "ENAMETOOLONG"),
-    (op.SetHostname(J, LONG), "EINVAL"),
-    (op.SetDomainname(J, LONG), "EINVAL"),
-    (op.AwaitStart(J, INIT), "EBADF"),
-    (op.ChangeDirectory(J, b"does-not-exist", 0), "ENOENT"),
-    (op.SetRlimit(J, 1000, 0, 0), "EINVAL"),
-    (op.RefuseStart(J), "ENODATA"),
-    (END.__class__(J, (NONE,), ()), "ENOENT"),
+INIT_ROWS: list[Forced] = [
+    (op.MountRoot(J, NONE, INIT), "ENOENT", "mount root", "/does/not/exist"),
+    (op.UseRoot(J, INIT, "/srv/root"), "EBADF", "use root", "/srv/root"),
+    (op.ReceiveSlots(J, 0, 1), "EBADMSG", "receive slots", None),
+    (op.JoinCgroup(J, NONE, INIT), "EBADF", "join cgroup", "/does/not/exist"),
+    (op.JoinNamespace(J, INIT, flags.CLONE_NEWUTS), "EBADF", "join namespace", "uts"),
+    (op.JoinProcessNamespaces(J, INIT, flags.CLONE_NEWUTS | flags.CLONE_NEWNS), "EBADF", "join process namespaces", "uts, mount"),
+    (op.SetPropagation(J, b"does-not-exist", 0, 0), "ENOENT", "set propagation", "does-not-exist"),
+    (op.WriteProc(J, b"sys/none", b"1", INIT), "EBADF", "write proc", "sys/none"),
+    (op.NewFilesystem(J, b"nonefs", (), INIT, 0), "ENODEV", "new filesystem", "nonefs"),
+    (op.NewFilesystem(J, b"nonefs", (), INIT, 0, "/data"), "ENODEV", "new filesystem", "/data"),
+    (op.SetMountAttributes(J, INIT, 1, 0, 0, 0), "EBADF", "set mount attributes", None),
+    (op.PivotRoot(J, INIT, "/srv/root"), "EBADF", "pivot root", "/srv/root"),
+    (op.SwitchRoot(J, INIT, "/srv/root"), "EBADF", "switch root", "/srv/root"),
+    (op.AttachMount(J, b"/x", INIT, 0), "EBADF", "attach mount", "/x"),
+    (op.MakeDirectory(J, TOO_LONG, 0o755), "ENAMETOOLONG", "make directory", "x" * 300 + "/y"),
+    (op.MakeNode(J, TOO_LONG, 0o10600, 0, 0, 0), "ENAMETOOLONG", "make node", "x" * 300 + "/y"),
+    (op.MakeNode(J, NONE, 0o10600, 0, 0, 0, flags.NODE_EXISTS), "ENOENT", "make node", "/does/not/exist"),
+    (op.MakeLink(J, TOO_LONG, b"y", 0), "ENAMETOOLONG", "make link", "x" * 300 + "/y"),
+    (op.SetHostname(J, LONG), "EINVAL", "set hostname", "x" * 70),
+    (op.SetDomainname(J, LONG), "EINVAL", "set domainname", "x" * 70),
+    (op.AwaitStart(J, INIT), "EBADF", "await start", None),
+    (op.ChangeDirectory(J, b"does-not-exist", 0), "ENOENT", "change directory", "does-not-exist"),
+    (op.SetRlimit(J, 7, 2, 1), "EINVAL", "set rlimit", "RLIMIT_NOFILE"),
+    (op.RefuseStart(J), "ENODATA", "refuse start", None),
+    (op.ExecuteProgram(J, (NONE,), ()), "ENOENT", "execute program", "/does/not/exist"),
 ]
-ROWS = [(where, operation, name) for where, rows in (("host", HOST_ROWS), ("child", CHILD_ROWS), ("init", INIT_ROWS))
-        for operation, name in rows]
+ROWS = [(where, *row) for where, rows in (("host", HOST_ROWS), ("child", CHILD_ROWS), ("init", INIT_ROWS)) for row in rows]
+
 
 def run(plan: Plan) -> None:
     null = os.open("/dev/null", os.O_RDWR)
@@ -90,8 +94,9 @@ def run(plan: Plan) -> None:
         os.close(null)
 
 
-@pytest.mark.parametrize("where,operation,errno_name", ROWS, ids=[f"{w}-{type(o).__name__}" for w, o, _ in ROWS])
-def test_a_failure_says_everything(where: str, operation: Operation, errno_name: str) -> None:
+@pytest.mark.parametrize(("where", "operation", "errno_name", "step", "path"), ROWS,
+                         ids=[f"{row[0]}-{type(row[1]).__name__}" for row in ROWS])
+def test_a_failure_says_everything(where: str, operation: Operation, errno_name: str, step: str, path: str | None) -> None:
     lists: dict[str, tuple[Operation, ...]] = {"host": (), "child": (), "init": (END,)}
     lists[where] = (operation, *lists[where])
     # in namespaces of its own: an operation that succeeds by mistake changes nothing of the host
@@ -104,28 +109,47 @@ def test_a_failure_says_everything(where: str, operation: Operation, errno_name:
             run(plan)
         left = HostSnapshot.take(directory).differences(before)
     error = caught.value
-    assert (error.step, error.path, error.errno_name, error.json_path) == (
-        op.step_of(operation), operation.subject(), errno_name, J)
+    assert (error.step, error.path, error.errno_name, error.json_path) == (step, path, errno_name, J)
     assert [line for line in left if " cgroups: " not in line] == []
 
 
 # What a bundle asks for that cannot be done, and system calls that fail in the thread that creates it and in its init:
 # operation, changes of the bundle, fault, path, errno, JSON path.
 NAMED = {"linux": {"namespaces": namespaces(*NAMESPACES, "user"), **MAPS}}
+PROC = default_config()["mounts"][:1]
+BOUND = [*PROC, {"destination": "/tmp", "source": "/tmp", "options": ["bind", "nosuid"]}]
+NOTHING_MASKED = {"maskedPaths": [], "readonlyPaths": []}
 Row = tuple[type[Operation], dict[str, Any], Fault | None, str | None, str, str | None]
 BUNDLES: list[Row] = [
+    (op.NewFilesystem, {"mounts": with_mounts({"destination": "/a/../data", "type": "nonefs"})}, None, "/data", "ENODEV", "$.mounts[7]"),
+    (op.NewFilesystem, {"mounts": with_mounts({"destination": "data", "type": "tmpfs", "options": ["nonsense=1"]})}, None, "/data",
+     "EINVAL", "$.mounts[7]"),
+    # mount_setattr of one mount: the bind mount's own attributes are the first
+    (op.SetMountAttributes, {"mounts": BOUND, "root": {"readonly": False}}, Fault("mount_setattr", "EPERM", {2: 0x1000}), "/tmp",
+     "EPERM", "$.mounts[1].options"),
+    # the init's: the file system is filled first
+    (op.SetMountAttributes, {"mounts": [*PROC, {"destination": "/tmp", "type": "tmpfs", "options": ["ro"]}], "linux": NOTHING_MASKED,
+                             "root": {"readonly": False}}, Fault("mount_setattr", "EPERM", {2: 0x1000}), "/tmp", "EPERM",
+     "$.mounts[1].options"),
+    (op.SetMountAttributes, {"mounts": PROC, "linux": NOTHING_MASKED}, Fault("mount_setattr", "EPERM", {2: 0x1000}), "/", "EPERM",
+     "$.root.readonly"),
+    (op.PivotRoot, {}, Fault("pivot_root", "EINVAL"), "{rootfs}", "EINVAL", "$.root.path"),
+    (op.JoinNamespace, {"linux": {"namespaces": namespaces("mount", user="/proc/self/ns/user")}, "hostname": None}, None, "user",
+     "EINVAL", "$.linux.namespaces[1].path"),
+    (op.MakeNode, {"linux": {"devices": [{"path": "/etc/passwd", "type": "c", "major": 1, "minor": 3}]}}, None, "/etc/passwd",
+     "EEXIST", "$.linux.devices[0]"),
     (op.OpenTree, {"mounts": with_mounts({"destination": "/tmp", "source": "/none", "options": ["bind"]})}, None, "/none",
      "ENOENT", "$.mounts[7].source"),
     (op.OpenNamespace, {"linux": {"namespaces": namespaces("mount", network="/none")}, "hostname": None}, None, "/none",
      "ENOENT", "$.linux.namespaces[1].path"),
     (op.ReleaseChild, NAMED, Fault("sendto", "ENOBUFS", {2: 1, 3: 0x4000}), None, "ENOBUFS", None),
-    (op.AwaitIdMaps, NAMED, Fault("setresuid", "EAGAIN", {0: 0, 1: 0, 2: 0}), None, "EAGAIN", "$.linux.uidMappings"),
-    (op.UnshareNamespaces, {}, Fault("unshare", "ENOSPC", {0: flags.CLONE_NEWCGROUP}), None, "ENOSPC", "$.linux.namespaces"),
+    (op.AwaitIdMaps, NAMED, Fault("setresuid", "EAGAIN", {0: 0, 1: 0, 2: 0}), "0:0", "EAGAIN", "$.linux.uidMappings"),
+    (op.UnshareNamespaces, {}, Fault("unshare", "ENOSPC", {0: flags.CLONE_NEWCGROUP}), "cgroup", "ENOSPC", "$.linux.namespaces"),
     (op.UnshareTimeNamespace, {"linux": {"namespaces": namespaces(*NAMESPACES, "time"),
-                                         "timeOffsets": {"monotonic": {"secs": 2**62}}}}, None, None, "ERANGE",
+                                         "timeOffsets": {"monotonic": {"secs": 2**62}}}}, None, "time", "ERANGE",
      "$.linux.timeOffsets"),
-    (op.IsolatePropagation, {}, Fault("mount", "ENOMEM", {3: flags.MS_SLAVE | flags.MS_REC}), None, "ENOMEM", None),
-    (op.OpenProc, {"linux": {"sysctl": {"kernel.msgmax": "1"}}}, Fault("fsopen", "EMFILE"), None, "EMFILE", None),
+    (op.IsolatePropagation, {}, Fault("mount", "ENOMEM", {3: flags.MS_SLAVE | flags.MS_REC}), "/", "ENOMEM", None),
+    (op.OpenProc, {"linux": {"sysctl": {"kernel.msgmax": "1"}}}, Fault("fsopen", "EMFILE"), "proc", "EMFILE", None),
     (op.WriteProc, {"linux": {"sysctl": {"kernel.msgmax": "-1"}}}, None, "sys/kernel/msgmax", "EINVAL",
      '$.linux.sysctl["kernel.msgmax"]'),
     (op.AttachMount, {"mounts": with_mounts({"destination": "/loop", "type": "tmpfs"})}, None, "/loop", "ELOOP",
@@ -136,13 +160,13 @@ BUNDLES: list[Row] = [
     (op.MaskPath, {"linux": {"maskedPaths": ["/loop"]}}, None, "/loop", "ELOOP", "$.linux.maskedPaths[0]"),
     (op.ProtectPath, {"linux": {"readonlyPaths": ["/proc/sys", "/loop"]}}, None, "/loop", "ELOOP",
      "$.linux.readonlyPaths[1]"),
-    (op.RaiseLoopback, {}, Fault("ioctl", "EPERM", {1: 0x8914}), None, "EPERM", None),  # SIOCSIFFLAGS
+    (op.RaiseLoopback, {}, Fault("ioctl", "EPERM", {1: 0x8914}), "lo", "EPERM", None),  # SIOCSIFFLAGS
     (op.JoinSessionKeyring, {}, Fault("keyctl", "EDQUOT", {0: 1}), "_ses.p1", "EDQUOT", None),
     (op.ChangeDirectory, {"process": {"cwd": "/etc/passwd"}}, None, "/etc/passwd", "ENOTDIR", "$.process.cwd"),
     (op.OwnStdio, {"process": {"user": {"uid": 1000, "gid": 0}}}, Fault("fchown", "EIO", {1: 1000}), None, "EIO",
      "$.process.user.uid"),
     (op.SetBoundingCapabilities, {}, Fault("prctl", "EPERM", {0: 24}), None, "EPERM", "$.process.capabilities.bounding"),
-    (op.SetIdentity, {"process": {"user": {"uid": 1000, "gid": 0}}}, Fault("setresuid", "EAGAIN", {0: 1000}), None, "EAGAIN",
+    (op.SetIdentity, {"process": {"user": {"uid": 1000, "gid": 0}}}, Fault("setresuid", "EAGAIN", {0: 1000}), "1000:0", "EAGAIN",
      "$.process.user"),
     (op.SetCapabilities, {}, Fault("capset", "EPERM"), None, "EPERM", "$.process.capabilities"),
     # PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL
@@ -162,7 +186,7 @@ def check(error: SetupError, operation: type[Operation], path: str | None, errno
     assert step in str(error) and errno_name in str(error) and (json_path or "") in str(error)
 
 
-@pytest.mark.parametrize("row", BUNDLES, ids=[row[0].__name__ for row in BUNDLES])
+@pytest.mark.parametrize("row", BUNDLES, ids=[f"{row[0].__name__}-{row[-1]}" for row in BUNDLES])
 def test_a_bundle_that_fails_says_where(reachable: Lab, row: Row) -> None:
     operation, changes, fault, path, errno_name, json_path = row
     (reachable.rootfs / "loop").symlink_to("loop")
@@ -171,11 +195,24 @@ def test_a_bundle_that_fails_says_where(reachable: Lab, row: Row) -> None:
             reachable.create("true", **changes)
         else:
             fault.during(lambda: reachable.create("true", **changes))
-    check(raised.value, operation, path, errno_name, json_path)
+    check(raised.value, operation, path and path.format(rootfs=reachable.rootfs), errno_name, json_path)
     assert not reachable.runtime.container_exists("p1")
     # without the fault, the same bundle works
     if fault is not None:
         assert reachable.run("echo fine", **changes).strip() == "fine"
+
+
+def test_without_pivoting(lab: Lab) -> None:
+    bundle = lab.bundle("echo fine")
+
+    def create() -> None:
+        lab.runtime.create_container("p1", bundle, StdioOptions(create_out=True), no_pivot=True)
+
+    with pytest.raises(SetupError) as raised:
+        Fault("chroot", "EPERM").during(create)
+    check(raised.value, op.SwitchRoot, str(lab.rootfs), "EPERM", "$.root.path")
+    create()
+    lab.runtime.delete_container("p1", force=True)
 
 
 def test_a_container_without_a_process(lab: Lab) -> None:
@@ -201,7 +238,7 @@ def test_a_pid_namespace_that_has_ended(lab: Lab) -> None:
                        hostname=None)
     finally:
         os.close(namespace)
-    check(raised.value, op.EnterPidNamespace, None, "ENOMEM", "$.linux.namespaces")
+    check(raised.value, op.EnterPidNamespace, "pid", "ENOMEM", "$.linux.namespaces[1].path")
     assert not lab.runtime.container_exists("p1")
 
 
@@ -211,27 +248,27 @@ def test_a_user_that_a_joined_namespace_does_not_map(reachable: Lab) -> None:
         reachable.create("true", linux={"namespaces": namespaces("mount", user=f"/proc/{first}/ns/user")}, hostname=None,
                          process={"user": {"uid": 70000, "gid": 0}},
                          mounts=[m for m in default_config()["mounts"] if m["type"] == "tmpfs"])
-    check(raised.value, op.SetIdentity, None, "EINVAL", "$.process.user")
+    check(raised.value, op.SetIdentity, "70000:0", "EINVAL", "$.process.user")
     assert not reachable.runtime.container_exists("p1")
 
 
 # operations of an exec: process, fault, operation, path, errno, JSON path
 EXEC: list[tuple[dict[str, Any], Fault | None, type[Operation], str | None, str, str | None]] = [
-    ({}, Fault("close_range", "EMFILE", {2: 0}), op.EnterPidNamespace, None, "EMFILE", None),
+    ({}, Fault("close_range", "EMFILE", {2: 0}), op.EnterPidNamespace, "pid", "EMFILE", None),
     ({}, Fault("setsid", "EPERM"), op.StartSession, None, "EPERM", None),
     ({}, Fault("keyctl", "EDQUOT", {0: 1}), op.JoinSessionKeyring, "_ses.p1", "EDQUOT", None),
     ({"noNewPrivileges": True}, Fault("prctl", "EINVAL", {0: 38}), op.SetNoNewPrivileges, None, "EINVAL",
      "$.noNewPrivileges"),
     ({"user": {"uid": 0, "gid": 0, "umask": 0o27}}, Fault("umask", "ENOSYS", {0: 0o27}), op.SetUmask, None, "ENOSYS",
      "$.user.umask"),
-    ({"user": {"uid": 4, "gid": 5}}, Fault("setresuid", "EAGAIN", {0: 4}), op.SetIdentity, None, "EAGAIN", "$.user"),
+    ({"user": {"uid": 4, "gid": 5}}, Fault("setresuid", "EAGAIN", {0: 4}), op.SetIdentity, "4:5", "EAGAIN", "$.user"),
     # of the size of its buffer, in which nothing else is read meanwhile (native/program.c)
-    ({}, Fault("read", "EIO", {2: 6144}), op.SetHome, None, "EIO", None),
+    ({}, Fault("read", "EIO", {2: 6144}), op.SetHome, "/etc/passwd", "EIO", None),
     ({"cwd": "/none"}, None, op.ChangeDirectory, "/none", "ENOENT", "$.cwd"),
     ({"args": ["/none"]}, None, op.ExecuteProgram, "/none", "ENOENT", "$.args"),
     ({"args": ["/etc/passwd"]}, None, op.ExecuteProgram, "/etc/passwd", "EACCES", "$.args"),
     ({"terminal": True}, Fault("ioctl", "EIO", {1: 0x40045431}), op.OpenConsole, None, "EIO", "$.terminal"),  # TIOCSPTLCK
-    ({"rlimits": [{"type": "RLIMIT_NOFILE", "soft": 2**60, "hard": 2**60}]}, None, op.SetRlimit, None, "EPERM",
+    ({"rlimits": [{"type": "RLIMIT_NOFILE", "soft": 2**60, "hard": 2**60}]}, None, op.SetRlimit, "RLIMIT_NOFILE", "EPERM",
      "$.rlimits[0]"),
 ]
 
@@ -269,7 +306,7 @@ def test_a_failure_after_ready_is_an_end(lab: Lab) -> None:
 
 def test_every_operation_is_forced_to_fail() -> None:
     """Of every kind that native/abi.h has."""
-    forced = {type(operation) for _, operation, _ in ROWS} | {row[0] for row in BUNDLES} | {row[2] for row in EXEC}
+    forced = {type(row[1]) for row in ROWS} | {row[0] for row in BUNDLES} | {row[2] for row in EXEC}
     header = (Path(__file__).parents[2] / "native" / "abi.h").read_text()
     kinds = set(re.findall(r"\bOP_[A-Z_]+(?=[, ])", header.partition("enum operation_kind")[2].partition("};")[0]))
     assert len(kinds) > 50

@@ -10,6 +10,7 @@ import pytest
 from test_plan import V1, V2, plan_of
 
 from pyruntime.errors import UnsupportedFieldError
+from pyruntime.host import Host
 from pyruntime.plan import flags as f
 from pyruntime.plan import operations as op
 from pyruntime.plan.mount_options import parse_mount_options
@@ -216,3 +217,93 @@ def test_a_user_namespaces_sources_are_prepared_before_the_clone() -> None:
     plan = plan_of(V1, linux=linux)
     assert plan.late_slots == 0 and not of_kind(plan.child, op.PassSlots) and not of_kind(plan.init, op.ReceiveSlots)
     assert plan.clone_flags == f.CLONE_NEWUSER | f.CLONE_NEWNS | f.CLONE_NEWNET | f.CLONE_NEWUTS | f.CLONE_NEWPID
+
+
+# what is bound
+
+BIND = {"destination": "/data", "source": "/s"}
+MOUNTS: dict[str, tuple[Any, dict[str, Any], tuple[str, ...]]] = {
+    "bind": (V2, {**BIND, "type": "none"}, ("rbind",)),
+    "cgroup on v2": (V2, {"destination": "/data", "type": "cgroup"}, ()),
+    "cgroup on v1": (V1, {"destination": "/data", "type": "cgroup"}, ()),
+    "cgroup2 on v1": (V1, {"destination": "/data", "type": "cgroup2"}, ()),
+    "tmpfs": (V2, {"destination": "/data", "type": "tmpfs"}, ()),
+    "file system": (V2, {"destination": "/data", "type": "ext4", "source": "/dev/x"}, ()),
+}
+CLEARING = {name for name, (set, _) in ATTRIBUTES.items() if not set}
+COPIED = {"bind", "cgroup on v2", "cgroup on v1", "cgroup2 on v1"}
+
+
+def without_effect(kind: str) -> set[str]:
+    """What is bound has a file system already, and of what is mounted anew nothing has to be taken away."""
+    if kind in COPIED:
+        return {*NOTHING, *FOR_THE_FILE_SYSTEM, *({"bind", "rbind"} if kind == "bind" else ())}
+    return {*NOTHING, *CLEARING, *(f"r{name}" for name in CLEARING)}
+
+
+def plan_with(kind: str, *options: str) -> Plan:
+    host, mount, always = MOUNTS[kind]
+    return plan_of(host, mounts=[{**mount, "options": [*always, *options]}])
+
+
+@pytest.mark.parametrize("kind", MOUNTS)
+def test_every_option_has_its_effect_on_every_kind_of_mount(kind: str) -> None:
+    silent = set()
+    for option in {*EVERY, "size=1k", "x"} - {"idmap", "ridmap"} - (set() if kind == "bind" else {"bind", "rbind"}):
+        try:
+            if plan_with(kind, option) == plan_with(kind):
+                silent.add(option)
+        except UnsupportedFieldError as error:
+            assert error.json_path is not None and error.json_path.startswith("$.mounts[0].options["), option
+            assert repr(option) in error.reason
+    assert silent == without_effect(kind)
+
+
+@pytest.mark.parametrize("kind", sorted(COPIED))
+@pytest.mark.parametrize("option", ["size=1k", "unknown", "uid=0", "nsdelegate"])
+def test_options_of_a_file_system_are_refused_where_none_is_made(kind: str, option: str) -> None:
+    with pytest.raises(UnsupportedFieldError) as raised:
+        plan_with(kind, "nosuid", option)
+    assert raised.value.json_path == f"$.mounts[0].options[{len(MOUNTS[kind][2]) + 1}]" and repr(option) in raised.value.reason
+    for other in ("tmpfs", "file system"):
+        (made,) = [o for o in of_kind(plan_with(other, option).init, op.NewFilesystem) if o.json_path == "$.mounts[0]"]
+        assert option.encode() in made.options
+
+
+@pytest.mark.parametrize("kind", MOUNTS)
+def test_propagation_of_every_kind_of_mount(kind: str) -> None:
+    plan = plan_with(kind, "rprivate")
+    (last,) = [o for o in of_kind(plan.init, op.SetMountAttributes) if o.json_path == "$.mounts[0].options"]
+    assert (last.set, last.clear, last.propagation, last.recursive, last.place) == (0, 0, f.MS_PRIVATE, 1, "/data")
+    attach = plan.init[attached(plan, b"/data")]
+    assert isinstance(attach, op.AttachMount) and attach.slot == last.slot
+    # all that is below is there by then
+    assert plan.init.index(last) > max(i for i, o in enumerate(plan.init) if o.json_path.startswith("$.mounts[0]")
+                                       and isinstance(o, op.AttachMount | op.MakeLink))
+
+
+def test_cgroup2_is_the_v2_cgroup_whatever_else_the_host_has() -> None:
+    for host, path in ((V1, b"/cg/unified/pyruntime/c"), (V2, b"/cg/pyruntime/c")):
+        plan = plan_of(host, mounts=[{"destination": "/data", "type": "cgroup2", "options": ["ro"]}])
+        (tree,) = [o for o in of_kind(plan.host + plan.child, op.OpenTree) if o.json_path == "$.mounts[0]"]
+        assert tree.path == path
+        assert [o.path for o in of_kind(plan.init, op.AttachMount) if o.json_path == "$.mounts[0].destination"] == [b"/data"]
+    without = Host((6, 1), tuple(hierarchy for hierarchy in V1.hierarchies if not hierarchy.is_v2), 0)
+    with pytest.raises(UnsupportedFieldError) as raised:
+        plan_of(without, mounts=[{"destination": "/data", "type": "cgroup2"}])
+    assert raised.value.json_path == "$.mounts[0].type"
+
+
+def test_recursive_options_of_a_new_mount() -> None:
+    """There is nothing below it, so that they come after the others."""
+    def attributes(kind: str, *options: str) -> int:
+        (made,) = [o for o in of_kind(plan_with(kind, *options).init, op.NewFilesystem) if o.json_path == "$.mounts[0]"]
+        return int(made.attributes)
+
+    assert attributes("file system", "noatime", "rstrictatime") == f.MOUNT_ATTR_STRICTATIME
+    assert attributes("file system", "nosuid", "rsuid", "rnodev") == f.MOUNT_ATTR_NODEV
+    # read-only it becomes when it is full
+    for kind in ("tmpfs", "cgroup on v1"):
+        assert attributes(kind, "rro", "rnosuid") == f.MOUNT_ATTR_NOSUID
+        assert [o.set for o in of_kind(plan_with(kind, "rro").init, op.SetMountAttributes) if o.place == "/data"] == [
+            f.MOUNT_ATTR_RDONLY]
