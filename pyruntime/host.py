@@ -20,12 +20,13 @@ class Hierarchy(msgspec.Struct, frozen=True):
 
 
 class Host(msgspec.Struct, frozen=True):
-    """kernel is (major, minor); held_capabilities is the bit set of the caller's permitted ones."""
+    """kernel is (major, minor); held_capabilities and bounding_capabilities are bit sets of the caller's."""
 
     kernel: tuple[int, int]
     hierarchies: tuple[Hierarchy, ...]
     held_capabilities: int
     page_size: int = 4096
+    bounding_capabilities: int = 2**64 - 1
 
     @property
     def is_unified(self) -> bool:
@@ -71,12 +72,10 @@ def parse_hierarchies(mountinfo: str) -> tuple[Hierarchy, ...]:
     return tuple(found.values())
 
 
-def _permitted_capabilities() -> int:
-    with open("/proc/thread-self/status") as status:
-        for line in status:
-            if line.startswith("CapPrm:"):
-                return int(line.split()[1], 16)
-    return 0
+def parse_capabilities(status: str) -> tuple[int, int]:
+    """The permitted and the bounding set of a /proc/PID/status."""
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    return int(fields.get("CapPrm", "0"), 16), int(fields.get("CapBnd", "0"), 16)
 
 
 def read_host() -> Host:
@@ -85,4 +84,6 @@ def read_host() -> Host:
     check_kernel(kernel)
     with open("/proc/self/mountinfo") as mountinfo:
         hierarchies = parse_hierarchies(mountinfo.read())
-    return Host(kernel, hierarchies, _permitted_capabilities(), os.sysconf("SC_PAGESIZE"))
+    with open("/proc/thread-self/status") as status:
+        held, bounding = parse_capabilities(status.read())
+    return Host(kernel, hierarchies, held, os.sysconf("SC_PAGESIZE"), bounding)

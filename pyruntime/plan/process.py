@@ -14,22 +14,13 @@ DEFAULT_UMASK = 0o022  # as runc and crun; the specification leaves it to the ru
 
 
 def capability_bits(names: tuple[str, ...]) -> int:
-    """The known names as a bit set; the unknown are warned of by the runtime and left out, as the specification asks."""
+    """The known names as a bit set; the unknown are warned of (plan/warnings.py) and left out, as the specification asks."""
     bits = 0
     for name in names:
         number = flags.CAPABILITIES.get(name)
         if number is not None:
             bits |= 1 << number
     return bits
-
-
-def unknown_capabilities(process: Process) -> set[str]:
-    """Names that this version does not know."""
-    sets = process.capabilities
-    if sets is None:
-        return set()
-    every = (sets.bounding, sets.effective, sets.permitted, sets.inheritable, sets.ambient)
-    return {name for names in every for name in names if name not in flags.CAPABILITIES}
 
 
 def refuse_unsupported(process: Process, json_path: str) -> None:
@@ -69,8 +60,9 @@ def take_identity(draft: Draft, process: Process, json_path: str, *, make_cwd: b
     init.append(op.SetIdentity(f"{json_path}.user", packed, len(packed), user.uid, user.gid, int(denies_setgroups)))
     if sets is not None:
         path = f"{json_path}.capabilities"
+        # the kernel refuses an inheritable one that is not in the bounding set, and the specification refuses none
         init.append(op.SetCapabilities(path, capability_bits(sets.effective), capability_bits(sets.permitted),
-                                       capability_bits(sets.inheritable)))
+                                       capability_bits(sets.inheritable) & capability_bits(sets.bounding)))
         init.append(op.SetAmbientCapabilities(f"{path}.ambient", capability_bits(sets.ambient)))
     elif user.uid != 0:
         # keeping capabilities over the change of uid was for the sets; without them the usual rule holds

@@ -14,9 +14,10 @@ from pyruntime import errors
 from pyruntime.host import Host
 from pyruntime.interface import ProcessLike
 from pyruntime.native.encoder import EncodedPlan, encode
+from pyruntime.plan import flags
 from pyruntime.plan.compile import Place, cgroup_path_for, compile, compile_exec, namespace_bits
-from pyruntime.plan.process import unknown_capabilities
 from pyruntime.plan.resources import limits_pids
+from pyruntime.plan.warnings import process_warnings, warnings_of
 from pyruntime.runtimes.bundle import OpenedBundle, check_rootfs
 from pyruntime.spec import decode_process, read_config
 from pyruntime.state import ContainerRecord
@@ -26,26 +27,25 @@ BUNDLES_KEPT = 64
 PROCESSES_KEPT = 16
 
 
-def warn_of_capabilities(id: str, unknown: set[str]) -> None:
-    """The specification wants unknown ones warned of and not refused."""
-    if unknown:
-        _log.warning("container %s: unknown capabilities are left out: %s", id, ", ".join(sorted(unknown)))
+def warn(id: str, warnings: tuple[str, ...]) -> None:
+    """Log what the specification wants warned of and not refused."""
+    for warning in warnings:
+        _log.warning("container %s: %s", id, warning)
 
 
 class CompiledBundle:
     """A bundle with its plans.
 
-    namespaces             CLONE_NEW... bits of those that are not the host's
-    limits_pids            whether it limits the number of processes
-    unknown_capabilities   what the process asks for and this version does not know
+    namespaces    CLONE_NEW... bits of those that are not the host's
+    limits_pids   whether it limits the number of processes
+    warnings      what is not as the configuration says
     """
 
     def __init__(self, bundle: OpenedBundle, host: Host) -> None:
         self.bundle = bundle
         self.namespaces = namespace_bits(bundle.spec)
         self.limits_pids = limits_pids(bundle.spec.linux.resources)
-        process = bundle.spec.process
-        self.unknown_capabilities = unknown_capabilities(process) if process is not None else set()
+        self.warnings = warnings_of(bundle.spec, host)
         self._host = host
         self._plans: dict[tuple[int, str, bool, int], EncodedPlan] = {}
 
@@ -113,7 +113,7 @@ class CompiledProcess(msgspec.Struct, frozen=True):
     """An exec process for one container."""
 
     encoded: EncodedPlan
-    unknown_capabilities: set[str]
+    warnings: tuple[str, ...]
 
 
 class ProcessCache:
@@ -122,7 +122,7 @@ class ProcessCache:
     def __init__(self) -> None:
         self._kept: dict[tuple[bytes, int, str, int], CompiledProcess] = {}
 
-    def compile(self, process: ProcessLike, record: ContainerRecord, preserve_fds: int) -> CompiledProcess:
+    def compile(self, process: ProcessLike, record: ContainerRecord, host: Host, preserve_fds: int) -> CompiledProcess:
         """Without `capabilities` the process gets those of the container. Raises InvalidBundleError."""
         try:
             # the one of a container's cgroups that is not always the same (see ContainerCgroups.beside)
@@ -130,21 +130,21 @@ class ProcessCache:
             key = (msgspec.json.encode(process), record.start_time, cgroup, preserve_fds)
         except (TypeError, ValueError):
             # what is wrong with it is said where it is decoded
-            return _compile_process(process, record, preserve_fds)
+            return _compile_process(process, record, host, preserve_fds)
         compiled = self._kept.get(key)
         if compiled is None:
-            compiled = self._kept[key] = _compile_process(process, record, preserve_fds)
+            compiled = self._kept[key] = _compile_process(process, record, host, preserve_fds)
             if len(self._kept) > PROCESSES_KEPT:
                 for oldest in list(self._kept)[:-PROCESSES_KEPT]:
                     self._kept.pop(oldest, None)
         return compiled
 
 
-def _compile_process(process: ProcessLike, record: ContainerRecord, preserve_fds: int) -> CompiledProcess:
+def _compile_process(process: ProcessLike, record: ContainerRecord, host: Host, preserve_fds: int) -> CompiledProcess:
     decoded = decode_process(process)
     if decoded.capabilities is None and record.capabilities is not None:
         decoded = msgspec.structs.replace(decoded, capabilities=record.capabilities)
     plan = compile_exec(decoded, record.cgroups, record.namespaces, record.id,
                         passes_root=record.joined_mount_namespace is not None, limits_pids=record.limits_pids,
                         preserve_fds=preserve_fds)
-    return CompiledProcess(encode(plan), unknown_capabilities(decoded))
+    return CompiledProcess(encode(plan), process_warnings(decoded, host, bool(record.namespaces & flags.CLONE_NEWUSER)))

@@ -27,7 +27,7 @@ from pyruntime.interface import (
     StdioPipes,
 )
 from pyruntime.native import process as native
-from pyruntime.runtimes.compiled import BundleCache, warn_of_capabilities
+from pyruntime.runtimes.compiled import BundleCache, warn
 from pyruntime.runtimes.ending import end_all, end_processes
 from pyruntime.runtimes.identity import is_alive, open_process, require_process
 from pyruntime.runtimes.joined_mounts import detach_root, joined_mount_namespace, root_of
@@ -80,7 +80,7 @@ class NativeRuntime:
             self._store.save_cgroup(id, path)
             cgroup_path = path
             joined = joined_mount_namespace(spec.linux)
-            warn_of_capabilities(id, compiled.unknown_capabilities)
+            warn(id, compiled.warnings)
 
             def prepare(pid: int, start_time: int) -> None:
                 records.append(ContainerRecord(
@@ -178,8 +178,8 @@ class NativeRuntime:
             noted.append(ProcessRecord(pid, start_time))
             self._store.add_process(id, noted[-1])
 
-        compiled = entry.process_cache.compile(process, record, stdio_options.preserve_fds)
-        warn_of_capabilities(id, compiled.unknown_capabilities)
+        compiled = entry.process_cache.compile(process, record, self._host, stdio_options.preserve_fds)
+        warn(id, compiled.warnings)
         try:
             return launch(compiled.encoded, id, stdio_options, native.MESSAGE_EXECUTING, note, descriptors)
         except SetupError as error:

@@ -14,6 +14,7 @@ BUSYBOX_PATHS = ("/bin/busybox", "/usr/bin/busybox")
 APPLETS = ("cat", "chmod", "echo", "env", "false", "grep", "head", "hostname", "id", "kill", "ln", "ls", "mkdir", "mount",
            "ps", "pwd", "readlink", "rm", "sh", "sleep", "stat", "stty", "touch", "true", "tty", "umount", "wc")
 
+# no ambient ones as `runc spec` has them: they are not inheritable and cannot be granted
 _CAPABILITIES = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
 _DEFAULT_CONFIG: dict[str, Any] = {
     "ociVersion": "1.0.2",
@@ -23,7 +24,7 @@ _DEFAULT_CONFIG: dict[str, Any] = {
         "args": ["sh"],
         "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"],
         "cwd": "/",
-        "capabilities": {name: _CAPABILITIES for name in ("bounding", "effective", "permitted", "ambient")},
+        "capabilities": {name: _CAPABILITIES for name in ("bounding", "effective", "permitted")},
         "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}],
         "noNewPrivileges": True,
     },

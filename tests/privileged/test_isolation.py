@@ -17,6 +17,7 @@ from lab import MAPS, NAMESPACES, Lab, namespaces
 from pyruntime import StdioOptions
 from pyruntime.errors import SetupError
 from pyruntime.host import read_host
+from pyruntime.testing.bundles import default_config
 
 FILES = {"pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "mount": "mnt", "cgroup": "cgroup",
          "user": "user", "time": "time"}
@@ -166,6 +167,36 @@ def test_unknown_capability_is_warned_of(lab: Lab, caplog: pytest.LogCaptureFixt
     assert record.levelno == logging.WARNING
     assert "CAP_NOT_YET" in record.getMessage() and "p1" in record.getMessage() and "CAP_KILL" not in record.getMessage()
     assert seen["CapBnd"] == _mask(["CAP_KILL"])
+
+
+@pytest.mark.parametrize("how", ["init", "exec"])
+def test_capabilities_that_cannot_be_granted_are_warned_of(lab: Lab, caplog: pytest.LogCaptureFixture, how: str) -> None:
+    """Each by the set that lacks it; the process runs with the others."""
+    process = {"capabilities": {"bounding": ["CAP_KILL", "CAP_CHOWN"], "permitted": ["CAP_KILL"],
+                                "effective": ["CAP_KILL", "CAP_CHOWN"], "inheritable": ["CAP_KILL", "CAP_SYS_ADMIN"],
+                                "ambient": ["CAP_KILL", "CAP_AUDIT_WRITE"]}, "noNewPrivileges": True}
+    if how == "exec":
+        lab.sleeper()
+    with caplog.at_level(logging.WARNING, "pyruntime"):
+        command = ["/bin/cat", "/proc/self/status"]
+        seen = _sets(lab.run(command, process=process) if how == "init" else lab.exec(command, **process))
+    told = [record.getMessage() for record in caplog.records if record.name == "pyruntime"]
+    assert [(message.partition(":")[0], message.rpartition(" ")[2]) for message in told] == [
+        ("container p1", name) for name in ("CAP_CHOWN", "CAP_SYS_ADMIN", "CAP_AUDIT_WRITE")]
+    kill = _mask(["CAP_KILL"])
+    assert (seen["CapBnd"], seen["CapInh"], seen["CapAmb"]) == (_mask(["CAP_KILL", "CAP_CHOWN"]), kill, kill)
+
+
+def test_mappings_beside_a_joined_user_namespace(reachable: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    """As containerd and CRI-O write them; the namespace has its own, which count."""
+    first = reachable.sleeper("p2", **user_namespace())
+    other = {name: [{"containerID": 0, "hostID": 5000, "size": 10}] for name in MAPS}
+    with caplog.at_level(logging.WARNING, "pyruntime"):
+        out = reachable.run("cat /proc/self/uid_map", hostname=None, mounts=default_config()["mounts"][:2], linux={
+            "namespaces": namespaces("mount", "pid", user=f"/proc/{first}/ns/user"), **other})
+    assert out.split() == ["0", "100000", "65536"]
+    (record,) = [record for record in caplog.records if record.name == "pyruntime"]
+    assert "p1" in record.getMessage() and "uidMappings" in record.getMessage()
 
 
 @pytest.mark.parametrize("value", [True, False])

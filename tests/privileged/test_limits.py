@@ -202,6 +202,13 @@ def test_cpu_values(lab: Lab, cpu: dict[str, int], v1_file: str, v1: str, v2_fil
     assert setting("cpu", v1_file, v2_file) == (v2 if is_unified() else v1)
 
 
+def test_shares_beside_idle(lab: Lab) -> None:
+    """v1 would forget them, v2 refuses them."""
+    with pytest.raises(UnsupportedFieldError) as raised:
+        lab.create(["true"], **with_resources(cpu={"shares": 512, "idle": 1}))
+    assert raised.value.json_path == "$.linux.resources.cpu.shares"
+
+
 def test_cpuset(lab: Lab) -> None:
     last = max(os.sched_getaffinity(0))
     lab.create("grep -E 'Cpus_allowed_list|Mems_allowed_list' /proc/self/status; nproc; read x", stdio=StdioOptions(True, True),

@@ -1,0 +1,67 @@
+"""What of a configuration is not as it says though the specification wants it accepted: told in words (runtime.md, "Warnings")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pyruntime.host import Host
+from pyruntime.plan import flags
+from pyruntime.plan.filesystem import keeps_hosts_node
+from pyruntime.plan.process import capability_bits
+from pyruntime.spec import Linux, NamespaceType, Process, Spec
+
+
+def warnings_of(spec: Spec, host: Host) -> tuple[str, ...]:
+    """For a new container."""
+    in_user_namespace = spec.linux.namespace(NamespaceType.USER) is not None
+    found = [*_of_mappings(spec.linux), *_of_devices(spec.linux, in_user_namespace)]
+    if spec.process is not None:
+        found += process_warnings(spec.process, host, in_user_namespace)
+    return tuple(found)
+
+
+def process_warnings(process: Process, host: Host, in_user_namespace: bool) -> tuple[str, ...]:
+    """Of capabilities that are unknown or cannot be granted (config.md, "Linux Process").
+
+    In a user namespace, whoever sets the process up holds every capability.
+    """
+    sets = process.capabilities
+    if sets is None:
+        return ()
+    every = (1 << len(flags.CAPABILITIES)) - 1
+    held = every if in_user_namespace else host.held_capabilities
+    allowed = every if in_user_namespace else host.bounding_capabilities
+    bounding = capability_bits(sets.bounding)
+    permitted, inheritable = capability_bits(sets.permitted), capability_bits(sets.inheritable)
+    of_process = (*sets.effective, *sets.permitted, *sets.inheritable, *sets.ambient)
+    rows = (
+        ("unknown capabilities", {name for name in (*sets.bounding, *of_process) if name not in flags.CAPABILITIES}),
+        ("capabilities that the runtime does not hold itself", _without(sets.bounding, allowed) | _without(of_process, held)),
+        ("effective capabilities that are not permitted", _without(sets.effective, permitted)),
+        ("inheritable capabilities that are not in the bounding set", _without(sets.inheritable, bounding)),
+        ("ambient capabilities that are not permitted and inheritable", _without(sets.ambient, permitted & inheritable & bounding)),
+    )
+    return tuple(f"{what} are left out: {', '.join(sorted(names))}" for what, names in rows if names)
+
+
+def _without(names: Iterable[str], bits: int) -> set[str]:
+    """The known ones that are not among those."""
+    return {name for name in names if name in flags.CAPABILITIES and not bits >> flags.CAPABILITIES[name] & 1}
+
+
+def _of_mappings(linux: Linux) -> list[str]:
+    user = linux.namespace(NamespaceType.USER)
+    if user is None or user.path is None or not (linux.uid_mappings or linux.gid_mappings):
+        return []
+    # containerd and CRI-O always give them, so they cannot be refused; whether they are the same is for the kernel to know
+    given = [name for name, mappings in (("uidMappings", linux.uid_mappings), ("gidMappings", linux.gid_mappings)) if mappings]
+    return [f"not applied: {' and '.join(given)}, since the user namespace {user.path!r}, which is joined, has its own"]
+
+
+def _of_devices(linux: Linux, in_user_namespace: bool) -> list[str]:
+    kept = []
+    for device in linux.devices:
+        stated = [name for name, value in (("fileMode", device.file_mode), ("uid", device.uid), ("gid", device.gid)) if value is not None]
+        if stated and keeps_hosts_node(device, in_user_namespace):
+            kept.append(f"{', '.join(stated)} of {device.path!r}")
+    return [f"not applied: {'; '.join(kept)}, since the devices of a user namespace are the host's"] if kept else []
