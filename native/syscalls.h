@@ -34,10 +34,18 @@ static inline long checked(long result)
     return result < 0 ? -errno : result;
 }
 
+/* ".." in a scoped resolution fails with EAGAIN whenever anything on the host is renamed or mounted meanwhile (openat2(2)); a number
+ * of times, so that who does nothing else keeps nobody here for ever. */
+#define RESOLUTIONS_MAX 1000
+
 static inline int open_at(int directory, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve)
 {
     struct open_how how = {.flags = flags | O_CLOEXEC, .mode = mode, .resolve = resolve};
-    return (int)checked(syscall(SYS_openat2, directory, path, &how, sizeof how));
+    int fd = -EAGAIN;
+
+    for (int i = 0; i < RESOLUTIONS_MAX && fd == -EAGAIN; i++)
+        fd = (int)checked(syscall(SYS_openat2, directory, path, &how, sizeof how));
+    return fd;
 }
 
 static inline int open_tree(int directory, const char *path, unsigned int flags)

@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Iterable
 
 import msgspec
 
@@ -20,6 +21,8 @@ from pyruntime.native import files
 REMOVAL_TIMEOUT_S = 10.0
 # what opening and what reading a file of a cgroup say when the cgroup is removed
 _GONE = (errno.ENOENT, errno.ENODEV)
+# also children that send no signal when they end (waitid(2))
+_WALL = 0x40000000
 
 
 class ContainerCgroups:
@@ -123,31 +126,11 @@ class ContainerCgroups:
                 return
             if not spare:
                 self._kill_at_once()
-            descriptors: dict[int, int] = {}
-            for pid in left:
-                try:
-                    descriptor = os.pidfd_open(pid)
-                except ProcessLookupError:
-                    continue
-                descriptors[pid] = descriptor
-                try:
-                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-            if self.is_frozen():
-                self.thaw()
-            try:
-                for pid, descriptor in descriptors.items():
-                    poll = select.poll()
-                    poll.register(descriptor, select.POLLIN)
-                    if not poll.poll(max(0, int((deadline - time.monotonic()) * 1000))):
-                        raise SetupError("kill", f"{len(left)} processes", errno.ETIMEDOUT, None)
-                    if pid not in unreaped:
-                        with contextlib.suppress(ChildProcessError):
-                            os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)
-            finally:
-                for descriptor in descriptors.values():
-                    os.close(descriptor)
+            with contextlib.ExitStack() as held:
+                descriptors = _kill_each(left, held)
+                if self.is_frozen():
+                    self.thaw()
+                _await_end(descriptors, unreaped, deadline)
 
     def _kill_at_once(self) -> None:
         """On v2, also what is being forked meanwhile. Where that cannot be (a threaded cgroup), one by one is left."""
@@ -201,6 +184,36 @@ class ContainerCgroups:
             if not os.path.exists(path):
                 return
             time.sleep(0.001)  # the kernel tells of no event when the last reference to a v1 cgroup goes
+
+
+def _kill_each(pids: Iterable[int], held: contextlib.ExitStack) -> dict[int, int]:
+    """SIGKILL; the pids by pidfds, which `held` closes."""
+    found = {}
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(pid)
+            held.callback(os.close, descriptor)
+            found[descriptor] = pid
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    return found
+
+
+def _await_end(descriptors: dict[int, int], unreaped: frozenset[int], deadline: float) -> None:
+    """In whatever order: the init of a pid namespace does not end before all others in it have been reaped. Raises SetupError."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    running = set(descriptors)
+    while running:
+        ended = [descriptor for descriptor, _ in poll.poll(max(0, int((deadline - time.monotonic()) * 1000)))]
+        if not ended:
+            raise SetupError("kill", f"{len(running)} processes", errno.ETIMEDOUT, None)
+        for descriptor in ended:
+            poll.unregister(descriptor)
+            running.remove(descriptor)
+            if descriptors[descriptor] not in unreaped:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG | _WALL)
 
 
 def _pids_below(path: str) -> set[int]:

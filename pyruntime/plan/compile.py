@@ -14,7 +14,7 @@ from pyruntime.plan import operations as op
 from pyruntime.plan.draft import Draft
 from pyruntime.plan.filesystem import FilesystemCompiler
 from pyruntime.plan.operations import Plan, Slot
-from pyruntime.plan.process import execute, limit_process, open_console, refuse_unsupported, take_identity
+from pyruntime.plan.process import console, execute, limit_process, refuse_unsupported, take_identity
 from pyruntime.plan.resources import join_cgroups, make_cgroups
 from pyruntime.spec import Hooks, IDMapping, Linux, Process, Spec, sysctl_namespace, sysctl_path
 from pyruntime.state.names import START_SOCKET
@@ -78,7 +78,6 @@ def compile(spec: Spec, host: Host, place: Place, *, no_pivot: bool = False, pre
     _change_root(draft, filesystem, joined, no_pivot, place.rootfs_path, enters_pid_first=in_user_namespace)
     _finish_environment(draft, spec, new, place.id)
     if spec.process is not None:
-        open_console(draft, spec.process, "$.process", binds_console=True)
         take_identity(draft, spec.process, "$.process", make_cwd=False, denies_setgroups=False)
     draft.init.append(op.StartSession("", int(spec.process is not None and spec.process.terminal)))
     draft.init.append(op.AwaitStart("", start))
@@ -114,7 +113,7 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
     if namespaces & flags.CLONE_NEWUSER:
         draft.init.append(op.AwaitIdMaps("", 0, 0, 0))
     draft.init.append(op.JoinSessionKeyring("", f"_ses.{id}".encode()))
-    open_console(draft, process, "$", binds_console=False)
+    draft.init += console(process, "$", binds_console=False)
     take_identity(draft, process, "$", make_cwd=False, denies_setgroups=False)
     if namespaces & flags.CLONE_NEWPID:
         # joined above, while that was still allowed; entered by the last clone only

@@ -13,6 +13,7 @@ from pyruntime.plan import operations as op
 from pyruntime.plan.draft import Draft
 from pyruntime.plan.mount_options import MountOptions, parse_mount_options, refuse_unknown_options
 from pyruntime.plan.operations import Slot
+from pyruntime.plan.process import console
 from pyruntime.spec import Device, Mount, Spec
 
 # config-linux.md, "Default Devices"; ptmx is a link, console is bound where there is a terminal
@@ -79,6 +80,8 @@ class FilesystemCompiler:
         for i, mount in enumerate(self.spec.mounts):
             self._mount(mount, f"$.mounts[{i}]")
         self._devices()
+        if self.spec.process is not None:
+            self.after += console(self.spec.process, "$.process", binds_console=True)
         self._protected_paths()
         if self.spec.process is not None:
             self.after.append(op.MakeDirectory("$.process.cwd", self.spec.process.cwd.encode(), 0o755, 1))

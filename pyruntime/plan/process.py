@@ -75,12 +75,13 @@ def take_identity(draft: Draft, process: Process, json_path: str, *, make_cwd: b
     init.append(op.SetUmask(f"{json_path}.user.umask", DEFAULT_UMASK if user.umask is None else user.umask))
 
 
-def open_console(draft: Draft, process: Process, json_path: str, binds_console: bool) -> None:
-    """The pseudoterminal, where one is asked for."""
-    if process.terminal:
-        size = process.console_size
-        draft.init.append(op.OpenConsole(f"{json_path}.terminal", size.width if size else 0, size.height if size else 0,
-                                         process.user.uid, int(binds_console)))
+def console(process: Process, json_path: str, binds_console: bool) -> list[op.Operation]:
+    """The pseudoterminal, where one is asked for; to be opened while /dev can still be written."""
+    if not process.terminal:
+        return []
+    size = process.console_size
+    return [op.OpenConsole(f"{json_path}.terminal", size.width if size else 0, size.height if size else 0, process.user.uid,
+                           int(binds_console))]
 
 
 def execute(draft: Draft, process: Process, json_path: str) -> None:

@@ -11,6 +11,7 @@ from lab import Lab, bind, with_mounts
 
 from pyruntime import StdioOptions
 from pyruntime.handles import Container
+from pyruntime.testing.bundles import default_config
 
 WRITES = "(echo x >/tmp/new) 2>/dev/null && echo top; (echo x >/tmp/sub/new) 2>/dev/null && echo sub; ls /tmp/sub"
 
@@ -126,6 +127,13 @@ def test_terminal(lab: Lab) -> None:
     rest = lab.read("p1", pid).split("\r\n")
     assert rest[1:3] == ["40 100", "got word"]
     assert lab.runtime.wait_on_container("p1").exit_code == 0
+
+
+def test_terminal_without_a_mount_at_dev(lab: Lab) -> None:
+    """What /dev/console is bound to is made before the root becomes read-only."""
+    mounts = [mount for mount in default_config()["mounts"] if mount["destination"] != "/dev"]
+    out = lab.run("stat -c '%t' /dev/console; (echo x >/new) 2>/dev/null || echo read-only", mounts=mounts, process={"terminal": True})
+    assert out.split("\r\n") == ["88", "read-only", ""]
 
 
 def test_exec_with_terminal(lab: Lab) -> None:

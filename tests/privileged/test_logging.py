@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
+import subprocess
+import sys
 
 import pytest
 from lab import Lab
@@ -71,3 +74,20 @@ def test_nothing_is_written(lab: Lab, capfd: pytest.CaptureFixture[str], caplog:
     for level, part in (("DEBUG", "created container p1"), ("WARNING", "CAP_NOT_YET"), ("WARNING", "left out of the list"),
                         ("WARNING", "removing container p2"), ("DEBUG", "deleted container p1")):
         assert any(where == level and part in message for where, message in messages), (level, part)
+
+
+QUIET = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from lab import Lab
+from test_logging import FAILURES, use_everything
+assert use_everything(Lab(Path(sys.argv[2]))) == FAILURES
+"""
+
+
+def test_nothing_is_written_where_nobody_configures_logging(lab: Lab) -> None:
+    """A library whose logger has no handler would be printed by Python's handler of last resort."""
+    done = subprocess.run([sys.executable, "-c", QUIET, os.path.dirname(__file__), str(lab.directory / "other")],
+                          capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -239,6 +239,30 @@ def test_mount_target_that_is_swapped(attack: Attack, compile_static: Compile) -
     assert outcomes["volume"] and outcomes["link"], outcomes
 
 
+def test_links_upwards_while_others_rename(attack: Attack, compile_static: Compile) -> None:
+    """openat2(2): EAGAIN is said of ".." whenever anything on the host is renamed or mounted meanwhile, and asks to try again."""
+    racer = compile_static("racer", RACER)
+    for name in ("one", "two"):
+        (attack.directory / name).mkdir()
+    attack.replace("volume", "/../../tmp/../tmp")
+    (attack.rootfs / "tmp" / "target").mkdir()
+    mounts = [*default_config()["mounts"], {"destination": "/volume/target", "type": "tmpfs", "source": "attacked"}]
+    bundle = attack.bundle(["/bin/grep", "-c", " /tmp/target .* attacked ", "/proc/self/mountinfo"], mounts=mounts,
+                           process={"cwd": "/volume/target"})
+    swaps = Swaps(attack.directory / "swaps")
+    program = subprocess.Popen([racer, attack.directory / "one", attack.directory / "two", attack.directory / "swaps"])
+    outcomes: Counter[str] = Counter()
+    try:
+        for _ in range(100):
+            outcome = attack.try_run(bundle)
+            outcomes[str(outcome)] += 1
+    finally:
+        program.kill()
+        program.wait()
+    assert swaps.count() > 1000
+    assert outcomes == {"(0, '1\\n')": 100}
+
+
 @pytest.mark.parametrize("traces", [False, True], ids=["default", "CAP_SYS_PTRACE"])
 def test_exec_beside_a_watcher(attack: Attack, compile_static: Compile, traces: bool) -> None:
     """What joins cannot be opened; and who may open everything finds nothing of the host or of the caller in it."""
