@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import logging
 import os
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 import msgspec
 
 from pyruntime import errors
+from pyruntime.cgroups import cgroups_of
 from pyruntime.host import Host
 from pyruntime.interface import ProcessLike
 from pyruntime.native.encoder import EncodedPlan, encode
@@ -21,30 +23,21 @@ from pyruntime.plan.warnings import process_warnings, warnings_of
 from pyruntime.runtimes.bundle import OpenedBundle, check_rootfs
 from pyruntime.spec import decode_process, read_config
 from pyruntime.state import ContainerRecord
+from pyruntime.state.record import JoinedMountNamespace
 
 _log = logging.getLogger("pyruntime")
 BUNDLES_KEPT = 64
 PROCESSES_KEPT = 16
 
 
-def warn(id: str, warnings: tuple[str, ...]) -> None:
-    """Log what the specification wants warned of and not refused."""
-    for warning in warnings:
-        _log.warning("container %s: %s", id, warning)
-
-
 class CompiledBundle:
     """A bundle with its plans.
 
-    namespaces    CLONE_NEW... bits of those that are not the host's
-    limits_pids   whether it limits the number of processes
-    warnings      what is not as the configuration says
+    warnings   what is not as the configuration says, which the specification wants told and not refused
     """
 
     def __init__(self, bundle: OpenedBundle, host: Host) -> None:
         self.bundle = bundle
-        self.namespaces = namespace_bits(bundle.spec)
-        self.limits_pids = limits_pids(bundle.spec.linux.resources)
         self.warnings = warnings_of(bundle.spec, host)
         self._host = host
         self._plans: dict[tuple[int, str, bool, int], EncodedPlan] = {}
@@ -68,6 +61,16 @@ class CompiledBundle:
                 plan = compile(self.bundle.spec, self._host, place, no_pivot=no_pivot, preserve_fds=preserve_fds)
             encoded = self._plans[key] = encode(plan, len(id))
         return encoded
+
+    def record(self, id: str, pid: int, start_time: int, joined: JoinedMountNamespace | None) -> ContainerRecord:
+        """What is remembered of a container whose init has that pid."""
+        bundle, spec = self.bundle, self.bundle.spec
+        return ContainerRecord(
+            id=id, oci_version=spec.oci_version, bundle_path=bundle.path, rootfs_path=bundle.rootfs_path, pid=pid,
+            start_time=start_time, created=datetime.datetime.now(datetime.UTC), namespaces=namespace_bits(spec),
+            shares_pid_namespace=bundle.shares_pid_namespace, cgroups=cgroups_of(self._host, cgroup_path_for(spec, id)),
+            annotations=spec.annotations, capabilities=spec.process.capabilities if spec.process else None,
+            joined_mount_namespace=joined, limits_pids=limits_pids(spec.linux.resources))
 
     @contextlib.contextmanager
     def _in_file(self) -> Iterator[None]:
@@ -102,6 +105,8 @@ class BundleCache:
             check_rootfs(compiled.bundle)
             return compiled
         compiled = CompiledBundle(OpenedBundle.decode(path, data), self._host)
+        for warning in compiled.warnings:
+            _log.warning("%s: %s", compiled.bundle.config_file, warning)
         with self._lock:
             self._kept[key] = compiled
             if len(self._kept) > BUNDLES_KEPT:
@@ -109,20 +114,13 @@ class BundleCache:
         return compiled
 
 
-class CompiledProcess(msgspec.Struct, frozen=True):
-    """An exec process for one container."""
-
-    encoded: EncodedPlan
-    warnings: tuple[str, ...]
-
-
 class ProcessCache:
     """The processes that were last executed in a container."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[bytes, int, str, int], CompiledProcess] = {}
+        self._kept: dict[tuple[bytes, int, str, int], EncodedPlan] = {}
 
-    def compile(self, process: ProcessLike, record: ContainerRecord, host: Host, preserve_fds: int) -> CompiledProcess:
+    def compile(self, process: ProcessLike, record: ContainerRecord, host: Host, preserve_fds: int) -> EncodedPlan:
         """Without `capabilities` the process gets those of the container. Raises InvalidBundleError."""
         try:
             # the one of a container's cgroups that is not always the same (see ContainerCgroups.beside)
@@ -140,11 +138,13 @@ class ProcessCache:
         return compiled
 
 
-def _compile_process(process: ProcessLike, record: ContainerRecord, host: Host, preserve_fds: int) -> CompiledProcess:
+def _compile_process(process: ProcessLike, record: ContainerRecord, host: Host, preserve_fds: int) -> EncodedPlan:
     decoded = decode_process(process)
     if decoded.capabilities is None and record.capabilities is not None:
         decoded = msgspec.structs.replace(decoded, capabilities=record.capabilities)
     plan = compile_exec(decoded, record.cgroups, record.namespaces, record.id,
                         passes_root=record.joined_mount_namespace is not None, limits_pids=record.limits_pids,
                         preserve_fds=preserve_fds)
-    return CompiledProcess(encode(plan), process_warnings(decoded, host, bool(record.namespaces & flags.CLONE_NEWUSER)))
+    for warning in process_warnings(decoded, host, bool(record.namespaces & flags.CLONE_NEWUSER)):
+        _log.warning("container %s: exec: %s", record.id, warning)
+    return encode(plan)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import errno
 import logging
 import os
@@ -27,7 +26,7 @@ from pyruntime.interface import (
     StdioPipes,
 )
 from pyruntime.native import process as native
-from pyruntime.runtimes.compiled import BundleCache, warn
+from pyruntime.runtimes.compiled import BundleCache
 from pyruntime.runtimes.ending import end_all, end_processes
 from pyruntime.runtimes.identity import is_alive, open_process, require_process
 from pyruntime.runtimes.joined_mounts import detach_root, joined_mount_namespace, root_of
@@ -74,21 +73,14 @@ class NativeRuntime:
         records: list[ContainerRecord] = []
         try:
             compiled = self._bundles.open(os.fspath(bundle_path))
-            bundle, spec = compiled.bundle, compiled.bundle.spec
             encoded = compiled.plan(id, self._store.root, no_pivot, stdio_options.preserve_fds)
             path = compiled.cgroup_path(id)
             self._store.save_cgroup(id, path)
             cgroup_path = path
-            joined = joined_mount_namespace(spec.linux)
-            warn(id, compiled.warnings)
+            joined = joined_mount_namespace(compiled.bundle.spec.linux)
 
             def prepare(pid: int, start_time: int) -> None:
-                records.append(ContainerRecord(
-                    id=id, oci_version=spec.oci_version, bundle_path=bundle.path, rootfs_path=bundle.rootfs_path, pid=pid,
-                    start_time=start_time, created=datetime.datetime.now(datetime.UTC), namespaces=compiled.namespaces,
-                    shares_pid_namespace=bundle.shares_pid_namespace, cgroups=cgroups_of(self._host, path), annotations=spec.annotations,
-                    capabilities=spec.process.capabilities if spec.process else None, joined_mount_namespace=joined,
-                    limits_pids=compiled.limits_pids))
+                records.append(compiled.record(id, pid, start_time, joined))
                 self._store.prepare(records[-1])
 
             live = launch(encoded, id, stdio_options, native.MESSAGE_READY, prepare)
@@ -102,7 +94,7 @@ class NativeRuntime:
             finally:
                 self._store.remove(id)
             if joined is not None:
-                detach_root(joined, bundle.rootfs_path)
+                detach_root(joined, compiled.bundle.rootfs_path)
             raise
         with self._entries_lock:
             self._entries[id] = Entry(live, records[-1])
@@ -178,10 +170,9 @@ class NativeRuntime:
             noted.append(ProcessRecord(pid, start_time))
             self._store.add_process(id, noted[-1])
 
-        compiled = entry.process_cache.compile(process, record, self._host, stdio_options.preserve_fds)
-        warn(id, compiled.warnings)
+        encoded = entry.process_cache.compile(process, record, self._host, stdio_options.preserve_fds)
         try:
-            return launch(compiled.encoded, id, stdio_options, native.MESSAGE_EXECUTING, note, descriptors)
+            return launch(encoded, id, stdio_options, native.MESSAGE_EXECUTING, note, descriptors)
         except SetupError as error:
             cgroups = ContainerCgroups(record.cgroups).beside(record.pid)
             if error.errno != errno.EBUSY or cgroups == record.cgroups:

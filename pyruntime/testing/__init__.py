@@ -8,6 +8,7 @@
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
 from pyruntime.testing.bundles import default_config, find_busybox, make_bundle, make_rootfs
@@ -28,8 +29,9 @@ _REWRITTEN = ("case", "failures", "kernel", "life_cycle", "processes", "statuses
 def __getattr__(name: str) -> object:
     if name not in _OF_PYTEST:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import pytest
+    if "pyruntime.testing.case" not in sys.modules:
+        import pytest
 
-    pytest.register_assert_rewrite(*(f"pyruntime.testing.{module}" for module in _REWRITTEN))
+        pytest.register_assert_rewrite(*(f"pyruntime.testing.{module}" for module in _REWRITTEN))
     value = globals()[name] = getattr(importlib.import_module(f"pyruntime.testing.{_OF_PYTEST[name]}"), name)
     return value

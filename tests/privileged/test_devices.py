@@ -240,4 +240,4 @@ def test_devices_of_a_user_namespace_are_warned_of(reachable: Lab, caplog: pytes
                             linux={"namespaces": namespaces(*NAMESPACES, "user"), **MAPS, "devices": [device]})
     assert out.splitlines() == ["3", "666"]
     (record,) = [record for record in caplog.records if record.name == "pyruntime"]
-    assert "p1" in record.getMessage() and "/dev/zero" in record.getMessage() and "fileMode" in record.getMessage()
+    assert "config.json" in record.getMessage() and "/dev/zero" in record.getMessage() and "fileMode" in record.getMessage()
