@@ -26,12 +26,21 @@ _OF_PYTEST = {"KNOWN_DIFFERENCES": "case", "Case": "case", "ContainerContract": 
 _REWRITTEN = ("case", "failures", "kernel", "life_cycle", "processes", "statuses", "stdio", "stress")
 
 
+def _rewrite_asserts() -> None:
+    """Have pytest explain what failed, which it can only before the modules are imported."""
+    import pytest
+
+    pytest.register_assert_rewrite(*(f"pyruntime.testing.{module}" for module in _REWRITTEN))
+
+
+if "pytest" in sys.modules:
+    _rewrite_asserts()
+
+
 def __getattr__(name: str) -> object:
     if name not in _OF_PYTEST:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if "pyruntime.testing.case" not in sys.modules:
-        import pytest
-
-        pytest.register_assert_rewrite(*(f"pyruntime.testing.{module}" for module in _REWRITTEN))
+    if "pytest" not in sys.modules:
+        _rewrite_asserts()
     value = globals()[name] = getattr(importlib.import_module(f"pyruntime.testing.{_OF_PYTEST[name]}"), name)
     return value

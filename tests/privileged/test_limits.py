@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -12,7 +13,7 @@ import pytest
 from lab import Lab, cgroup_file, is_unified
 
 from pyruntime import StdioOptions
-from pyruntime.errors import SetupError, UnsupportedFieldError
+from pyruntime.errors import NotPausedError, SetupError, UnsupportedFieldError
 from pyruntime.host import read_host
 from pyruntime.native import process as native
 from pyruntime.native.encoder import encode
@@ -275,7 +276,7 @@ def test_frozen_container_that_is_killed(lab: Lab) -> None:
     lab.sleeper()
     lab.runtime.pause_container("p1")
     lab.runtime.kill_container("p1", 9)
-    if lab.runtime.get_container_state("p1").status == "paused":  # v1 keeps the signal until it is thawed
+    with contextlib.suppress(NotPausedError):  # v1 keeps the signal until it is thawed, v2 does not
         lab.runtime.resume_container("p1")
     assert lab.runtime.wait_on_container("p1").exit_code == 137
     lab.runtime.delete_container("p1")
