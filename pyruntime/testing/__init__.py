@@ -33,14 +33,14 @@ def _rewrite_asserts() -> None:
     pytest.register_assert_rewrite(*(f"pyruntime.testing.{module}" for module in _REWRITTEN))
 
 
-if "pytest" in sys.modules:
+if sys.modules.get("pytest"):
     _rewrite_asserts()
 
 
 def __getattr__(name: str) -> object:
     if name not in _OF_PYTEST:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if "pytest" not in sys.modules:
+    if not sys.modules.get("pytest"):
         _rewrite_asserts()
     value = globals()[name] = getattr(importlib.import_module(f"pyruntime.testing.{_OF_PYTEST[name]}"), name)
     return value
