@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -154,6 +155,7 @@ def _locked_lab(tmp_path: Path) -> Iterator[Lab]:
     differences = [line for line in HostSnapshot.take(made.root).differences(before)
                    if " cgroups: " not in line or "/pyruntime/p" in line]
     assert differences == [], differences  # told here, because pytest does not rewrite this module
+    shutil.rmtree(made.rootfs, ignore_errors=True)  # a copy for each test is too much for a machine with its files in memory
 
 
 @pytest.fixture

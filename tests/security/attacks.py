@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import shutil
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
@@ -131,6 +132,7 @@ def attack(tmp_path: Path) -> Iterator[Attack]:
     # cgroups of other runs of the tests on this host come and go
     assert [line for line in HostSnapshot.take(made.root).differences(before)
             if " cgroups: " not in line or ID in line] == []
+    shutil.rmtree(made.rootfs, ignore_errors=True)  # a copy for each test is too much for a machine with its files in memory
 
 
 @pytest.fixture(scope="session")
