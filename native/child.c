@@ -12,14 +12,17 @@
 
 #include "raw.h"
 
-static long address(const void *pointer)
+/* Its frames lie in one of the caller's and are never left, so that what AddressSanitizer notes of them would stay there. */
+#define OF_THE_CHILD __attribute__((no_sanitize("address", "undefined")))
+
+OF_THE_CHILD static long address(const void *pointer)
 {
     return (long)(uintptr_t)pointer;
 }
 
 /* Execution with an id that is not mapped yet would take all capabilities of the new user namespace away, unless they
  * are ambient. */
-static int keep_capabilities(void)
+OF_THE_CHILD static int keep_capabilities(void)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct data[2];
@@ -41,7 +44,7 @@ static int keep_capabilities(void)
 }
 
 /* Above all targets, so that none of them is overwritten before it was copied. */
-static int move_away(int *fd, int count)
+OF_THE_CHILD static int move_away(int *fd, int count)
 {
     if (*fd < 0 || *fd >= count)
         return 0;
@@ -52,7 +55,7 @@ static int move_away(int *fd, int count)
     return 0;
 }
 
-static int arrange_descriptors(struct child *child)
+OF_THE_CHILD static int arrange_descriptors(struct child *child)
 {
     int error = move_away(&child->init_fd, child->count);
 
@@ -66,7 +69,7 @@ static int arrange_descriptors(struct child *child)
     return error ? error : (int)raw_call(SYS_close_range, child->count, ~0U, CLOSE_RANGE_CLOEXEC, 0, 0);
 }
 
-void enter_init(void *argument)
+OF_THE_CHILD void enter_init(void *argument)
 {
     struct child *child = argument;
     char *arguments[] = {(char *)(uintptr_t)"pyruntime-init", child->wire_text, NULL};
