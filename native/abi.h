@@ -174,8 +174,8 @@ struct conversation {
  * reaped and is released then, or the same and the caller waits for no more than that. */
 enum succession { SUCCESSION_NONE, SUCCESSION_BELIEVED, SUCCESSION_RELEASED, SUCCESSION_AWAITED };
 
-/* Take in what there is to hear, up to a number of messages. 1: the other side has closed, 0: it has not. A successor is believed from the process that was
- * cloned alone: it may be traced itself, and say anything. */
+/* Take in what there is to hear, up to a number of messages. 1: the other side has closed, 0: it has not. A successor is believed from
+ * the process that was cloned alone: it may be traced itself, and say anything. */
 int listen_to_init(int wire, int succession, struct conversation *conversation);
 
 /* The same until the other side closes; with SUCCESSION_AWAITED until there is a successor. The first process is reaped once there
