@@ -19,7 +19,7 @@ from setuptools import build_meta
 ROOT = pathlib.Path(__file__).resolve().parent
 NATIVE = ROOT / "native"
 INIT_SOURCES = ("init", "plan", "namespaces", "paths", "mounts", "devices", "credentials", "program")
-HOST_SOURCES = ("plan", "host", "child", "spawn", "wire", "wait", "files")
+HOST_SOURCES = ("plan", "host", "cgroups", "child", "spawn", "wire", "wait", "files")
 HEADERS = ("abi", "plan", "syscalls", "raw", "init", "host", "child", "clone")
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Wstrict-prototypes",
             "-Wmissing-prototypes", "-Wformat=2", "-Wno-format-nonliteral", "-Wvla")

@@ -22,6 +22,16 @@ struct host {
 /* Run operations until one fails: 0 or -errno, and which. */
 int run_host_operations(struct host *host, const struct operation *operations, uint32_t count, int *ret_index);
 
+/* What the operation was doing (and with what, or NULL) when it failed, in the detail: the error again. */
+int explain(struct host *host, int error, const char *doing, const char *object);
+
+int write_text(int directory, const char *name, const char *text);
+
+/* Of cgroups.c. */
+int make_cgroup(struct host *host, const struct operation *op);
+int enable_controllers(struct host *host, const struct operation *op);
+int attach_device_program(struct host *host, const struct operation *op);
+
 /* The address of a start socket. A state directory's path may be longer than a socket's may be: then a descriptor of the directory stands
  * for it, which the caller closes (-1: none). */
 int start_address(const char *path, const char *name, int *ret_directory, struct sockaddr_un *ret_address);

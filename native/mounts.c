@@ -121,8 +121,7 @@ OPERATION(set_propagation)
 
 OPERATION(isolate_propagation)
 {
-    /* Every mount of the new namespace becomes a slave, so that neither the change of root nor an unmount reaches the
-     * host. mount_setattr cannot: the root of a namespace may itself not be a mount's root in a chroot. */
+    /* Every mount of the new namespace becomes a slave, so that neither the change of root nor an unmount reaches the host. */
     (void)op;
     if (syscall(SYS_mount, NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
         return explain(init, -errno, "make all mounts slaves of the host's");
