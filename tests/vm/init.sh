@@ -21,6 +21,8 @@ mount -t tmpfs -o mode=1777 tmp /root/tmp
 mkdir -p "/root$project"
 mount --bind /layer/project "/root$project"
 
+# of another kernel than the installed one
+[ "$modules" = /lib/modules ] || [ "$modules" = /usr/lib/modules ] || mount --bind "/root$modules" /root/lib/modules
 for name in proc sys dev; do mount --move "/$name" "/root/$name"; done
 mkdir -p /root/dev/pts /root/dev/shm /root/dev/mqueue
 mount -t devpts -o mode=620,ptmxmode=666 devpts /root/dev/pts
@@ -28,10 +30,17 @@ mount -t tmpfs -o mode=1777,nosuid,nodev shm /root/dev/shm
 mount -t mqueue mqueue /root/dev/mqueue
 ln -s /proc/self/fd /root/dev/fd
 mount -t tmpfs -o mode=755 run /root/run
-mount -t cgroup2 -o nsdelegate cgroup2 /root/sys/fs/cgroup
+[ ! -d /units ] || mkdir -p /root/run/systemd/system
+mount -t securityfs securityfs /root/sys/kernel/security
 cp /run/command /root/run/command
 ip link set lo up
 ulimit -Hn 1048576
 ulimit -Sn 1024
+if [ -d /units ]; then
+	cp -r /units/. /root/run/systemd/system
+	trap - EXIT
+	exec switch_root /root /lib/systemd/systemd --unit=command.target --show-status=no
+fi
+mount -t cgroup2 -o nsdelegate cgroup2 /root/sys/fs/cgroup
 trap - EXIT
 exec switch_root /root /bin/sh /run/command

@@ -1,10 +1,10 @@
 """Run a command as root on Debian's stock kernel, with cgroup v2 alone and every controller of it.
 
-    python3 tests/vm/run.py [--timeout SECONDS] [--accel kvm] COMMAND...
+    python3 tests/vm/run.py [--systemd] [--kernel FILE] [--timeout SECONDS] [--accel kvm] COMMAND...
 
 The kernel runs in QEMU. The command sees this machine's files, which the virtual machine cannot change: what is written stays in its
 memory. It is run in the current directory, its output is passed on as it comes, and its status is this program's; 125 if the
-virtual machine fails, 124 if the time is over.
+virtual machine fails, 124 if the time is over. /dev/vda is an empty disk.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 TIME_IS_OVER, MACHINE_FAILED = 124, 125
-MODULES = ("virtio_pci", "virtio_console", "virtiofs", "overlay")
+MODULES = ("virtio_pci", "virtio_console", "virtio_blk", "virtiofs", "overlay")
 VIRTIOFSD = "/usr/lib/qemu/virtiofsd"  # Debian 12: package qemu-system-common
 MEMORY = "3072M"
+DISK_BYTES = 64 << 20
 # without submounts; the project is bound once more, because it may be on one
 READ_ONLY = """
 mount --make-rprivate /
@@ -36,23 +37,34 @@ shift 2; exec "$@"
 """
 
 
-def newest_kernel() -> str:
+def newest_kernel() -> Path:
     kernels = glob.glob("/boot/vmlinuz-*")
     if not kernels:
         raise SystemExit("no kernel in /boot: apt-get install linux-image-cloud-amd64")
-    return max(kernels, key=os.path.getmtime)
+    return Path(max(kernels, key=os.path.getmtime))
 
 
-def module_files(version: str) -> list[str]:
+class Kernel:
+    """A kernel as a Debian package lays it out: ROOT/boot/vmlinuz-VERSION and ROOT/lib/modules/VERSION."""
+
+    def __init__(self, image: Path) -> None:
+        self.image = image.resolve()
+        self.version = image.name.removeprefix("vmlinuz-")
+        self.root = self.image.parents[1]
+        self.modules = self.root / "lib/modules"
+
+
+def module_files(kernel: Kernel) -> list[str]:
     """The modules and what they depend on, in the order in which they can be loaded."""
     files: list[str] = []
     for name in MODULES:
-        shown = subprocess.run(["modprobe", "-S", version, "--show-depends", name], check=True, capture_output=True, text=True)
+        shown = subprocess.run(["modprobe", "-d", kernel.root, "-S", kernel.version, "--show-depends", name], check=True,
+                               capture_output=True, text=True)
         files += [line.split()[1] for line in shown.stdout.splitlines() if line.startswith("insmod ")]
     return list(dict.fromkeys(files))
 
 
-def make_initramfs(directory: Path, version: str, command: list[str], end: str) -> Path:
+def make_initramfs(directory: Path, kernel: Kernel, command: list[str], end: str, has_systemd: bool) -> Path:
     tree = directory / "initramfs"
     for name in ("bin", "modules", "run"):
         (tree / name).mkdir(parents=True)
@@ -60,9 +72,11 @@ def make_initramfs(directory: Path, version: str, command: list[str], end: str) 
     (tree / "bin/sh").symlink_to("busybox")
     shutil.copy(Path(__file__).with_name("init.sh"), tree / "init")
     (tree / "init").chmod(0o755)
-    for i, file in enumerate(module_files(version)):
+    if has_systemd:
+        shutil.copytree(Path(__file__).with_name("units"), tree / "units")
+    for i, file in enumerate(module_files(kernel)):
         shutil.copy(file, tree / f"modules/{i:02}-{Path(file).name}")
-    (tree / "run/settings").write_text(f"project={shlex.quote(os.getcwd())}\n")
+    (tree / "run/settings").write_text(f"project={shlex.quote(os.getcwd())}\nmodules={shlex.quote(str(kernel.modules))}\n")
     environment = {"PATH": os.environ["PATH"], "HOME": "/root", "LANG": "C.UTF-8", "TERM": "dumb"}
     (tree / "run/command").write_text(
         "until [ -e /dev/vport*p1 ]; do sleep 0.1; done\n"
@@ -104,14 +118,18 @@ def share_files(directory: Path) -> tuple[subprocess.Popen[bytes], Path]:
     return server, socket
 
 
-def boot(directory: Path, kernel: str, initramfs: Path, files: Path, accel: str) -> subprocess.Popen[bytes]:
+def boot(directory: Path, kernel: Kernel, initramfs: Path, files: Path, accel: str, parameters: str) -> subprocess.Popen[bytes]:
     processor = "host" if accel == "kvm" else "max,la57=off"  # five-level page tables are slow to emulate
+    disk = directory / "disk"
+    with disk.open("wb") as file:
+        file.truncate(DISK_BYTES)
     return start(["qemu-system-x86_64", "-machine", "q35,memory-backend=memory", "-accel", accel, "-cpu", processor, "-smp", "2",
                   "-m", MEMORY, "-object", f"memory-backend-memfd,id=memory,size={MEMORY},share=on",
-                  "-kernel", kernel, "-initrd", str(initramfs),
-                  "-append", "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off",
+                  "-kernel", str(kernel.image), "-initrd", str(initramfs),
+                  "-append", "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off " + parameters,
                   "-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{directory}/console",
                   "-chardev", f"socket,id=files,path={files}", "-device", "vhost-user-fs-pci,chardev=files,tag=root",
+                  "-drive", f"if=none,id=disk,file={disk},format=raw,cache=unsafe", "-device", "virtio-blk-pci,drive=disk",
                   "-chardev", "stdio,id=output,signal=off", "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=output"],
                  stdout=subprocess.PIPE)
 
@@ -145,20 +163,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--timeout", type=float, default=3600, help="seconds")
     parser.add_argument("--accel", default="tcg", choices=["tcg", "kvm"], help="kvm: quicker, where it can boot a stock kernel")
+    parser.add_argument("--systemd", action="store_true", help="as the first process, with a system bus")
+    parser.add_argument("--kernel", type=Path, help="default: the newest /boot/vmlinuz-*; modules are looked for at ../lib/modules from there")
+    parser.add_argument("--parameters", default="", help="more of the kernel's command line")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that nothing is left
-    kernel = newest_kernel()
+    kernel = Kernel(arguments.kernel or newest_kernel())
     end = secrets.token_hex(16)
     running: list[subprocess.Popen[bytes]] = []
     deadline = time.monotonic() + arguments.timeout
     with tempfile.TemporaryDirectory(prefix="pyruntime-vm-", dir="/var/tmp") as name:
         directory = Path(name)
-        initramfs = make_initramfs(directory, Path(kernel).name.removeprefix("vmlinuz-"), arguments.command, end)
+        initramfs = make_initramfs(directory, kernel, arguments.command, end, arguments.systemd)
         try:
             server, files = share_files(directory)
             running.append(server)
-            machine = boot(directory, kernel, initramfs, files, arguments.accel)
+            machine = boot(directory, kernel, initramfs, files, arguments.accel, arguments.parameters)
             running.append(machine)
             assert machine.stdout is not None
             status = pass_output_on(machine.stdout.fileno(), end.encode(), deadline)
