@@ -96,7 +96,7 @@ static int make_cgroup_path(struct host *host, const struct operation *op)
     memcpy(prefix, path, size + 1);
     /* mostly the parents are there */
     int error = mkdir(path, 0755) == 0 ? 0 : -errno;
-    if (error == -EEXIST && (error = refuse_populated(host, path)))
+    if (error == -EEXIST && (error = op->number[2] ? 0 : refuse_populated(host, path)))
         return error;
     if (!error) {
         AUTO_FD made = op->number[1] ? open_at(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0, 0) : -1;
@@ -135,7 +135,7 @@ static int make_cgroup_path(struct host *host, const struct operation *op)
     return 0;
 }
 
-/* numbers: length of the hierarchy's mount point in the path, 1 for a v1 cpuset
+/* numbers: length of the hierarchy's mount point in the path, 1 for a v1 cpuset, 1 if processes may be in it
  * A parent may be removed by somebody who finds it empty before its child is made. */
 int make_cgroup(struct host *host, const struct operation *op)
 {

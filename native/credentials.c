@@ -24,6 +24,20 @@ OPERATION(set_bounding_capabilities)
     return 0;
 }
 
+/* The profile that the next execve changes to. While the init is privileged: a profile of the caller's may let it change only then. */
+OPERATION(set_apparmor_profile)
+{
+    const char *command = plan_text(&init->plan, op, 0);
+    AUTO_FD fd = open_at(init->slots[op->slot[0]], "self/attr/apparmor/exec", O_WRONLY, 0,
+                         RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS);
+
+    if (fd < 0)
+        return explain(init, fd, "open the attribute of AppArmor");
+    if (write(fd, command, strlen(command)) < 0)
+        return explain(init, -errno, errno == ENOENT ? "no such profile is loaded" : "write");
+    return 0;
+}
+
 /* text: the additional groups as uint32_t; numbers: bytes of it, uid, gid, whether setgroups is denied here */
 OPERATION(set_identity)
 {

@@ -17,7 +17,8 @@ OPERATION(join_cgroup)
     return write(fd, "0", 1) < 0 ? explain(init, -errno, "write") : 0;
 }
 
-static int become_root_of_namespace(struct init *init, const struct operation *op)
+/* Of a user namespace: its id maps are written by now. */
+OPERATION(become_namespace_root)
 {
     /* nothing of the caller's groups may remain; where setgroups is denied there is nothing to drop */
     if (syscall(SYS_setgroups, 0, NULL) < 0 && errno != EPERM)
@@ -50,19 +51,13 @@ OPERATION(join_process_namespaces)
     return 0;
 }
 
-static int await_release(struct init *init, const char *why)
+OPERATION(await_release)
 {
     char byte;
     ssize_t length = read(init->wire, &byte, 1);
 
-    return length == 1 ? 0 : explain(init, length < 0 ? -errno : -EPIPE, why);
-}
-
-OPERATION(await_id_maps)
-{
-    int error = op->number[2] ? await_release(init, "wait for the id maps") : 0;
-
-    return error ? error : become_root_of_namespace(init, op);
+    (void)op;
+    return length == 1 ? 0 : explain(init, length < 0 ? -errno : -EPIPE, "wait for the caller");
 }
 
 OPERATION(unshare_namespaces)
@@ -127,7 +122,7 @@ OPERATION(enter_pid_namespace)
     if (pid == 0) {
         /* nothing may run that the caller has not heard of, since it would not reap it */
         int error = await_predecessor(init, ends);
-        return error || !op->number[1] ? error : await_release(init, "wait to be released");
+        return error || !op->number[1] ? error : await_release(init, op);
     }
     struct message message = {.type = MESSAGE_PROCESS, .operation = -1, .pid = (int32_t)pid};
     int error = send_message(init->wire, &message, pidfd);

@@ -20,13 +20,15 @@ class Hierarchy(msgspec.Struct, frozen=True):
 
 
 class Host(msgspec.Struct, frozen=True):
-    """kernel is (major, minor); held_capabilities and bounding_capabilities are bit sets of the caller's."""
+    """kernel is (major, minor); held_capabilities and bounding_capabilities are bit sets of the caller's; has_apparmor says that AppArmor
+    is in force."""
 
     kernel: tuple[int, int]
     hierarchies: tuple[Hierarchy, ...]
     held_capabilities: int
     page_size: int = 4096
     bounding_capabilities: int = 2**64 - 1
+    has_apparmor: bool = False
 
     @property
     def is_unified(self) -> bool:
@@ -78,6 +80,32 @@ def parse_capabilities(status: str) -> tuple[int, int]:
     return int(fields.get("CapPrm", "0"), 16), int(fields.get("CapBnd", "0"), 16)
 
 
+def parse_drivers(devices: str) -> dict[tuple[str, int], str]:
+    """Names by type (`b`, `c`) and major number, of /proc/devices."""
+    found, type = {}, "c"
+    for line in devices.splitlines():
+        if line.endswith(" devices:"):
+            type = line[0].lower()
+        elif line.strip():
+            major, name = line.split(maxsplit=1)
+            found[type, int(major)] = name
+    return found
+
+
+def read_drivers() -> dict[tuple[str, int], str]:
+    """Those that this kernel has by now."""
+    with open("/proc/devices") as devices:
+        return parse_drivers(devices.read())
+
+
+def _has_apparmor() -> bool:
+    try:
+        with open("/sys/module/apparmor/parameters/enabled") as enabled:
+            return enabled.read().strip() == "Y"
+    except OSError:
+        return False
+
+
 def read_host() -> Host:
     """The facts of this host. Raises UnsupportedHostError."""
     kernel = parse_kernel(os.uname().release)
@@ -86,4 +114,4 @@ def read_host() -> Host:
         hierarchies = parse_hierarchies(mountinfo.read())
     with open("/proc/thread-self/status") as status:
         held, bounding = parse_capabilities(status.read())
-    return Host(kernel, hierarchies, held, os.sysconf("SC_PAGESIZE"), bounding)
+    return Host(kernel, hierarchies, held, os.sysconf("SC_PAGESIZE"), bounding, _has_apparmor())

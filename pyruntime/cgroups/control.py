@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import logging
 import os
 import select
 import signal
@@ -13,11 +14,13 @@ from collections.abc import Iterable
 
 import msgspec
 
+from pyruntime.cgroups import systemd
 from pyruntime.cgroups.paths import DEFAULT_PARENT, Cgroup
-from pyruntime.errors import SetupError
+from pyruntime.errors import SetupError, UnsupportedHostError
 from pyruntime.host import read_host
 from pyruntime.native import files
 
+_log = logging.getLogger("pyruntime")
 REMOVAL_TIMEOUT_S = 10.0
 # what opening and what reading a file of a cgroup say when the cgroup is removed
 _GONE = (errno.ENOENT, errno.ENODEV)
@@ -26,10 +29,14 @@ _WALL = 0x40000000
 
 
 class ContainerCgroups:
-    """The cgroups of one container. Paths may be gone already: what is not there has no processes and needs no removal."""
+    """The cgroups of one container. Paths may be gone already: what is not there has no processes and needs no removal.
 
-    def __init__(self, cgroups: tuple[Cgroup, ...]) -> None:
+    unit   name of the systemd unit that they belong to; None if they do to none
+    """
+
+    def __init__(self, cgroups: tuple[Cgroup, ...], unit: str | None = None) -> None:
         self.cgroups = cgroups
+        self._unit = unit
 
     @property
     def _unified(self) -> Cgroup | None:
@@ -148,16 +155,30 @@ class ContainerCgroups:
             for cgroup in self.cgroups)
 
     def remove(self) -> None:
-        """Remove the directories, and those that the container made below them; what still runs in them is killed."""
+        """Remove the directories, and those that the container made below them; what still runs in them is killed. The unit is stopped
+        before, and no longer known when this returns."""
+        if self._unit is not None:
+            self.kill()
+            self._stop_unit(self._unit)
         for path in self._remove_idle():
             self.kill()
             self._remove_busy(path)
 
     def remove_empty(self) -> None:
         """Remove the directories after a container's processes have ended before it was one. What others run in them is let be."""
+        if self._unit is not None:
+            self._stop_unit(self._unit)
         for path in self._remove_idle():
             if not _pids_below(path):
                 self._remove_busy(path)
+
+    @staticmethod
+    def _stop_unit(unit: str) -> None:
+        """A system bus that is down keeps nobody from deleting a container: systemd forgets a unit by itself that nothing is in."""
+        try:
+            systemd.stop_unit(unit)
+        except (SetupError, UnsupportedHostError) as error:
+            _log.warning("systemd was not told that %s has ended: %s", unit, error)
 
     def _remove_idle(self) -> list[str]:
         """Those that could not be removed, since something is in them. Raises SetupError."""

@@ -33,3 +33,74 @@ def cgroups_of(host: Host, path: str) -> tuple[Cgroup, ...]:
     """The cgroup of that path in every hierarchy."""
     return tuple(Cgroup(hierarchy.mount_point + path, len(hierarchy.mount_point), hierarchy.controllers, hierarchy.is_v2)
                  for hierarchy in host.hierarchies)
+
+
+class Unit(msgspec.Struct, frozen=True):
+    """A systemd unit that a container's cgroup belongs to: a scope, or a slice, whose name says in which ones it is.
+
+    parent   the slice of a scope
+    """
+
+    name: str
+    parent: str
+
+    @property
+    def is_slice(self) -> bool:
+        return self.name.endswith(_SLICE)
+
+    @property
+    def path(self) -> str:
+        """From systemd's own cgroup (systemd.slice(5), systemd.scope(5))."""
+        return slice_path(self.name) if self.is_slice else f"{slice_path(self.parent)}/{self.name}"
+
+
+_SLICE = ".slice"
+DEFAULT_SLICE = "system.slice"
+_UNIT_NAME_MAX = 255
+# VALID_CHARS of systemd's unit-name.c
+_UNIT_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\")
+
+
+def slice_path(name: str) -> str:
+    """`a-b.slice` is /a.slice/a-b.slice, and `-.slice` the root."""
+    stem = name.removesuffix(_SLICE)
+    if stem == "-":
+        return ""
+    parts = stem.split("-")
+    return "".join(f"/{'-'.join(parts[:i + 1])}{_SLICE}" for i in range(len(parts)))
+
+
+def unit_of(cgroups_path: str | None, id: str) -> Unit:
+    """What `slice:prefix:name` means: the scope PREFIX-NAME.scope in the slice, or NAME itself where it is a slice; without a
+    cgroupsPath pyruntime-ID.scope in system.slice. Raises ValueError, which says what is wrong."""
+    if cgroups_path is None:
+        parent, prefix, name = DEFAULT_SLICE, "pyruntime", id.replace("+", "\\x2b")  # systemd-escape(1); no other needs it
+    else:
+        parts = cgroups_path.split(":")
+        if len(parts) != 3:
+            raise ValueError("is not of the form slice:prefix:name, which the systemd driver needs")
+        parent, prefix, name = parts
+        parent = parent or DEFAULT_SLICE
+    if not name:
+        raise ValueError("names no unit behind the last colon")
+    if not _is_slice(parent):
+        raise ValueError(f"begins with {parent!r}, which is no slice of systemd's")
+    if name.endswith(_SLICE):
+        if not _is_slice(name) or name == "-.slice":
+            raise ValueError(f"ends with {name!r}, which is no slice of systemd's for a container")
+        return Unit(name, parent)
+    unit = f"{prefix}-{name}.scope" if prefix else f"{name}.scope"
+    # those of the id are checked already, but for one
+    wrong = next((character for character in unit if character not in _UNIT_CHARACTERS and character != "\0"), None)
+    if wrong is not None:
+        raise ValueError(f"means the unit {unit!r}, and {wrong!r} cannot be in a unit's name")
+    if len(unit) > _UNIT_NAME_MAX:
+        raise ValueError(f"means a unit whose name has {len(unit)} characters, at most {_UNIT_NAME_MAX} are possible")
+    return Unit(unit, parent)
+
+
+def _is_slice(name: str) -> bool:
+    stem = name.removesuffix(_SLICE)
+    if not name.endswith(_SLICE) or len(name) > _UNIT_NAME_MAX or not _UNIT_CHARACTERS.issuperset(name):
+        return False
+    return stem == "-" or all(stem.split("-"))

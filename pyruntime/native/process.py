@@ -13,7 +13,8 @@ from pyruntime._native import ffi, lib
 from pyruntime.errors import InitDiedError, SetupError
 from pyruntime.interface import ProcessExitState
 from pyruntime.native.encoder import EncodedPlan
-from pyruntime.plan.operations import ExecuteProgram, Operation, step_of
+from pyruntime.plan.operation import Operation, step_of
+from pyruntime.plan.operations import ExecuteProgram
 
 MESSAGE_READY = int(lib.MESSAGE_READY)
 MESSAGE_EXECUTING = int(lib.MESSAGE_EXECUTING)

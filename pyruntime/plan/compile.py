@@ -6,7 +6,7 @@ import os
 
 import msgspec
 
-from pyruntime.cgroups.paths import Cgroup, cgroup_path_of, cgroups_of
+from pyruntime.cgroups.paths import Cgroup, Unit, cgroup_path_of, cgroups_of, unit_of
 from pyruntime.errors import InvalidBundleError, UnsupportedFieldError
 from pyruntime.host import Host
 from pyruntime.plan import flags
@@ -14,26 +14,51 @@ from pyruntime.plan import operations as op
 from pyruntime.plan.draft import Draft
 from pyruntime.plan.filesystem import FilesystemCompiler
 from pyruntime.plan.operations import Plan, Slot
-from pyruntime.plan.process import console, execute, limit_process, refuse_unsupported, take_identity
+from pyruntime.plan.process import (
+    apparmor_profile,
+    console,
+    execute,
+    limit_process,
+    refuse_unsupported,
+    set_apparmor_profile,
+    take_identity,
+)
 from pyruntime.plan.resources import join_cgroups, make_cgroups
 from pyruntime.spec import Hooks, IDMapping, Linux, Process, Spec, sysctl_namespace, sysctl_path
 from pyruntime.state.names import START_SOCKET
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where the container is: all paths absolute and of the host."""
+    """Where the container is: all paths absolute and of the host.
+
+    units   systemd's own cgroup, from the hierarchies' roots, where the container gets a unit; None where it has none
+    """
 
     id: str
     bundle_path: str
     rootfs_path: str
     state_directory: str
+    units: str | None = None
 
 
-def cgroup_path_for(spec: Spec, id: str) -> str:
-    """Of the container's cgroup, from the hierarchies' roots."""
+def unit_for(spec: Spec, id: str) -> Unit:
+    """The container's systemd unit."""
+    path = spec.linux.cgroups_path or None
+    try:
+        return unit_of(path, id)
+    except ValueError as error:
+        what = repr(path) if path else "is not given, so that the id"
+        raise InvalidBundleError(None, "$.linux.cgroupsPath", f"{what} {error}") from error
+
+
+def cgroup_path_for(spec: Spec, id: str, units: str | None = None) -> str:
+    """Of the container's cgroup, from the hierarchies' roots. units: as in Place."""
+    if units is not None:
+        return units + unit_for(spec, id).path
     path = spec.linux.cgroups_path
-    if path and ":" in path:
-        raise UnsupportedFieldError(None, "$.linux.cgroupsPath", f"{path!r} is of the systemd driver, which is not executed yet")
+    if path and path[0] != "/" and path.count(":") == 2:
+        raise InvalidBundleError(None, "$.linux.cgroupsPath", f"{path!r} is of the systemd cgroup driver, which this runtime was not "
+                                 "told to use")
     if path and ".." in path.split("/"):
         raise InvalidBundleError(None, "$.linux.cgroupsPath", f"{path!r} leads out of the hierarchy")
     if path and not path.strip("/"):
@@ -60,13 +85,13 @@ def compile(spec: Spec, host: Host, place: Place, *, no_pivot: bool = False, pre
     in_user_namespace = bool(namespace_bits(spec) & flags.CLONE_NEWUSER)
     # namespaces of a user namespace are made with it, or once it was joined
     draft = Draft(overlaps=not in_user_namespace)
-    cgroups = cgroups_of(host, cgroup_path_for(spec, place.id))
+    cgroups = cgroups_of(host, cgroup_path_for(spec, place.id, place.units))
     new, joined = _open_namespaces(draft, spec)
     if draft.overlaps:
         _make_namespaces(draft, new)
     elif "user" not in joined:
         draft.clone_flags = sum(flags.NAMESPACES[name] for name in new - {"cgroup", "time"})
-    make_cgroups(draft, cgroups, linux.resources)
+    make_cgroups(draft, cgroups, linux.resources, are_a_units=place.units is not None)
     join_cgroups(draft, cgroups)
     filesystem = FilesystemCompiler(draft, spec, place.bundle_path, place.rootfs_path, cgroups, in_user_namespace)
     start = draft.source_slot()
@@ -74,10 +99,12 @@ def compile(spec: Spec, host: Host, place: Place, *, no_pivot: bool = False, pre
     if spec.process is not None:
         limit_process(draft, spec.process, "$.process", in_user_namespace)
     _enter_namespaces(draft, linux, new, joined)
-    _write_to_proc(draft, linux, new)
+    profile = apparmor_profile(spec.process, "$.process", host.has_apparmor) if spec.process is not None else None
+    proc = _write_to_proc(draft, linux, new, needs_proc=profile is not None)
     _change_root(draft, filesystem, joined, no_pivot, place.rootfs_path, enters_pid_first=in_user_namespace)
     _finish_environment(draft, spec, new, place.id)
     if spec.process is not None:
+        set_apparmor_profile(draft, "$.process", profile, proc)
         take_identity(draft, spec.process, "$.process", make_cwd=False, denies_setgroups=False)
     draft.init.append(op.StartSession("", int(spec.process is not None and spec.process.terminal)))
     draft.init.append(op.AwaitStart("", start))
@@ -89,7 +116,7 @@ def compile(spec: Spec, host: Host, place: Place, *, no_pivot: bool = False, pre
 
 
 def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int, id: str, *, passes_root: bool = False,
-                 limits_pids: bool = False, preserve_fds: int = 0) -> Plan:
+                 limits_pids: bool = False, has_apparmor: bool = False, preserve_fds: int = 0) -> Plan:
     """The plan of a further process in a container with these namespaces (CLONE_NEW... bits).
 
     The first descriptor that is passed to it is a pidfd of the container's init. passes_root: the second is the container's
@@ -106,14 +133,19 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
         draft.host.append(op.PassDescriptor("", root, 1))
     join_cgroups(draft, cgroups)
     limit_process(draft, process, "$", bool(namespaces & flags.CLONE_NEWUSER))
+    profile = apparmor_profile(process, "$", has_apparmor)
+    proc = draft.init_slot() if profile is not None else None
+    if proc is not None:
+        draft.init.append(op.OpenProc("$.apparmorProfile", proc))
     if namespaces:
         draft.init.append(op.JoinProcessNamespaces("", target, namespaces))
     if root is not None:
         draft.init.append(op.UseRoot("", root))
     if namespaces & flags.CLONE_NEWUSER:
-        draft.init.append(op.AwaitIdMaps("", 0, 0, 0))
+        draft.init.append(op.BecomeNamespaceRoot("", 0, 0))
     draft.init.append(op.JoinSessionKeyring("", f"_ses.{id}".encode()))
     draft.init += console(process, "$", binds_console=False)
+    set_apparmor_profile(draft, "$", profile, proc)
     take_identity(draft, process, "$", make_cwd=False, denies_setgroups=False)
     if namespaces & flags.CLONE_NEWPID:
         # joined above, while that was still allowed; entered by the last clone only
@@ -201,10 +233,11 @@ def _enter_namespaces(draft: Draft, linux: Linux, new: frozenset[str], joined: d
         draft.child.append(op.WriteChildProc("$.linux.uidMappings", b"uid_map", _id_map(uids)))
         draft.child.append(op.WriteChildProc("$.linux.gidMappings", b"gid_map", _id_map(gids)))
         draft.child.append(op.ReleaseChild(""))
-        draft.init.append(op.AwaitIdMaps("$.linux.uidMappings", _first_id(uids), _first_id(gids), 1))
+        draft.init.append(op.AwaitRelease("$.linux.uidMappings"))
+        draft.init.append(op.BecomeNamespaceRoot("$.linux.uidMappings", _first_id(uids), _first_id(gids)))
     elif "user" in joined:
         # mappings that are given besides count for nothing: the namespace has its own (plan/warnings.py)
-        draft.init.append(op.AwaitIdMaps(f"{paths['user']}.path", 0, 0, 0))
+        draft.init.append(op.BecomeNamespaceRoot(f"{paths['user']}.path", 0, 0))
     # the cgroup namespace's root is where the process is by now; a joined user namespace has to own what is made
     types = sum(flags.NAMESPACES[name] for name in (new - {"time"} if "user" in joined else new & {"cgroup"}))
     if types:
@@ -213,9 +246,10 @@ def _enter_namespaces(draft: Draft, linux: Linux, new: frozenset[str], joined: d
         draft.init.append(op.EnterPidNamespace("$.linux.namespaces", 0))
 
 
-def _write_to_proc(draft: Draft, linux: Linux, new: frozenset[str]) -> None:
-    if not linux.sysctl and "time" not in new:
-        return
+def _write_to_proc(draft: Draft, linux: Linux, new: frozenset[str], *, needs_proc: bool) -> Slot | None:
+    """The procfs that it is, if there is anything to write, now or later."""
+    if not linux.sysctl and "time" not in new and not needs_proc:
+        return None
     proc = draft.init_slot()
     draft.init.append(op.OpenProc("", proc))
     if "time" in new:
@@ -224,6 +258,7 @@ def _write_to_proc(draft: Draft, linux: Linux, new: frozenset[str]) -> None:
         draft.init.append(op.UnshareTimeNamespace("$.linux.timeOffsets", offsets, proc))
     for name, value in linux.sysctl.items():
         draft.init.append(op.WriteProc(f'$.linux.sysctl["{name}"]', f"sys/{sysctl_path(name)}".encode(), value.encode(), proc))
+    return proc
 
 
 def _change_root(draft: Draft, filesystem: FilesystemCompiler, joined: dict[str, Slot], no_pivot: bool,

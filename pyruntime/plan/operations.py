@@ -7,58 +7,11 @@ field that asked for it, or '' where the runtime itself did.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
-
 import msgspec
 
 from pyruntime.plan import flags
-
-
-class Slot(msgspec.Struct, frozen=True):
-    """A place for a descriptor: filled by the host before the clone, or by the host while the init is at work already
-    (late), or by the init itself."""
-
-    owner: Literal["host", "late", "init"]
-    index: int
-
-    def __str__(self) -> str:
-        return f"{self.owner}:{self.index}"
-
-
-class Operation(msgspec.Struct, frozen=True):
-    """One step. `step_of` says in words what is tried, `subject()` on what; `about` is that where it is always the same."""
-
-    about: ClassVar[str | None] = None
-    json_path: str
-
-    def subject(self) -> str | None:
-        """What the step is about, as who wrote the configuration knows it; None if there is nothing of the kind."""
-        for name in ("path", "name"):
-            value = getattr(self, name, None)
-            if value is not None:
-                return str(value.decode(errors="backslashreplace"))
-        return getattr(self, "place", "") or self.about
-
-    def __str__(self) -> str:
-        parts = [f"{step_of(self):32}"]
-        for name in self.__struct_fields__[1:]:
-            value = getattr(self, name)
-            if isinstance(value, bytes):
-                shown = value.decode(errors="backslashreplace") if len(value) < 200 else f"<{len(value)} bytes>"
-            elif isinstance(value, tuple):
-                shown = " ".join(item.decode(errors="backslashreplace") for item in value)
-            elif isinstance(value, Slot | str):
-                shown = str(value)
-            else:
-                shown = oct(value) if name == "mode" else hex(value) if value > 4096 else str(value)
-            parts.append(f"{name}={shown}")
-        return " ".join(parts) + (f"  # {self.json_path}" if self.json_path else "")
-
-
-def step_of(operation: Operation) -> str:
-    """The step in words: `MakeCgroup` is "make cgroup"."""
-    name = type(operation).__name__
-    return "".join(f" {c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
+from pyruntime.plan.operation import Operation as Operation
+from pyruntime.plan.operation import Slot as Slot
 
 
 def _namespaces(bits: int) -> str:
@@ -76,6 +29,7 @@ class MakeCgroup(Operation, frozen=True):
     path: bytes
     mount_length: int
     is_cpuset: int = 0
+    may_be_populated: int = 0
 
 
 class EnableControllers(Operation, frozen=True):
@@ -186,10 +140,13 @@ class JoinProcessNamespaces(Operation, frozen=True):
         return _namespaces(self.types)
 
 
-class AwaitIdMaps(Operation, frozen=True):
+class AwaitRelease(Operation, frozen=True):
+    """What the host's ReleaseChild ends, or the caller's end."""
+
+
+class BecomeNamespaceRoot(Operation, frozen=True):
     uid: int
     gid: int
-    awaits: int
 
     def subject(self) -> str:
         return f"{self.uid}:{self.gid}"
@@ -370,6 +327,12 @@ class SetHome(Operation, frozen=True):
 
 class SetBoundingCapabilities(Operation, frozen=True):
     capabilities: int
+
+
+class SetApparmorProfile(Operation, frozen=True):
+    command: bytes
+    slot: Slot
+    place: str = ""
 
 
 class SetIdentity(Operation, frozen=True):

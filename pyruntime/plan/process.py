@@ -8,6 +8,7 @@ from pyruntime.errors import InvalidBundleError, UnsupportedFieldError
 from pyruntime.plan import flags
 from pyruntime.plan import operations as op
 from pyruntime.plan.draft import Draft
+from pyruntime.plan.operations import Slot
 from pyruntime.spec import Process
 
 DEFAULT_UMASK = 0o022  # as runc and crun; the specification leaves it to the runtime
@@ -25,12 +26,28 @@ def capability_bits(names: tuple[str, ...]) -> int:
 
 def refuse_unsupported(process: Process, json_path: str) -> None:
     """Raises UnsupportedFieldError for what is valid but not executed yet."""
-    later = {"apparmorProfile": process.apparmor_profile, "selinuxLabel": process.selinux_label,
+    later = {"selinuxLabel": process.selinux_label,
              "scheduler": process.scheduler, "ioPriority": process.io_priority,
              "execCPUAffinity": process.exec_cpu_affinity}
     for name, value in later.items():
         if value:
             raise UnsupportedFieldError(None, f"{json_path}.{name}", "is not executed yet")
+
+
+def apparmor_profile(process: Process, json_path: str, has_apparmor: bool) -> str | None:
+    """The profile that the program is to run under; None where it runs under none. Raises UnsupportedFieldError."""
+    profile = process.apparmor_profile
+    if not profile or (profile == "unconfined" and not has_apparmor):
+        return None
+    if not has_apparmor:
+        raise UnsupportedFieldError(None, f"{json_path}.apparmorProfile", f"is {profile!r}, but AppArmor is not enabled on this host")
+    return profile
+
+
+def set_apparmor_profile(draft: Draft, json_path: str, profile: str | None, proc: Slot | None) -> None:
+    """proc: a procfs of the runtime's own. What the image shows at /proc could take the word and do nothing."""
+    if profile is not None and proc is not None:
+        draft.init.append(op.SetApparmorProfile(f"{json_path}.apparmorProfile", f"exec {profile}".encode(), proc, profile))
 
 
 def limit_process(draft: Draft, process: Process, json_path: str, in_user_namespace: bool) -> None:

@@ -12,17 +12,20 @@ from pyruntime.plan.device_rules import device_program, device_rules, v1_devices
 from pyruntime.plan.draft import Draft
 from pyruntime.spec import Memory, Resources
 
-_PATH = "$.linux.resources"
+PATH = "$.linux.resources"
 _V2_CONTROLLERS = b"cpuset cpu io memory hugetlb pids"
 
 
-def make_cgroups(draft: Draft, cgroups: tuple[Cgroup, ...], resources: Resources | None) -> None:
-    """Make the container's cgroups and set its limits, before there is a process."""
+def make_cgroups(draft: Draft, cgroups: tuple[Cgroup, ...], resources: Resources | None, *, are_a_units: bool = False) -> None:
+    """Make the container's cgroups and set its limits, before there is a process.
+
+    are_a_units   systemd has made them, on v1 some of them, with a process in them
+    """
     for cgroup in cgroups:
         # the child is cloned into the v2 one
         where = draft.host if cgroup.is_v2 else draft.sources
         where.append(op.MakeCgroup("$.linux.cgroupsPath", cgroup.path.encode(), cgroup.mount_length,
-                                   int("cpuset" in cgroup.controllers)))
+                                   int("cpuset" in cgroup.controllers), int(are_a_units)))
     unified = all(cgroup.is_v2 for cgroup in cgroups)
     if unified:
         for cgroup in cgroups:
@@ -54,7 +57,7 @@ def join_cgroups(draft: Draft, cgroups: tuple[Cgroup, ...]) -> None:
 def limit_devices(draft: Draft, cgroups: tuple[Cgroup, ...], resources: Resources | None) -> None:
     """The list is what is allowed: everything else is denied, whatever the list begins with."""
     rules = device_rules(resources.devices if resources is not None else None)
-    json_path = f"{_PATH}.devices"
+    json_path = f"{PATH}.devices"
     for cgroup in cgroups:
         if "devices" in cgroup.controllers:
             try:
@@ -106,36 +109,36 @@ def resource_writes(cgroups: tuple[Cgroup, ...], resources: Resources) -> Iterat
         if getattr(resources, name):
             parts = name.split("_")
             field = "blockIO" if name == "block_io" else parts[0] + "".join(part.title() for part in parts[1:])
-            raise UnsupportedFieldError(None, f"{_PATH}.{field}", "is not executed yet")
+            raise UnsupportedFieldError(None, f"{PATH}.{field}", "is not executed yet")
     if resources.memory is not None and resources.memory.use_hierarchy is False:
-        raise UnsupportedFieldError(None, f"{_PATH}.memory.useHierarchy", "is false, but limits hold for what is below a cgroup, "
+        raise UnsupportedFieldError(None, f"{PATH}.memory.useHierarchy", "is false, but limits hold for what is below a cgroup, "
                                     "on v2 and since Linux 5.11 on v1")
     if resources.cpu is not None and resources.cpu.idle and resources.cpu.shares:
         # whichever is written first, v1 forgets the shares and v2 refuses them
-        raise UnsupportedFieldError(None, f"{_PATH}.cpu.shares", "cannot hold beside cpu.idle, which is a weight of its own")
+        raise UnsupportedFieldError(None, f"{PATH}.cpu.shares", "cannot hold beside cpu.idle, which is a weight of its own")
     if all(cgroup.is_v2 for cgroup in cgroups):
         for cgroup in cgroups:
             for json_path, name, value in _v2_values(resources):
-                yield f"{_PATH}.{json_path}", f"{cgroup.path}/{name}", value
+                yield f"{PATH}.{json_path}", f"{cgroup.path}/{name}", value
     else:
         by_controller = {controller: cgroup for cgroup in cgroups for controller in cgroup.controllers}
         for json_path, controller, name, value in _v1_values(resources):
             cgroup_of = by_controller.get(controller)
             if cgroup_of is None:
-                raise UnsupportedFieldError(None, f"{_PATH}.{json_path}", f"this host has no v1 cgroup {controller!r}")
-            yield f"{_PATH}.{json_path}", f"{cgroup_of.path}/{name}", value
+                raise UnsupportedFieldError(None, f"{PATH}.{json_path}", f"this host has no v1 cgroup {controller!r}")
+            yield f"{PATH}.{json_path}", f"{cgroup_of.path}/{name}", value
         for key, value in (resources.unified or {}).items():
             unified = next((cgroup for cgroup in cgroups if cgroup.is_v2), None)
             if unified is None:
-                raise UnsupportedFieldError(None, f'{_PATH}.unified["{key}"]', "this host has no v2 cgroup")
-            yield f'{_PATH}.unified["{key}"]', f"{unified.path}/{key}", value
+                raise UnsupportedFieldError(None, f'{PATH}.unified["{key}"]', "this host has no v2 cgroup")
+            yield f'{PATH}.unified["{key}"]', f"{unified.path}/{key}", value
 
 
 def _v1_values(resources: Resources) -> Iterator[tuple[str, str, str, str]]:
     memory, cpu, pids = resources.memory, resources.cpu, resources.pids
     if memory is not None:
         if memory.kernel is not None:
-            raise UnsupportedFieldError(None, f"{_PATH}.memory.kernel", "the kernel took this limit away")
+            raise UnsupportedFieldError(None, f"{PATH}.memory.kernel", "the kernel took this limit away")
         # the limit with swap may never be below the one without, so it is first when both grow: both start unlimited
         if memory.limit:
             yield "memory.limit", "memory", "memory.limit_in_bytes", str(memory.limit)
@@ -178,17 +181,17 @@ def _v2_values(resources: Resources) -> Iterator[tuple[str, str, str]]:
         for name, value in (("kernel", memory.kernel), ("kernelTCP", memory.kernel_tcp),
                             ("swappiness", memory.swappiness), ("disableOOMKiller", memory.disable_oom_killer or None)):
             if value is not None:
-                raise UnsupportedFieldError(None, f"{_PATH}.memory.{name}", "there is no such setting on cgroup v2")
+                raise UnsupportedFieldError(None, f"{PATH}.memory.{name}", "there is no such setting on cgroup v2")
         if memory.limit:
             yield "memory.limit", "memory.max", _maximum(memory.limit)
         if memory.swap:
-            yield "memory.swap", "memory.swap.max", _swap_alone(memory)
+            yield "memory.swap", "memory.swap.max", swap_alone(memory)
         if memory.reservation:
             yield "memory.reservation", "memory.low", _maximum(memory.reservation)
     if cpu is not None:
         for name, number in (("realtimePeriod", cpu.realtime_period), ("realtimeRuntime", cpu.realtime_runtime)):
             if number:
-                raise UnsupportedFieldError(None, f"{_PATH}.cpu.{name}", "there is no such setting on cgroup v2")
+                raise UnsupportedFieldError(None, f"{PATH}.cpu.{name}", "there is no such setting on cgroup v2")
         if cpu.idle is not None:
             yield "cpu.idle", "cpu.idle", str(cpu.idle)
         if cpu.shares:
@@ -208,13 +211,13 @@ def _v2_values(resources: Resources) -> Iterator[tuple[str, str, str]]:
         yield f'unified["{key}"]', key, value_text
 
 
-def _swap_alone(memory: Memory) -> str:
+def swap_alone(memory: Memory) -> str:
     """The specification's value is memory and swap together, as on v1."""
     swap = memory.swap or 0
     if swap < 0:
         return "max"
     if not memory.limit or memory.limit < 0:
-        raise UnsupportedFieldError(None, f"{_PATH}.memory.swap",
+        raise UnsupportedFieldError(None, f"{PATH}.memory.swap",
                                     "is memory and swap together, which cgroup v2 can limit only beside memory.limit")
     return str(swap - memory.limit)
 

@@ -12,13 +12,15 @@ from collections.abc import Iterator
 import msgspec
 
 from pyruntime import errors
-from pyruntime.cgroups import cgroups_of
-from pyruntime.host import Host
+from pyruntime.cgroups import Unit, cgroups_of
+from pyruntime.host import Host, read_drivers
 from pyruntime.interface import ProcessLike
 from pyruntime.native.encoder import EncodedPlan, encode
 from pyruntime.plan import flags
-from pyruntime.plan.compile import Place, cgroup_path_for, compile, compile_exec, namespace_bits
+from pyruntime.plan.compile import Place, cgroup_path_for, compile, compile_exec, namespace_bits, unit_for
+from pyruntime.plan.device_rules import device_rules
 from pyruntime.plan.resources import limits_pids
+from pyruntime.plan.unit_properties import Property, device_properties, resource_properties, unit_properties
 from pyruntime.plan.warnings import process_warnings, warnings_of
 from pyruntime.runtimes.bundle import OpenedBundle, check_rootfs
 from pyruntime.spec import decode_process, read_config
@@ -36,27 +38,43 @@ class CompiledBundle:
     warnings   what is not as the configuration says, which the specification wants told and not refused
     """
 
-    def __init__(self, bundle: OpenedBundle, host: Host) -> None:
+    def __init__(self, bundle: OpenedBundle, host: Host, units: str | None) -> None:
         self.bundle = bundle
+        self._units = units
         self.warnings = warnings_of(bundle.spec, host)
         self._host = host
-        self._plans: dict[tuple[int, str, bool, int], EncodedPlan] = {}
+        self._plans: dict[tuple[str, str, bool, int], EncodedPlan] = {}
 
     def cgroup_path(self, id: str) -> str:
         """Of a container's cgroup, from the hierarchies' roots. Raises InvalidBundleError."""
         with self._in_file():
-            return cgroup_path_for(self.bundle.spec, id)
+            return cgroup_path_for(self.bundle.spec, id, self._units)
+
+    def unit(self, id: str) -> Unit | None:
+        """The systemd unit of a container; None where it has none. Raises InvalidBundleError."""
+        if self._units is None:
+            return None
+        with self._in_file():
+            return unit_for(self.bundle.spec, id)
+
+    def unit_properties(self, id: str, pids: tuple[int, ...]) -> list[Property]:
+        """What the container's unit is started with, and these processes. Raises InvalidBundleError."""
+        resources = self.bundle.spec.linux.resources
+        devices = device_rules(resources.devices if resources is not None else None)
+        return [*unit_properties(unit_for(self.bundle.spec, id), id, pids), *device_properties(devices, read_drivers()),
+                *(resource_properties(resources, self._host.is_unified) if resources is not None else ())]
 
     def plan(self, id: str, root: str, no_pivot: bool, preserve_fds: int) -> EncodedPlan:
         """The plan for a container with a state directory below `root`; compiled once for all ids of one length.
 
         Raises InvalidBundleError, UnsupportedFieldError.
         """
-        key = (len(id), root, no_pivot, preserve_fds)
+        # an id with a plus is another one in the name of a unit
+        hole = id if self._units is not None and "+" in id else "\0" * len(id)
+        key = (hole, root, no_pivot, preserve_fds)
         encoded = self._plans.get(key)
         if encoded is None:
-            hole = "\0" * len(id)
-            place = Place(hole, self.bundle.path, self.bundle.rootfs_path, f"{root}/{hole}")
+            place = Place(hole, self.bundle.path, self.bundle.rootfs_path, f"{root}/{hole}", self._units)
             with self._in_file():
                 plan = compile(self.bundle.spec, self._host, place, no_pivot=no_pivot, preserve_fds=preserve_fds)
             encoded = self._plans[key] = encode(plan, len(id))
@@ -64,13 +82,14 @@ class CompiledBundle:
 
     def record(self, id: str, pid: int, start_time: int, joined: JoinedMountNamespace | None) -> ContainerRecord:
         """What is remembered of a container whose init has that pid."""
-        bundle, spec = self.bundle, self.bundle.spec
+        bundle, spec, unit = self.bundle, self.bundle.spec, self.unit(id)
         return ContainerRecord(
             id=id, oci_version=spec.oci_version, bundle_path=bundle.path, rootfs_path=bundle.rootfs_path, pid=pid,
             start_time=start_time, created=datetime.datetime.now(datetime.UTC), namespaces=namespace_bits(spec),
-            shares_pid_namespace=bundle.shares_pid_namespace, cgroups=cgroups_of(self._host, cgroup_path_for(spec, id)),
+            shares_pid_namespace=bundle.shares_pid_namespace, cgroups=cgroups_of(self._host, self.cgroup_path(id)),
             annotations=spec.annotations, capabilities=spec.process.capabilities if spec.process else None,
-            joined_mount_namespace=joined, limits_pids=limits_pids(spec.linux.resources))
+            joined_mount_namespace=joined, limits_pids=limits_pids(spec.linux.resources),
+            unit=unit.name if unit is not None else None, apparmor_profile=spec.process.apparmor_profile if spec.process else None)
 
     @contextlib.contextmanager
     def _in_file(self) -> Iterator[None]:
@@ -85,10 +104,14 @@ class CompiledBundle:
 
 class BundleCache:
     """The bundles used last. A config.json is read each time, and what was made of it is taken while its bytes are the
-    same."""
+    same.
 
-    def __init__(self, host: Host) -> None:
+    units   systemd's own cgroup where each container gets a unit, None where none does
+    """
+
+    def __init__(self, host: Host, units: str | None = None) -> None:
         self._host = host
+        self._units = units
         self._kept: dict[tuple[str, bytes], CompiledBundle] = {}
         self._lock = threading.Lock()
 
@@ -104,7 +127,7 @@ class BundleCache:
         if compiled is not None:
             check_rootfs(compiled.bundle)
             return compiled
-        compiled = CompiledBundle(OpenedBundle.decode(path, data), self._host)
+        compiled = CompiledBundle(OpenedBundle.decode(path, data), self._host, self._units)
         for warning in compiled.warnings:
             _log.warning("%s: %s", compiled.bundle.config_file, warning)
         with self._lock:
@@ -121,7 +144,7 @@ class ProcessCache:
         self._kept: dict[tuple[bytes, int, str, int], EncodedPlan] = {}
 
     def compile(self, process: ProcessLike, record: ContainerRecord, host: Host, preserve_fds: int) -> EncodedPlan:
-        """Without `capabilities` the process gets those of the container. Raises InvalidBundleError."""
+        """Without `capabilities` or `apparmorProfile` the process gets those of the container. Raises InvalidBundleError."""
         try:
             # the one of a container's cgroups that is not always the same (see ContainerCgroups.beside)
             cgroup = next((cgroup.path for cgroup in record.cgroups if cgroup.is_v2), "")
@@ -142,8 +165,10 @@ def _compile_process(process: ProcessLike, record: ContainerRecord, host: Host, 
     decoded = decode_process(process)
     if decoded.capabilities is None and record.capabilities is not None:
         decoded = msgspec.structs.replace(decoded, capabilities=record.capabilities)
+    if not decoded.apparmor_profile:
+        decoded = msgspec.structs.replace(decoded, apparmor_profile=record.apparmor_profile)
     plan = compile_exec(decoded, record.cgroups, record.namespaces, record.id,
-                        passes_root=record.joined_mount_namespace is not None, limits_pids=record.limits_pids,
+                        passes_root=record.joined_mount_namespace is not None, limits_pids=record.limits_pids, has_apparmor=host.has_apparmor,
                         preserve_fds=preserve_fds)
     for warning in process_warnings(decoded, host, bool(record.namespaces & flags.CLONE_NEWUSER)):
         _log.warning("container %s: exec: %s", record.id, warning)

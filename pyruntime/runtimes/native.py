@@ -7,12 +7,13 @@ import errno
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import msgspec
 
 from pyruntime import errors
-from pyruntime.cgroups import ContainerCgroups, cgroup_path_of, cgroups_of
+from pyruntime.cgroups import ContainerCgroups, cgroup_path_of, cgroups_of, systemd
 from pyruntime.errors import SetupError
 from pyruntime.handles import Container
 from pyruntime.host import read_host
@@ -26,6 +27,7 @@ from pyruntime.interface import (
     StdioPipes,
 )
 from pyruntime.native import process as native
+from pyruntime.plan.resources import limits_pids
 from pyruntime.runtimes.compiled import BundleCache
 from pyruntime.runtimes.ending import end_all, end_processes
 from pyruntime.runtimes.identity import is_alive, open_process, require_process
@@ -33,15 +35,18 @@ from pyruntime.runtimes.joined_mounts import detach_root, joined_mount_namespace
 from pyruntime.runtimes.launch import launch
 from pyruntime.runtimes.live import Entry, LiveProcess
 from pyruntime.runtimes.process_list import list_processes
+from pyruntime.runtimes.status import status_of, status_of_living
 from pyruntime.runtimes.stdio import check_preserved
+from pyruntime.runtimes.unit import started_unit
+from pyruntime.runtimes.update import update
 from pyruntime.runtimes.waits import Waits
+from pyruntime.spec import Resources
 from pyruntime.state import ContainerRecord, ProcessRecord, Store
 from pyruntime.state.names import START_SOCKET
 from pyruntime.state.record import JoinedMountNamespace
 from pyruntime.state.store import check_id
 
 _log = logging.getLogger("pyruntime")
-_INIT_EXECUTABLE = "/memfd:pyruntime-init"
 
 
 class NativeRuntime:
@@ -49,14 +54,16 @@ class NativeRuntime:
 
     root   directory for the state of containers; 0700, made when needed. Every runtime object with the same root, in
            whatever process, sees the same containers.
+    systemd_cgroup   each new container gets a systemd unit, and `linux.cgroupsPath` is `slice:prefix:name`. Raises
+                     UnsupportedHostError where systemd does not run, SetupError where it does not answer.
 
     See `pyruntime.Runtime` for the operations. Needs root and Linux 5.14.
     """
 
-    def __init__(self, root: str = "/run/pyruntime") -> None:
+    def __init__(self, root: str = "/run/pyruntime", *, systemd_cgroup: bool = False) -> None:
         self._store = Store(os.fspath(root))
         self._host = read_host()
-        self._bundles = BundleCache(self._host)
+        self._bundles = BundleCache(self._host, systemd.control_group() if systemd_cgroup else None)
         self._waits = Waits(self._store)
         self._entries: dict[str, Entry] = {}
         self._entries_lock = threading.Lock()
@@ -68,29 +75,32 @@ class NativeRuntime:
         check_preserved(stdio_options)
         self._store.add(id)
         cgroup_path: str | None = None  # none was made of one that cannot be planned
+        unit_name: str | None = None
         joined: JoinedMountNamespace | None = None
         live: LiveProcess | None = None
         records: list[ContainerRecord] = []
         try:
             compiled = self._bundles.open(os.fspath(bundle_path))
             encoded = compiled.plan(id, self._store.root, no_pivot, stdio_options.preserve_fds)
-            path = compiled.cgroup_path(id)
-            self._store.save_cgroup(id, path)
-            cgroup_path = path
-            joined = joined_mount_namespace(compiled.bundle.spec.linux)
+            path, unit = compiled.cgroup_path(id), compiled.unit(id)
+            with started_unit(unit, lambda pids: compiled.unit_properties(id, pids)):
+                unit_name = unit.name if unit is not None else None
+                self._store.save_cgroup(id, path, unit_name)
+                cgroup_path = path
+                joined = joined_mount_namespace(compiled.bundle.spec.linux)
 
-            def prepare(pid: int, start_time: int) -> None:
-                records.append(compiled.record(id, pid, start_time, joined))
-                self._store.prepare(records[-1])
+                def prepare(pid: int, start_time: int) -> None:
+                    records.append(compiled.record(id, pid, start_time, joined))
+                    self._store.prepare(records[-1])
 
-            live = launch(encoded, id, stdio_options, native.MESSAGE_READY, prepare)
+                live = launch(encoded, id, stdio_options, native.MESSAGE_READY, prepare)
             self._store.commit(id)
         except BaseException:
             if live is not None:
                 live.end()
             try:
                 if cgroup_path is not None:
-                    ContainerCgroups(cgroups_of(self._host, cgroup_path)).remove_empty()
+                    ContainerCgroups(cgroups_of(self._host, cgroup_path), unit_name).remove_empty()
             finally:
                 self._store.remove(id)
             if joined is not None:
@@ -126,7 +136,7 @@ class NativeRuntime:
         self._drop(id)
         if record.joined_mount_namespace is not None:
             detach_root(record.joined_mount_namespace, record.rootfs_path)
-        self._clean_up(id, ContainerCgroups(record.cgroups))
+        self._clean_up(id, ContainerCgroups(record.cgroups, record.unit))
 
     def _drop(self, id: str) -> None:
         """Close what is held of a container that has ended, here or by another process's doing."""
@@ -151,7 +161,7 @@ class NativeRuntime:
         check_preserved(stdio_options)
         record, entry = self._open(id)
         # that what is held of it runs has been seen
-        status = self._status_of_living(record, entry) if record is entry.record else self._status(record, entry)
+        status = status_of_living(record, entry, self._store.directory(id)) if record is entry.record else self._status(record, entry)
         if status is not Status.RUNNING:
             raise errors.NotRunningError("exec in", id, status)
         try:
@@ -231,7 +241,8 @@ class NativeRuntime:
         """One whose creation was interrupted, or whose record cannot be read: its cgroups tell what belongs to it."""
         _log.warning("removing container %s, whose state is damaged", id)
         prepared = self._store.load_prepared(id)
-        cgroups = ContainerCgroups(cgroups_of(self._host, self._store.load_cgroup(id) or cgroup_path_of(None, id)))
+        path, unit = self._store.load_cgroup(id) or (cgroup_path_of(None, id), None)
+        cgroups = ContainerCgroups(cgroups_of(self._host, path), unit)
         end_all(entry, cgroups)
         self._drop(id)
         if prepared is not None and prepared.joined_mount_namespace is not None:
@@ -276,6 +287,20 @@ class NativeRuntime:
             if status is not Status.PAUSED:
                 raise errors.NotPausedError("resume", id, status)
             ContainerCgroups(record.cgroups).thaw()
+
+    def update_container(self, id: str, resources: Resources | Mapping[str, Any] | bytes) -> None:
+        """Change limits of a created, running or paused container: those that `resources` has (`linux.resources` of config.json, JSON
+        paths begin there). Raises NotRunningError, InvalidBundleError, SetupError; then nothing is changed."""
+        with self._locked(id) as entry:
+            record = self._store.load(id)
+            status = self._status(record, entry)
+            if status is Status.STOPPED:
+                raise errors.NotRunningError("update", id, status)
+            if limits_pids(update(record, resources)) and not record.limits_pids:
+                record = msgspec.structs.replace(record, limits_pids=True)
+                self._store.prepare(record)
+                self._store.commit(id)
+                entry.record = record if entry.record is not None else None
 
     # what is there
 
@@ -417,19 +442,7 @@ class NativeRuntime:
         return entry.init.pidfd if entry.init is not None else require_process(record.pid, record.start_time)
 
     def _status(self, record: ContainerRecord, entry: Entry | None) -> Status:
-        init = entry.init if entry is not None else None
-        if init.has_ended() if init is not None else not is_alive(record.pid, record.start_time):
-            return Status.STOPPED
-        return self._status_of_living(record, entry)
-
-    def _status_of_living(self, record: ContainerRecord, entry: Entry | None) -> Status:
-        if (entry is None or not entry.has_started) and os.path.exists(f"{self._store.directory(record.id)}/{START_SOCKET}"):
-            # one who started it and died before removing the socket leaves it: the program tells
-            with contextlib.suppress(OSError):
-                if os.readlink(f"/proc/{record.pid}/exe").startswith(_INIT_EXECUTABLE):
-                    return Status.CREATED
-        cgroups = entry.cgroups if entry is not None and entry.record is record and entry.cgroups else ContainerCgroups(record.cgroups)
-        return Status.PAUSED if cgroups.is_frozen() else Status.RUNNING
+        return status_of(record, entry, self._store.directory(record.id))
 
     def _state(self, record: ContainerRecord, entry: Entry | None) -> ContainerState:
         status = self._status(record, entry)

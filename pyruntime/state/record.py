@@ -24,6 +24,7 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     start_time   of init, in clock ticks since boot (proc(5), field 22): tells it from a later process of that pid
     namespaces   CLONE_NEW... bits of those that are not the host's
     limits_pids  whether config.json limits the number of processes
+    unit         name of the systemd unit that the cgroups belong to
     """
 
     id: str
@@ -40,6 +41,8 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     capabilities: Capabilities | None = None
     joined_mount_namespace: JoinedMountNamespace | None = None
     limits_pids: bool = True
+    unit: str | None = None
+    apparmor_profile: str | None = None
 
 
 class ProcessRecord(msgspec.Struct, frozen=True):

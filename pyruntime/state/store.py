@@ -120,16 +120,18 @@ class Store:
             finally:
                 os.close(descriptor)
 
-    def save_cgroup(self, id: str, path: str) -> None:
-        """Remember where the container's cgroups are going to be, before they are made."""
-        os.symlink(path, f"{self.directory(id)}/{_CGROUP}")
+    def save_cgroup(self, id: str, path: str, unit: str | None = None) -> None:
+        """Remember where the container's cgroups are going to be, before they are made; or those of a unit, once it has started."""
+        os.symlink(path if unit is None else f"{unit}:{path}", f"{self.directory(id)}/{_CGROUP}")
 
-    def load_cgroup(self, id: str) -> str | None:
-        """None if the creation was interrupted before."""
+    def load_cgroup(self, id: str) -> tuple[str, str | None] | None:
+        """Path and unit; None if the creation was interrupted before."""
         try:
-            return os.readlink(f"{self.directory(id)}/{_CGROUP}")
+            target = os.readlink(f"{self.directory(id)}/{_CGROUP}")
         except FileNotFoundError:
             return None
+        unit, _, path = target.partition(":/")  # a path begins with a slash, and a unit's name has none
+        return (f"/{path}", unit) if unit and "/" not in unit else (target, None)
 
     def load_prepared(self, id: str) -> ContainerRecord | None:
         """What `prepare` wrote for a container that was never finished."""

@@ -133,8 +133,7 @@ def _container(args: list[str], **process: Any) -> Plan:
                            gidMappings=[{"containerID": 0, "hostID": 0, "size": 100}])
     plan = compile(load_spec(json.dumps(config).encode()), Host((6, 1), (), 0), Place("c", "/", "/rootfs", "/state"))
     # this program's user namespace will do: the map of a further one can be written by the host's root only
-    init = tuple(msgspec.structs.replace(operation, awaits=0) if isinstance(operation, op.AwaitIdMaps) else operation
-                 for operation in plan.init)
+    init = tuple(operation for operation in plan.init if not isinstance(operation, op.AwaitRelease))
     return msgspec.structs.replace(plan, init=init, child=(), clone_flags=plan.clone_flags & ~flags.CLONE_NEWUSER)
 
 

@@ -172,11 +172,11 @@ def test_joined_namespaces_come_in_the_order_of_their_owners() -> None:
         assert opened[join.slot].type == join.type
         assert opened[join.slot].path == b"/ns/" + next(n for n in NAMES if f.NAMESPACES[n] == join.type).encode()
     kinds = [type(o) for o in plan.init]
-    assert kinds.index(op.AwaitIdMaps) > kinds.index(op.JoinNamespace)
+    assert kinds.index(op.BecomeNamespaceRoot) > kinds.index(op.JoinNamespace)
     # what is made anew is made in the joined user namespace, so not by the clone
     assert plan.clone_flags == 0
     (unshare,) = of_kind(plan.init, op.UnshareNamespaces)
-    assert unshare.types == f.CLONE_NEWNS and kinds.index(op.UnshareNamespaces) > kinds.index(op.AwaitIdMaps)
+    assert unshare.types == f.CLONE_NEWNS and kinds.index(op.UnshareNamespaces) > kinds.index(op.BecomeNamespaceRoot)
     entered = kinds.index(op.EnterPidNamespace)
     assert plan.init[entered - 1] == found[-1]
 

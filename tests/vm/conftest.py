@@ -1,0 +1,12 @@
+"""The fixtures of the tests that run in the virtual machine: those of real containers."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[1] / name) for name in ("privileged", "contract")]
+
+from lab import lab, reachable  # noqa: E402  # of the path above
+
+__all__ = ["lab", "reachable"]

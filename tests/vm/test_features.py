@@ -1,0 +1,180 @@
+"""What Debian's kernel with cgroup v2 has, and the kernel below a user's machine may have not."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faults import Fault
+from lab import MAPS, NAMESPACES, Lab, cgroup_file, is_unified, namespaces
+
+from pyruntime import NativeRuntime, StdioOptions
+from pyruntime.errors import SetupError, UnsupportedHostError
+from pyruntime.testing.bundles import default_config
+
+DISK = Path("/dev/vda")
+MIB = 1 << 20
+
+
+def test_every_controller_is_on_v2() -> None:
+    assert is_unified()
+    controllers = set(Path("/sys/fs/cgroup/cgroup.controllers").read_text().split())
+    assert controllers >= {"cpuset", "cpu", "io", "memory", "hugetlb", "pids"}
+
+
+def test_the_init_is_cloned_into_its_cgroup(lab: Lab) -> None:
+    """It is nowhere else first: nobody writes to cgroup.procs."""
+    def refused() -> None:
+        with pytest.raises(SetupError, match="EBADF"):
+            lab.create("true")
+
+    # clone3 without the cgroup's descriptor is another clone3
+    Fault("clone3", "EBADF").during(refused)
+    pid = lab.sleeper()
+    assert Path(f"/proc/{pid}/cgroup").read_text() == "0::/pyruntime/p1\n"
+    assert str(pid) in cgroup_file("", "", "cgroup.procs").read_text().split()
+
+
+def test_cgroup_kill_ends_what_forks_meanwhile(lab: Lab) -> None:
+    """By one write, also with a process that is faster than whoever reads cgroup.procs."""
+    kill = cgroup_file("", "", "cgroup.kill")
+    lab.create("f() { f & }; f & f & f & exec sleep 1000", stdio=StdioOptions(),
+               linux={"namespaces": [{"type": kind} for kind in ("mount", "ipc", "uts", "network", "cgroup")],
+                      "resources": {"pids": {"limit": 60}}})
+    lab.runtime.start_container("p1")
+    assert kill.exists()
+    lab.runtime.delete_container("p1", force=True)
+    assert not kill.parent.exists()
+
+
+def test_memory_events_tell_of_an_oom_kill(lab: Lab) -> None:
+    events = cgroup_file("memory", "", "memory.events")
+    lab.create("tail /dev/zero", linux={"resources": {"memory": {"limit": 16 * MIB, "swap": 16 * MIB}}})
+    lab.runtime.start_container("p1")
+    state = lab.runtime.wait_on_container("p1")
+    counted = dict(line.split() for line in events.read_text().splitlines())
+    assert state.signal == signal.SIGKILL or state.exit_code == 128 + signal.SIGKILL
+    assert int(counted["oom_kill"]) >= 1 and int(counted["max"]) >= 1
+
+
+def test_io_limit_binds_on_a_block_device(lab: Lab) -> None:
+    status = DISK.stat()
+    major, minor = os.major(status.st_rdev), os.minor(status.st_rdev)
+    device = {"path": "/dev/disk", "type": "b", "major": major, "minor": minor}
+    rule = {"allow": True, "type": "b", "major": major, "minor": minor, "access": "r"}
+
+    def seconds(id: str, **resources: Any) -> float:
+        lab.create("dd if=/dev/disk of=/dev/null bs=65536 count=64 iflag=direct 2>/dev/null; echo read; exec sleep 1000", id,
+                   linux={"devices": [device], "resources": {"devices": [rule], **resources}})
+        begin = time.monotonic()
+        lab.runtime.start_container(id)
+        out = lab.runtime.get_stdio_pipes(id, lab.runtime.get_init_pid(id)).out
+        assert out is not None and os.read(out.fileno(), 100) == b"read\n"
+        return time.monotonic() - begin
+
+    free = seconds("p1")
+    limited = seconds("p2", unified={"io.max": f"{major}:{minor} rbps={MIB}"})
+    assert f"{major}:{minor} rbps={MIB} " in cgroup_file("io", "", "io.max", "p2").read_text()
+    assert limited > 2.5 > free, (free, limited)  # 4 MiB at 1 MiB per second
+
+
+def test_pressure_is_told_for_each_container(lab: Lab) -> None:
+    """PSI: some processor time is waited for where two share half of one."""
+    lab.create("while :; do :; done & while :; do :; done", stdio=StdioOptions(),
+               linux={"resources": {"cpu": {"quota": 50000, "period": 100000}}})
+    lab.runtime.start_container("p1")
+    pressure = cgroup_file("cpu", "", "cpu.pressure")
+    deadline = time.monotonic() + 30
+    while (found := re.search(r"some .* total=(\d+)", pressure.read_text())) is None or int(found[1]) == 0:
+        assert time.monotonic() < deadline, pressure.read_text()
+        time.sleep(0.1)  # the kernel tells of no event below its triggers' windows
+
+
+PROFILE = """
+profile pyruntime-test flags=(attach_disconnected) {
+  file,
+  capability,
+  signal,
+  deny /etc/passwd r,
+}
+"""
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Iterator[str]:
+    file = tmp_path / "profile"
+    file.write_text(PROFILE)
+    subprocess.run(["apparmor_parser", "-K", "-r", str(file)], check=True)
+    yield "pyruntime-test"
+    subprocess.run(["apparmor_parser", "-K", "-R", str(file)], check=True)
+
+
+def current_profile(pid: int) -> str:
+    return Path(f"/proc/{pid}/attr/apparmor/current").read_text().rstrip("\n")
+
+
+CURRENT = "cat /proc/self/attr/apparmor/current; cat /etc/passwd 2>&1 | tail -n1"
+
+
+@pytest.mark.parametrize("no_new_privileges", [False, True])
+def test_apparmor_profile_is_enforced(lab: Lab, profile: str, no_new_privileges: bool) -> None:
+    """On the container's program, and on what is executed in it without a profile of its own."""
+    assert lab.run(CURRENT).splitlines()[0] == "unconfined"
+    process = {"apparmorProfile": profile, "noNewPrivileges": no_new_privileges}
+    confined = [f"{profile} (enforce)", "cat: can't open '/etc/passwd': Permission denied"]
+    assert lab.run(CURRENT, process=process).splitlines() == confined
+    lab.sleeper(process=process)
+    assert lab.exec(CURRENT).splitlines() == confined
+    assert lab.exec(CURRENT, apparmorProfile="unconfined", user={"uid": 1000, "gid": 1000}).splitlines()[0] == "unconfined"
+    other = NativeRuntime(str(lab.root))
+    pid = other.exec_process("p1", {"args": ["/bin/sleep", "100"], "cwd": "/"}, StdioOptions())
+    assert current_profile(pid) == f"{profile} (enforce)"
+    other.kill_process("p1", pid, signal.SIGKILL)
+    other.wait_on_process("p1", pid)
+    other.delete_process("p1", pid)
+
+
+def test_apparmor_in_every_kind_of_namespace(reachable: Lab, profile: str) -> None:
+    mounts = [mount for mount in default_config()["mounts"] if mount["type"] not in ("sysfs", "cgroup")]
+    for kinds in (NAMESPACES, ("mount",), (*NAMESPACES, "user")):
+        out = reachable.run("cat /proc/self/attr/apparmor/current", process={"apparmorProfile": profile}, mounts=mounts,
+                            hostname="h" if "uts" in kinds else None,
+                            linux={"namespaces": namespaces(*kinds), **(MAPS if "user" in kinds else {})})
+        assert out == f"{profile} (enforce)\n", kinds
+
+
+def test_a_profile_that_is_not_loaded(lab: Lab, profile: str) -> None:
+    with pytest.raises(SetupError) as caught:
+        lab.create("true", process={"apparmorProfile": "pyruntime-missing"})
+    assert (caught.value.path, caught.value.errno_name, caught.value.json_path, caught.value.detail) == (
+        "pyruntime-missing", "ENOENT", "$.process.apparmorProfile", "no such profile is loaded")
+    lab.sleeper()
+    with pytest.raises(SetupError) as caught:
+        lab.exec("true", apparmorProfile="pyruntime-missing")
+    assert (caught.value.path, caught.value.json_path) == ("pyruntime-missing", "$.apparmorProfile")
+
+
+def test_an_image_cannot_take_the_profile(lab: Lab, profile: str) -> None:
+    """What it shows at /proc is not where the profile is written to (CVE-2019-16884)."""
+    attributes = lab.rootfs / "proc" / "self" / "attr" / "apparmor"
+    attributes.mkdir(parents=True)
+    (attributes / "exec").write_text("")
+    pid = lab.sleeper(mounts=[], process={"apparmorProfile": profile}, linux={"maskedPaths": [], "readonlyPaths": []},
+                      root={"readonly": False})
+    assert (attributes / "exec").read_text() == ""
+    assert current_profile(pid) == f"{profile} (enforce)"
+
+
+def test_the_systemd_driver_needs_systemd(lab: Lab) -> None:
+    if os.path.isdir("/run/systemd/system") and Path("/proc/1/comm").read_text() == "systemd\n":
+        assert isinstance(NativeRuntime(str(lab.root), systemd_cgroup=True), NativeRuntime)
+        return
+    with pytest.raises(UnsupportedHostError, match="systemd"):
+        NativeRuntime(str(lab.root), systemd_cgroup=True)
