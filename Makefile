@@ -4,9 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := gcc libc6-dev musl-tools linux-libc-dev libseccomp-dev libcap-dev python3-dev python3-venv busybox-static
 TEST_PACKAGES := runc crun
-VM_PACKAGES := linux-image-cloud-amd64 kmod qemu-system-x86 qemu-system-common busybox-static
-# what `make test-vm` runs; everything: make test-vm TESTS=tests
-TESTS := tests/unit tests/contract/test_native.py tests/privileged tests/security
+VM_PACKAGES := linux-image-cloud-amd64 kmod qemu-system-x86 qemu-system-common busybox-static procps apparmor systemd dbus
+# what `make test-vm` runs on cgroup v2 alone, and what under systemd; nothing is left out of the latter, of the former what CI runs
+TESTS := tests/unit tests/contract/test_native.py tests/privileged tests/security tests/vm/test_features.py
+SYSTEMD_TESTS := tests/vm/test_systemd.py
+SELECTED_TESTS := tests/vm/test_features.py $(addprefix tests/privileged/test_,cgroups.py devices.py limits.py update.py accounting.py)
+SELECTED_SYSTEMD_TESTS := tests/vm/test_systemd.py -k 'not TestSystemd'
 
 # Nothing stays on the host outside of the clone: neither caches in the home directory, nor what pytest keeps of its last runs.
 # The root of a user namespace must pass the tests' directory too, hence 755.
@@ -15,7 +18,7 @@ export MPLCONFIGDIR ?= $(CURDIR)/$(VENV)/cache/matplotlib
 IN_TEMPORARY := directory=$$(mktemp -d -t pyruntime-test-XXXXXX) && trap 'rm -rf --one-file-system "$$directory"' EXIT && \
 	trap 'exit 1' HUP INT TERM && chmod 755 "$$directory" && TMPDIR=$$directory
 
-.PHONY: demo test test-sanitized test-vm lint unit bench packages test-packages clean
+.PHONY: demo test test-sanitized test-vm test-vm-systemd test-vm-selected vm-packages lint unit bench packages test-packages clean
 
 demo: $(VENV)/.built
 	$(BIN)/python -m pyruntime.demo
@@ -36,10 +39,24 @@ test-sanitized: $(VENV)/.built-test
 	PYTHONSAFEPATH=1 PYTHONPATH=$(SANITIZED) PYRUNTIME_SANITIZED=1 \
 	$(BIN)/python -m pytest -q -p no:cacheprovider $(SANITIZED_TESTS)
 
-# the same on Debian's stock kernel with cgroup v2 alone
-test-vm: $(VENV)/.built-test
+# the same on Debian's stock kernel with cgroup v2 alone, and the rest of it under systemd
+IN_VM := $(BIN)/python tests/vm/run.py $(VM)
+PYTEST_IN_VM := $(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider
+test-vm: $(VENV)/.built-test vm-packages
+	$(IN_VM) $(PYTEST_IN_VM) $(TESTS)
+	$(IN_VM) --systemd $(PYTEST_IN_VM) $(SYSTEMD_TESTS)
+
+test-vm-systemd: $(VENV)/.built-test vm-packages
+	$(IN_VM) --systemd $(PYTEST_IN_VM) $(SYSTEMD_TESTS)
+
+# as much of it as takes less than ten minutes
+test-vm-selected: $(VENV)/.built-test vm-packages
+	$(BIN)/python -m pytest -q tests/vm/test_run.py
+	$(IN_VM) $(PYTEST_IN_VM) $(SELECTED_TESTS)
+	$(IN_VM) --systemd $(PYTEST_IN_VM) $(SELECTED_SYSTEMD_TESTS)
+
+vm-packages:
 	@$(MAKE) --no-print-directory test-packages TEST_PACKAGES="$(TEST_PACKAGES) $(VM_PACKAGES)"
-	$(BIN)/python tests/vm/run.py $(VM) $(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider $(TESTS)
 
 lint: $(VENV)/.built-test
 	$(BIN)/ruff check pyruntime tests bench build.py

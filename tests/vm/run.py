@@ -5,6 +5,9 @@
 The kernel runs in QEMU. The command sees this machine's files, which the virtual machine cannot change: what is written stays in its
 memory. It is run in the current directory, its output is passed on as it comes, and its status is this program's; 125 if the
 virtual machine fails, 124 if the time is over. /dev/vda is an empty disk.
+
+Newer kernels than the emulator sometimes crash while they patch themselves at boot: one that the command has not begun in is started
+again.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ MODULES = ("virtio_pci", "virtio_console", "virtio_blk", "virtiofs", "overlay")
 VIRTIOFSD = "/usr/lib/qemu/virtiofsd"  # Debian 12: package qemu-system-common
 MEMORY = "3072M"
 DISK_BYTES = 64 << 20
+BOOTS_MAX = 4
 # without submounts; the project is bound once more, because it may be on one
 READ_ONLY = """
 mount --make-rprivate /
@@ -83,6 +87,7 @@ def make_initramfs(directory: Path, kernel: Kernel, command: list[str], end: str
         "port=$(echo /dev/vport*p1)\n"
         "exec 3>$port\n"
         f"cd {shlex.quote(os.getcwd())}\n"
+        "printf '\\000' >&3\n"
         f"setsid -w env -i {shlex.join(f'{name}={value}' for name, value in environment.items())} {shlex.join(command)} "
         "</dev/null >&3 2>&3 3>&-\n"
         f"printf '\\000{end} %d\\n' $? >&3\n"
@@ -126,7 +131,7 @@ def boot(directory: Path, kernel: Kernel, initramfs: Path, files: Path, accel: s
     return start(["qemu-system-x86_64", "-machine", "q35,memory-backend=memory", "-accel", accel, "-cpu", processor, "-smp", "2",
                   "-m", MEMORY, "-object", f"memory-backend-memfd,id=memory,size={MEMORY},share=on",
                   "-kernel", str(kernel.image), "-initrd", str(initramfs),
-                  "-append", "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off " + parameters,
+                  "-append", "console=ttyS0 quiet panic=-1 oops=panic random.trust_cpu=on mitigations=off " + parameters,
                   "-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{directory}/console",
                   "-chardev", f"socket,id=files,path={files}", "-device", "vhost-user-fs-pci,chardev=files,tag=root",
                   "-drive", f"if=none,id=disk,file={disk},format=raw,cache=unsafe", "-device", "virtio-blk-pci,drive=disk",
@@ -134,15 +139,27 @@ def boot(directory: Path, kernel: Kernel, initramfs: Path, files: Path, accel: s
                  stdout=subprocess.PIPE)
 
 
-def pass_output_on(source: int, end: bytes, deadline: float) -> int | None:
-    """Until the end mark: the status behind it; None at the end of the file."""
-    held = b""
+class MachineFailedError(Exception):
+    """The virtual machine ended before the command did; `has_begun` tells whether the command had."""
+
+    def __init__(self, has_begun: bool) -> None:
+        super().__init__("the virtual machine ended before the command")
+        self.has_begun = has_begun
+
+
+def pass_output_on(source: int, end: bytes, deadline: float) -> int:
+    """From the byte that says that the command begins until the end mark: the status behind it. Raises MachineFailedError,
+    TimeoutError."""
+    held, has_begun = b"", False
     while True:
         if not select.select([source], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            return TIME_IS_OVER
-        data = os.read(source, 65536)
+            raise TimeoutError("the time is over")
+        data = os.read(source, 65536 if has_begun else 1)
         if not data:
-            return None
+            raise MachineFailedError(has_begun)
+        if not has_begun:
+            has_begun = True
+            continue
         held += data
         while held:
             text, mark, rest = held.partition(b"\0")
@@ -169,10 +186,24 @@ def main() -> int:
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that nothing is left
+    deadline = time.monotonic() + arguments.timeout
+    for attempt in range(BOOTS_MAX):
+        try:
+            return run(arguments, deadline)
+        except MachineFailedError as error:
+            if error.has_begun or attempt == BOOTS_MAX - 1:
+                return MACHINE_FAILED
+            print("starting it again", file=sys.stderr)
+        except TimeoutError:
+            return TIME_IS_OVER
+    raise AssertionError
+
+
+def run(arguments: argparse.Namespace, deadline: float) -> int:
+    """In a new virtual machine: the command's status. Raises MachineFailedError and TimeoutError, once it has told them."""
     kernel = Kernel(arguments.kernel or newest_kernel())
     end = secrets.token_hex(16)
     running: list[subprocess.Popen[bytes]] = []
-    deadline = time.monotonic() + arguments.timeout
     with tempfile.TemporaryDirectory(prefix="pyruntime-vm-", dir="/var/tmp") as name:
         directory = Path(name)
         initramfs = make_initramfs(directory, kernel, arguments.command, end, arguments.systemd)
@@ -182,11 +213,11 @@ def main() -> int:
             machine = boot(directory, kernel, initramfs, files, arguments.accel, arguments.parameters)
             running.append(machine)
             assert machine.stdout is not None
-            status = pass_output_on(machine.stdout.fileno(), end.encode(), deadline)
-            if status is None or status == TIME_IS_OVER:
-                print("the virtual machine ended before the command" if status is None else "the time is over", file=sys.stderr)
-                print("its console:", (directory / "console").read_text(errors="replace")[-4000:], sep="\n", file=sys.stderr)
-            return MACHINE_FAILED if status is None else status
+            return pass_output_on(machine.stdout.fileno(), end.encode(), deadline)
+        except (MachineFailedError, TimeoutError) as error:
+            console = (directory / "console").read_text(errors="replace")
+            print(error, "its console:", console[-4000:], sep="\n", file=sys.stderr)
+            raise
         finally:
             for process in reversed(running):
                 process.kill()
