@@ -18,8 +18,8 @@ from setuptools import build_meta
 
 ROOT = pathlib.Path(__file__).resolve().parent
 NATIVE = ROOT / "native"
-INIT_SOURCES = ("init", "plan", "namespaces", "paths", "mounts", "devices", "credentials", "program")
-HOST_SOURCES = ("plan", "host", "cgroups", "child", "spawn", "wire", "wait", "files")
+INIT_SOURCES = ("init", "plan", "namespaces", "paths", "mounts", "devices", "credentials", "program", "hook", "run_hooks")
+HOST_SOURCES = ("plan", "host", "cgroups", "child", "hook", "spawn", "wire", "wait", "files")
 HEADERS = ("abi", "plan", "syscalls", "raw", "init", "host", "child", "clone")
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Wstrict-prototypes",
             "-Wmissing-prototypes", "-Wformat=2", "-Wno-format-nonliteral", "-Wvla")

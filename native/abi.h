@@ -78,6 +78,9 @@ enum operation_kind {
     OP_SWITCH_ROOT,
     OP_MOUNT_ROOT,
     OP_USE_ROOT,
+    OP_OPEN_ROOT_PLACE,
+    OP_PLACE_ROOT,
+    OP_ENTER_ROOT,
     OP_ATTACH_MOUNT,
     OP_MAKE_DIRECTORY,
     OP_MAKE_NODE,
@@ -90,6 +93,8 @@ enum operation_kind {
     OP_SET_DOMAINNAME,
     OP_RAISE_LOOPBACK,
     OP_JOIN_SESSION_KEYRING,
+    OP_ANNOUNCE_HOOKS,
+    OP_RUN_HOOK,
     OP_AWAIT_START,
     OP_CHANGE_DIRECTORY,
     OP_SET_RLIMIT,
@@ -113,7 +118,19 @@ enum message_type {
     MESSAGE_READY,          /* everything up to await_start is done */
     MESSAGE_CONSOLE,        /* carries the pty master */
     MESSAGE_PROCESS,        /* carries the pidfd of the process that takes init's place in another pid namespace; pid */
-    MESSAGE_EXECUTING       /* the next thing is execve: closing without MESSAGE_FAILURE is success */
+    MESSAGE_EXECUTING,      /* the next thing is execve: closing without MESSAGE_FAILURE is success */
+    MESSAGE_HOOKS           /* it waits until the host has run hooks; to who starts it: there are hooks to run */
+};
+
+/* The error of a message about a hook that was executed and failed; no errno is as large. */
+#define HOOK_FAILED 4096
+#define HOOK_TIMEOUT 0      /* the code of one that did not end in time; others are waitid's si_code */
+
+/* Which hook a failure is about, and how it ended. */
+struct hook_end {
+    int32_t number;         /* its place in the list of its kind, from 1 on; 0: the failure is not about a hook */
+    int32_t code;
+    int32_t status;         /* exit code or signal */
 };
 
 #define MESSAGE_DETAIL 240
@@ -123,6 +140,7 @@ struct message {
     int32_t operation;      /* index into the init operations, -1: before them */
     int32_t error;          /* errno */
     int32_t pid;
+    struct hook_end hook;
     int32_t sender;         /* filled in by the receiving kernel: the sender's pid in the receiver's pid namespace */
     char detail[MESSAGE_DETAIL];
 };
@@ -169,6 +187,8 @@ struct conversation {
     int32_t pidfd;          /* the same; the caller's */
     int32_t console;        /* the pty master; the caller's; -1: none */
     int32_t has_successor;
+    uint32_t awaited;       /* types of messages, as bits: one of them ends attend_init as the end of the wire does */
+    struct hook_end hook;   /* of the last MESSAGE_FAILURE */
     char detail[MESSAGE_DETAIL];
 };
 
@@ -188,6 +208,27 @@ int attend_init(int wire, int succession, int timeout_ms, struct conversation *c
  * says why not; the socket is removed once it did. ret_connection is -1 at first, and holds the connection, for the next call,
  * after 0 and -EINTR. 1: the conversation tells, 0: not within timeout_ms, -EINTR: a signal came in, -errno: nobody listens there. */
 int start_init(const char *directory, const char *name, int timeout_ms, int *ret_connection, struct conversation *conversation);
+
+/* Where a hook that could not be started failed. */
+enum hook_step { HOOK_CLONE, HOOK_DIRECTORY, HOOK_EXECUTION };
+
+/* A program with its standard streams; of the caller's descriptors it gets no others. */
+struct hook {
+    const char *path;
+    char *const *arguments;
+    char *const *environment;
+    const char *directory;  /* NULL: the caller's */
+    int32_t umask;          /* -1: the caller's */
+    int32_t input;
+    int32_t output;         /* also for errors */
+    int32_t pid;            /* its own, and its process group */
+    int32_t pidfd;          /* the caller's; also of one that could not be executed, which has to be reaped; -1: none */
+    int32_t failed;         /* on failure: enum hook_step */
+    int32_t error;
+};
+
+/* Execute a hook. Returns once it is executed. */
+int start_hook(struct hook *hook);
 
 /* When a process began, in clock ticks since boot (proc_pid_stat(5), field 22). */
 int64_t read_start_time(int pid);

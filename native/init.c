@@ -37,6 +37,9 @@ static const struct {
     ROW(OP_SWITCH_ROOT, switch_root),
     ROW(OP_MOUNT_ROOT, mount_root),
     ROW(OP_USE_ROOT, use_root),
+    ROW(OP_OPEN_ROOT_PLACE, open_root_place),
+    ROW(OP_PLACE_ROOT, place_root),
+    ROW(OP_ENTER_ROOT, enter_root),
     ROW(OP_ATTACH_MOUNT, attach_mount),
     ROW(OP_MAKE_DIRECTORY, make_directory),
     ROW(OP_MAKE_NODE, make_node),
@@ -49,6 +52,8 @@ static const struct {
     ROW(OP_SET_DOMAINNAME, set_domainname),
     ROW(OP_RAISE_LOOPBACK, raise_loopback),
     ROW(OP_JOIN_SESSION_KEYRING, join_session_keyring),
+    ROW(OP_ANNOUNCE_HOOKS, announce_hooks),
+    ROW(OP_RUN_HOOK, run_hook),
     ROW(OP_AWAIT_START, await_start),
     ROW(OP_CHANGE_DIRECTORY, change_directory),
     ROW(OP_SET_RLIMIT, set_rlimit),
@@ -136,7 +141,7 @@ OPERATION(receive_slots)
 
 static void fail(struct init *init, int operation, int error)
 {
-    struct message message = {.type = MESSAGE_FAILURE, .operation = operation, .error = -error};
+    struct message message = {.type = MESSAGE_FAILURE, .operation = operation, .error = -error, .hook = init->hook};
 
     memcpy(message.detail, init->detail, sizeof message.detail);
     if (init->wire >= 0)
@@ -179,6 +184,7 @@ int main(int argc, char **argv)
     init.first_fd = init.wire;
     init.parent = -1;
     init.home = NULL;
+    init.hook = (struct hook_end){0};
     memset(init.detail, 0, sizeof init.detail);
     /* before any namespace is joined: nothing in a container may trace this process or open its descriptors */
     prctl(PR_SET_DUMPABLE, 0);

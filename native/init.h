@@ -19,6 +19,7 @@ struct init {
     int parent;             /* hold_parent's; -1: none */
     const char *parent_path;
     size_t parent_length;
+    struct hook_end hook;   /* the one that is running */
     const char *home;
     char home_text[256 + 8];
     char detail[MESSAGE_DETAIL];
@@ -64,6 +65,9 @@ OPERATION(change_to_pivot_root);
 OPERATION(switch_root);
 OPERATION(mount_root);
 OPERATION(use_root);
+OPERATION(open_root_place);
+OPERATION(place_root);
+OPERATION(enter_root);
 OPERATION(attach_mount);
 OPERATION(make_directory);
 OPERATION(make_node);
@@ -76,6 +80,8 @@ OPERATION(set_hostname);
 OPERATION(set_domainname);
 OPERATION(raise_loopback);
 OPERATION(join_session_keyring);
+OPERATION(announce_hooks);
+OPERATION(run_hook);
 OPERATION(await_start);
 OPERATION(change_directory);
 OPERATION(set_rlimit);

@@ -188,6 +188,42 @@ OPERATION(mount_root)
     return error ? explain(init, error, "set propagation") : 0;
 }
 
+/* Where the root file system is by name, in the mount namespace that the init is in. */
+OPERATION(open_root_place)
+{
+    int fd = open_at(AT_FDCWD, plan_text(&init->plan, op, 0), O_PATH | O_DIRECTORY, 0, 0);
+
+    if (fd < 0)
+        return explain(init, fd, "open in the mount namespace");
+    init->slots[op->slot[0]] = fd;
+    return 0;
+}
+
+static int begin_in(struct init *init, int root)
+{
+    release_parent(init);
+    return fchdir(root) < 0 ? explain(init, -errno, "enter the root") : 0;
+}
+
+/* slots: the place, the root. Hooks want to find the container's mounts below its path, and the host's files beside. From here on
+ * the root is the current directory, which is all that resolution within it needs. */
+OPERATION(place_root)
+{
+    int *place = &init->slots[op->slot[0]], root = init->slots[op->slot[1]];
+    int error = move_mount(root, "", *place, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+
+    if (error)
+        return explain(init, error, "move_mount");
+    close(take_fd(place));
+    return begin_in(init, root);
+}
+
+/* The same of a root that has its place. */
+OPERATION(enter_root)
+{
+    return begin_in(init, init->slots[op->slot[0]]);
+}
+
 OPERATION(use_root)
 {
     release_parent(init);

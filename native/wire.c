@@ -76,6 +76,7 @@ static void note_failure(const struct message *message, struct conversation *con
 {
     conversation->operation = message->operation;
     conversation->error = message->error;
+    conversation->hook = message->hook;
     memcpy(conversation->detail, message->detail, MESSAGE_DETAIL);
 }
 
@@ -124,7 +125,7 @@ int attend_init(int wire, int succession, int timeout_ms, struct conversation *c
         bool expects = succession >= SUCCESSION_RELEASED && !conversation->has_successor;
         int64_t left = timeout_ms < 0 ? -1 : deadline - now_ms();
         /* what comes before the end need not wake anybody, unless somebody waits for an answer to it */
-        struct pollfd entry = {.fd = wire, .events = expects ? POLLIN : 0};
+        struct pollfd entry = {.fd = wire, .events = expects || conversation->awaited ? POLLIN : 0};
         int got = (int)checked(poll(&entry, 1, left < 0 && timeout_ms >= 0 ? 0 : (int)left));
         if (got <= 0)
             return got;
@@ -133,7 +134,7 @@ int attend_init(int wire, int succession, int timeout_ms, struct conversation *c
             return closed;
         if (expects && conversation->has_successor)
             release_process(wire);
-        if (closed || (succession == SUCCESSION_AWAITED && conversation->has_successor))
+        if (closed || conversation->said & conversation->awaited || (succession == SUCCESSION_AWAITED && conversation->has_successor))
             return 1;
     }
 }

@@ -160,6 +160,18 @@ class InitDiedError(SetupError):
         self.signal = signal
 
 
+class HookFailedError(SetupError):
+    """A program of `$.hooks` could not be executed, failed, or did not end in time.
+
+    exit_code, signal   how it ended; both None if it was not executed or killed because its time was over
+    """
+
+    def __init__(self, path: str, errno: int, json_path: str, detail: str, exit_code: int | None = None, signal: int | None = None) -> None:
+        super().__init__("run hook", path, errno, json_path, detail)
+        self.exit_code = exit_code
+        self.signal = signal
+
+
 class ExitStatusUnknownError(ContainerRuntimeError):
     """The process has ended, but its status went to another process and the kernel keeps it no more."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -10,11 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 from pyruntime._native import ffi, lib
-from pyruntime.errors import InitDiedError, SetupError
+from pyruntime.errors import HookFailedError, InitDiedError, SetupError
 from pyruntime.interface import ProcessExitState
 from pyruntime.native.encoder import EncodedPlan
+from pyruntime.native.hook_end import HookEnd
 from pyruntime.plan.operation import Operation, step_of
-from pyruntime.plan.operations import ExecuteProgram
+from pyruntime.plan.operations import ExecuteProgram, RunHook
 
 MESSAGE_READY = int(lib.MESSAGE_READY)
 MESSAGE_EXECUTING = int(lib.MESSAGE_EXECUTING)
@@ -82,6 +84,23 @@ class Spawned:
         self._attend(lib.SUCCESSION_AWAITED)
         return bool(self._heard.has_successor)
 
+    def await_hooks(self) -> bool:
+        """Wait until the init waits for the host to run hooks, where the plan `awaits_hooks`; false if that failed, which `follow` then
+        tells."""
+        self._heard.awaited = 1 << lib.MESSAGE_HOOKS
+        self._attend(self._succession())
+        self._heard.awaited = 0
+        return _has_said(self._heard, lib.MESSAGE_HOOKS)
+
+    def finish_hooks(self) -> None:
+        """Let it go on."""
+        with contextlib.suppress(BrokenPipeError):  # it has ended, which `follow` tells
+            os.write(self._wire, b"\0")
+
+    def _succession(self) -> int:
+        plan = self._encoded.plan
+        return int(lib.SUCCESSION_RELEASED if plan.releases else lib.SUCCESSION_BELIEVED if plan.hands_over else lib.SUCCESSION_NONE)
+
     def follow(self, until: int) -> None:
         """Read the init's messages to the end of the wire.
 
@@ -89,9 +108,8 @@ class Spawned:
         Raises SetupError, InitDiedError; the process is then killed and reaped.
         """
         heard, plan = self._heard, self._encoded.plan
-        succession = lib.SUCCESSION_RELEASED if plan.releases else lib.SUCCESSION_BELIEVED if plan.hands_over else lib.SUCCESSION_NONE
         # the init closes its wire when it is ready or executes
-        in_time = self._attend(succession)
+        in_time = self._attend(self._succession(), plan.hook_limit_s)
         has_failed = _has_said(heard, lib.MESSAGE_FAILURE)
         if in_time and _has_said(heard, until) and not has_failed:
             self._close_wire()
@@ -102,6 +120,8 @@ class Spawned:
             raise SetupError("set up the process", None, errno.ETIMEDOUT, None, f"the init is not ready after {SETUP_TIMEOUT_S} s")
         if has_failed:
             operation = plan.init[heard.operation] if 0 <= heard.operation < len(plan.init) else None
+            if isinstance(operation, RunHook):
+                raise _hook_failure(heard, operation.subject(), operation.json_path, operation.timeout_s)
             raise _failure(operation, heard.error, _text(heard.detail), self._encoded, self._subject_id)
         how = "it ended without saying why" if died is None else (
             f"it was killed by signal {died.signal}" if died.signal else f"it exited with {died.exit_code}")
@@ -129,9 +149,9 @@ class Spawned:
         if wire >= 0:
             os.close(wire)
 
-    def _attend(self, succession: int) -> bool:
+    def _attend(self, succession: int, hook_limit_s: int | None = 0) -> bool:
         try:
-            return _attend(lambda left_ms: lib.attend_init(self._wire, succession, left_ms, self._heard))
+            return _attend(lambda left_ms: lib.attend_init(self._wire, succession, left_ms, self._heard), hook_limit_s)
         except BaseException:
             self.discard()
             raise
@@ -152,11 +172,12 @@ def _has_said(heard: Any, kind: int) -> bool:
     return bool(heard.said >> kind & 1)
 
 
-def _attend(call: Callable[[int], int]) -> bool:
-    """Until the call, which is given milliseconds, has heard what it waits for; false after SETUP_TIMEOUT_S. Raises OSError."""
-    deadline = time.monotonic() + SETUP_TIMEOUT_S
+def _attend(call: Callable[[int], int], hook_limit_s: int | None = 0) -> bool:
+    """Until the call, which is given milliseconds, has heard what it waits for; false after SETUP_TIMEOUT_S, and what hooks may take
+    besides (None: for ever). Raises OSError."""
+    deadline = None if hook_limit_s is None else time.monotonic() + SETUP_TIMEOUT_S + hook_limit_s
     while True:
-        got = int(call(max(0, int((deadline - time.monotonic()) * 1000))))
+        got = int(call(-1 if deadline is None else min(max(0, int((deadline - time.monotonic()) * 1000)), 2**31 - 1)))
         if got >= 0:
             return got == 1
         if got != -errno.EINTR:
@@ -173,6 +194,16 @@ def _failure(operation: Operation | None, error: int, detail: str, encoded: Enco
     if isinstance(operation, ExecuteProgram):
         detail = ""  # the program, again
     return SetupError(step_of(operation), subject, error, operation.json_path or None, detail)
+
+
+def _hook_failure(heard: Any, path: str, json_path: str, timeout_s: int | None) -> HookFailedError:
+    """What an init says of a hook in the container."""
+    if heard.error != lib.HOOK_FAILED:
+        return HookFailedError(path, heard.error, f"{json_path}.path", _text(heard.detail))
+    is_late, exited = heard.hook.code == lib.HOOK_TIMEOUT, heard.hook.code == _CLD_EXITED
+    end = HookEnd(heard.hook.status if exited else None, None if exited or is_late else heard.hook.status, is_late,
+                  bytes(ffi.string(heard.detail)))
+    return end.failure(path, json_path, timeout_s)
 
 
 def _text(detail: object) -> str:
@@ -200,28 +231,43 @@ def spawn(encoded: EncodedPlan, id: str, stdio: tuple[int, int, int], descriptor
     return Spawned(encoded, id, result.pid, result.pidfd, result.wire)
 
 
-def start(directory: str, name: str) -> SetupError | None:
-    """Let a created container's init go on; returns why the program could not be executed, None if it runs.
+def start(directory: str, name: str, hook_of: Callable[[int], tuple[str, int | None]]) -> tuple[SetupError | None, bool]:
+    """Let a created container's init go on; returns why the program could not be executed, None if it runs, and whether there are
+    hooks to run then.
 
     directory, name   of the start socket, which is removed
+    hook_of           tells path and timeout of a startContainer hook that has failed
     Raises OSError where nobody listens.
     """
     heard, connection = _new_conversation(), ffi.new("int *", -1)
     arguments = os.fsencode(directory), name.encode()
+
+    def listen(left_ms: int) -> int:
+        got = int(lib.start_init(*arguments, left_ms, connection, heard))
+        if got == 0 and lib.listen_to_init(connection[0], lib.SUCCESSION_NONE, heard) >= 0 and _has_said(heard, lib.MESSAGE_HOOKS):
+            # the init watches over its hooks itself
+            return int(lib.start_init(*arguments, -1, connection, heard))
+        return got
+
     try:
-        has_heard = _attend(lambda left_ms: lib.start_init(*arguments, left_ms, connection, heard))
+        has_heard = _attend(listen)
     except OSError as error:
         raise OSError(error.errno, error.strerror, f"{directory}/{name}") from None
     finally:
         for descriptor in (connection[0], heard.console):
             if descriptor >= 0:
                 os.close(descriptor)
+    has_hooks = _has_said(heard, lib.MESSAGE_HOOKS)
     if not has_heard:
         return SetupError("execute program", None, errno.ETIMEDOUT, "$.process.args",
-                          f"nothing is executed after {SETUP_TIMEOUT_S} s")
-    if _has_said(heard, lib.MESSAGE_FAILURE):
-        return SetupError("execute program", _text(heard.detail), heard.error, "$.process.args")
-    return None
+                          f"nothing is executed after {SETUP_TIMEOUT_S} s"), has_hooks
+    if not _has_said(heard, lib.MESSAGE_FAILURE):
+        return None, has_hooks
+    if heard.hook.number > 0:
+        index = heard.hook.number - 1
+        path, timeout_s = hook_of(index)
+        return _hook_failure(heard, path, f"$.hooks.startContainer[{index}]", timeout_s), has_hooks
+    return SetupError("execute program", _text(heard.detail), heard.error, "$.process.args"), has_hooks
 
 
 def wait_until_ended(pidfd: int, timeout_s: float | None = None) -> bool:

@@ -13,6 +13,7 @@ from pyruntime.plan import flags
 from pyruntime.plan import operations as op
 from pyruntime.plan.draft import Draft
 from pyruntime.plan.filesystem import FilesystemCompiler
+from pyruntime.plan.hooks import CREATE_UMASK, has_create_hooks, run_in_container
 from pyruntime.plan.operations import Plan, Slot
 from pyruntime.plan.process import (
     apparmor_profile,
@@ -24,7 +25,7 @@ from pyruntime.plan.process import (
     take_identity,
 )
 from pyruntime.plan.resources import join_cgroups, make_cgroups
-from pyruntime.spec import Hooks, IDMapping, Linux, Process, Spec, sysctl_namespace, sysctl_path
+from pyruntime.spec import IDMapping, Linux, Process, Spec, sysctl_namespace, sysctl_path
 from pyruntime.state.names import START_SOCKET
 
 
@@ -98,21 +99,29 @@ def compile(spec: Spec, host: Host, place: Place, *, no_pivot: bool = False, pre
     draft.sources.append(op.ListenForStart("", place.state_directory.encode(), START_SOCKET.encode(), start))
     if spec.process is not None:
         limit_process(draft, spec.process, "$.process", in_user_namespace)
+    if has_create_hooks(spec.hooks) and "mount" not in joined:
+        filesystem.root_place = draft.init_slot()
+        if "user" in new:
+            # with the caller's rights: the directories above may be closed to the namespace's root
+            draft.init.append(op.OpenRootPlace("$.root.path", os.fsencode(place.rootfs_path), filesystem.root_place))
     _enter_namespaces(draft, linux, new, joined)
     profile = apparmor_profile(spec.process, "$.process", host.has_apparmor) if spec.process is not None else None
     proc = _write_to_proc(draft, linux, new, needs_proc=profile is not None)
-    _change_root(draft, filesystem, joined, no_pivot, place.rootfs_path, enters_pid_first=in_user_namespace)
+    _change_root(draft, filesystem, joined, no_pivot, place, enters_pid_first=in_user_namespace)
     _finish_environment(draft, spec, new, place.id)
     if spec.process is not None:
         set_apparmor_profile(draft, "$.process", profile, proc)
         take_identity(draft, spec.process, "$.process", make_cwd=False, denies_setgroups=False)
     draft.init.append(op.StartSession("", int(spec.process is not None and spec.process.terminal)))
     draft.init.append(op.AwaitStart("", start))
+    if spec.hooks.start_container or spec.hooks.poststart:
+        draft.init.append(op.AnnounceHooks("$.hooks"))
     if spec.process is not None:
+        draft.init += run_in_container(spec, place.id, place.bundle_path, "startContainer", "created", -1)
         execute(draft, spec.process, "$.process")
     else:
         draft.init.append(op.RefuseStart("$.process"))
-    return draft.finish(preserve_fds)
+    return draft.finish(preserve_fds, spec.hooks)
 
 
 def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int, id: str, *, passes_root: bool = False,
@@ -157,7 +166,7 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
 
 def _refuse_unsupported(spec: Spec) -> None:
     linux = spec.linux
-    later = {"$.hooks": spec.hooks if spec.hooks != Hooks() else None, "$.linux.seccomp": linux.seccomp, "$.linux.intelRdt": linux.intel_rdt,
+    later = {"$.linux.seccomp": linux.seccomp, "$.linux.intelRdt": linux.intel_rdt,
              "$.linux.memoryPolicy": linux.memory_policy, "$.linux.netDevices": linux.net_devices,
              "$.linux.mountLabel": linux.mount_label, "$.linux.personality": linux.personality}
     for json_path, value in later.items():
@@ -262,25 +271,42 @@ def _write_to_proc(draft: Draft, linux: Linux, new: frozenset[str], *, needs_pro
 
 
 def _change_root(draft: Draft, filesystem: FilesystemCompiler, joined: dict[str, Slot], no_pivot: bool,
-                 rootfs_path: str, *, enters_pid_first: bool) -> None:
+                 place: Place, *, enters_pid_first: bool) -> None:
     paths = _namespace_paths(filesystem.linux)
     enter_pid = [op.JoinNamespace(f"{paths['pid']}.path", joined["pid"], flags.CLONE_NEWPID),
                  op.EnterPidNamespace(f"{paths['pid']}.path", 0)] if "pid" in joined else []
-    root = filesystem.compile()
+    root, rootfs_path, init = filesystem.compile(), place.rootfs_path, draft.init
     if enters_pid_first:
-        draft.init += enter_pid
-    draft.init += filesystem.before
+        init += enter_pid
+    init += filesystem.before
     if "mount" in joined:
-        draft.init.append(op.JoinNamespace(f"{paths['mount']}.path", joined["mount"], flags.CLONE_NEWNS))
-        draft.init.append(op.MountRoot("$.root.path", os.fsencode(rootfs_path), root))
-        draft.init.append(op.UseRoot("$.root.path", root, rootfs_path))
+        init.append(op.JoinNamespace(f"{paths['mount']}.path", joined["mount"], flags.CLONE_NEWNS))
+        init.append(op.MountRoot("$.root.path", os.fsencode(rootfs_path), root))
+        change: op.Operation = op.UseRoot("$.root.path", root, rootfs_path)
     else:
-        draft.init.append(op.IsolatePropagation(""))
-        draft.init.append(op.SwitchRoot("$.root.path", root, rootfs_path) if no_pivot
-                          else op.PivotRoot("$.root.path", root, rootfs_path))
-    if not enters_pid_first:
-        draft.init += enter_pid
-    draft.init += filesystem.after
+        init.append(op.IsolatePropagation(""))
+        change = (op.SwitchRoot if no_pivot else op.PivotRoot)("$.root.path", root, rootfs_path)
+    mounts = filesystem.mounts if enters_pid_first else [*enter_pid, *filesystem.mounts]
+    if has_create_hooks(filesystem.spec.hooks):
+        _place_root(draft, filesystem, root, rootfs_path)
+        init += mounts
+        init += [op.AnnounceHooks("$.hooks"), op.AwaitRelease("$.hooks")]
+        init += run_in_container(filesystem.spec, place.id, place.bundle_path, "createContainer", "creating", CREATE_UMASK)
+        init.append(change)
+    else:
+        init += [change, *mounts]
+    init += filesystem.after
+
+
+def _place_root(draft: Draft, filesystem: FilesystemCompiler, root: Slot, rootfs_path: str) -> None:
+    """Mount the root where hooks look for it, and go into it."""
+    at = filesystem.root_place
+    if at is None:
+        draft.init.append(op.EnterRoot("$.root.path", root, rootfs_path))
+        return
+    if not any(isinstance(operation, op.OpenRootPlace) for operation in draft.init):
+        draft.init.append(op.OpenRootPlace("$.root.path", os.fsencode(rootfs_path), at))
+    draft.init.append(op.PlaceRoot("$.root.path", at, root, rootfs_path))
 
 
 def _finish_environment(draft: Draft, spec: Spec, new: frozenset[str], id: str) -> None:

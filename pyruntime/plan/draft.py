@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pyruntime.plan.operations import EnterPidNamespace, Operation, PassSlots, Plan, ReceiveSlots, Slot
+from pyruntime.plan.operations import AnnounceHooks, AwaitStart, EnterPidNamespace, Operation, PassSlots, Plan, ReceiveSlots, RunHook, Slot
+from pyruntime.spec import Hooks
 
 SLOTS_PER_MESSAGE = 250  # as in native/abi.h
 
@@ -43,7 +44,7 @@ class Draft:
         """From here on the init uses what the host prepared."""
         self._receiving_at = len(self.init)
 
-    def finish(self, preserve_fds: int) -> Plan:
+    def finish(self, preserve_fds: int, hooks: Hooks | None = None) -> Plan:
         late = self._slots["late"]
         parts = [(first, min(SLOTS_PER_MESSAGE, late - first)) for first in range(0, late, SLOTS_PER_MESSAGE)]
         self.child += [PassSlots("", first, count) for first, count in parts]
@@ -51,4 +52,12 @@ class Draft:
         entries = [operation for operation in self.init if isinstance(operation, EnterPidNamespace)]
         return Plan(tuple(self.host), tuple(self.child), tuple(self.init), self.clone_flags, self.cgroup,
                     self._slots["host"], self._slots["init"], late, preserve_fds, bool(entries),
-                    any(operation.awaits_reaping for operation in entries))
+                    any(operation.awaits_reaping for operation in entries), *self._limit_hooks(), hooks or Hooks())
+
+    def _limit_hooks(self) -> tuple[bool, int | None]:
+        """Whether the init waits for the host's hooks, and how long those take that it runs itself before it is ready."""
+        ready = next((i for i, operation in enumerate(self.init) if isinstance(operation, AwaitStart)), 0)
+        if not any(isinstance(operation, AnnounceHooks) for operation in self.init[:ready]):
+            return False, 0
+        limits = [operation.timeout_s for operation in self.init[:ready] if isinstance(operation, RunHook)]
+        return True, sum(limits) if all(limits) else None

@@ -52,7 +52,11 @@ def _of_new_mount(options: MountOptions) -> int:
 
 
 class FilesystemCompiler:
-    """Collects what goes before and after the change of root, so that `compile` can put namespaces between."""
+    """Collects what goes before and after the change of root, so that `compile` can put namespaces between.
+
+    root_place   of the directory where hooks look for the root, if any do and it is not there by itself
+    mounts   what of `after` works before the change of root too, once the root is the current directory: mounts and devices
+    """
 
     def __init__(self, draft: Draft, spec: Spec, bundle_path: str, rootfs_path: str, cgroups: tuple[Cgroup, ...],
                  in_user_namespace: bool) -> None:
@@ -62,7 +66,9 @@ class FilesystemCompiler:
         self.rootfs_path = rootfs_path
         self.cgroups = cgroups
         self.in_user_namespace = in_user_namespace
+        self.root_place: Slot | None = None
         self.before: list[op.Operation] = []
+        self.mounts: list[op.Operation] = []
         self.after: list[op.Operation] = []
         self.last: list[op.Operation] = []
         linux = spec.linux
@@ -80,6 +86,7 @@ class FilesystemCompiler:
         for i, mount in enumerate(self.spec.mounts):
             self._mount(mount, f"$.mounts[{i}]")
         self._devices()
+        self.mounts, self.after = self.after, []
         if self.spec.process is not None:
             self.after += console(self.spec.process, "$.process", binds_console=True)
         self._protected_paths()

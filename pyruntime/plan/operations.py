@@ -12,6 +12,7 @@ import msgspec
 from pyruntime.plan import flags
 from pyruntime.plan.operation import Operation as Operation
 from pyruntime.plan.operation import Slot as Slot
+from pyruntime.spec import Hooks
 
 
 def _namespaces(bits: int) -> str:
@@ -232,6 +233,22 @@ class UseRoot(Operation, frozen=True):
     place: str = ""
 
 
+class OpenRootPlace(Operation, frozen=True):
+    path: bytes
+    slot: Slot
+
+
+class PlaceRoot(Operation, frozen=True):
+    target: Slot
+    root: Slot
+    place: str = ""
+
+
+class EnterRoot(Operation, frozen=True):
+    slot: Slot
+    place: str = ""
+
+
 class AttachMount(Operation, frozen=True):
     path: bytes
     slot: Slot
@@ -296,6 +313,23 @@ class RaiseLoopback(Operation, frozen=True):
 
 class JoinSessionKeyring(Operation, frozen=True):
     name: bytes
+
+
+class AnnounceHooks(Operation, frozen=True):
+    """So that whoever listens knows of them."""
+
+
+class RunHook(Operation, frozen=True):
+    """command: the path, the state up to the pid and behind it, and the arguments. timeout_s: 0 for none."""
+
+    command: tuple[bytes, ...]
+    environment: tuple[bytes, ...]
+    timeout_s: int
+    umask: int
+    index: int
+
+    def subject(self) -> str:
+        return self.command[0].decode(errors="backslashreplace")
 
 
 class AwaitStart(Operation, frozen=True):
@@ -386,6 +420,9 @@ class Plan(msgspec.Struct, frozen=True):
     cgroup        the slot of the v2 cgroup that it is cloned into
     hands_over    whether another process takes the first one's place, which EnterPidNamespace makes
     releases      whether that one waits until the first one was reaped
+    awaits_hooks  whether the init waits until the host has run hooks
+    hook_limit_s  how long the hooks that the init runs after that may take until it is ready; None for ever
+    hooks         all of them
     """
 
     host: tuple[Operation, ...]
@@ -399,9 +436,13 @@ class Plan(msgspec.Struct, frozen=True):
     preserve_fds: int = 0
     hands_over: bool = False
     releases: bool = False
+    awaits_hooks: bool = False
+    hook_limit_s: int | None = 0
+    hooks: Hooks = Hooks()
 
     def __str__(self) -> str:
         lines = []
         for where, operations in (("host", self.host), ("child", self.child), ("init", self.init)):
             lines += [f"{where:5} {operation}" for operation in operations]
+        lines += [f"hooks {self.hooks}"] if self.hooks != Hooks() else []
         return "\n".join(lines)

@@ -19,6 +19,7 @@ from pyruntime.native.encoder import EncodedPlan, encode
 from pyruntime.plan import flags
 from pyruntime.plan.compile import Place, cgroup_path_for, compile, compile_exec, namespace_bits, unit_for
 from pyruntime.plan.device_rules import device_rules
+from pyruntime.plan.hooks import later_hooks
 from pyruntime.plan.resources import limits_pids
 from pyruntime.plan.unit_properties import Property, device_properties, resource_properties, unit_properties
 from pyruntime.plan.warnings import process_warnings, warnings_of
@@ -42,6 +43,7 @@ class CompiledBundle:
         self.bundle = bundle
         self._units = units
         self.warnings = warnings_of(bundle.spec, host)
+        self._later_hooks = later_hooks(bundle.spec.hooks)
         self._host = host
         self._plans: dict[tuple[str, str, bool, int], EncodedPlan] = {}
 
@@ -89,7 +91,8 @@ class CompiledBundle:
             shares_pid_namespace=bundle.shares_pid_namespace, cgroups=cgroups_of(self._host, self.cgroup_path(id)),
             annotations=spec.annotations, capabilities=spec.process.capabilities if spec.process else None,
             joined_mount_namespace=joined, limits_pids=limits_pids(spec.linux.resources),
-            unit=unit.name if unit is not None else None, apparmor_profile=spec.process.apparmor_profile if spec.process else None)
+            unit=unit.name if unit is not None else None, apparmor_profile=spec.process.apparmor_profile if spec.process else None,
+            hooks=self._later_hooks)
 
     @contextlib.contextmanager
     def _in_file(self) -> Iterator[None]:

@@ -14,10 +14,11 @@ from pyruntime.runtimes.stdio import PreparedStdio
 
 
 def launch(encoded: EncodedPlan, id: str, options: StdioOptions, until: int, note: Callable[[int, int], None],
-           descriptors: tuple[int, ...] = ()) -> LiveProcess:
+           descriptors: tuple[int, ...] = (), run_hooks: Callable[[], None] | None = None) -> LiveProcess:
     """Make a process; it is ready when this returns (`until` MESSAGE_READY), or executes its program (MESSAGE_EXECUTING).
 
-    note   is told pid and start time: while the init of a container is still at work, or once the program is executed
+    note        is told pid and start time: while the init of a container is still at work, or once the program is executed
+    run_hooks   what the init waits for, where the plan `awaits_hooks`
     Raises SetupError; nothing of the process is left then, except what `note` did.
     """
     # what the kernel counts as the peak of a process that was made by CLONE_VM
@@ -31,6 +32,9 @@ def launch(encoded: EncodedPlan, id: str, options: StdioOptions, until: int, not
         # one that waits for its start is noted meanwhile; one that executes at once is not kept waiting
         if until == native.MESSAGE_READY and (not encoded.plan.hands_over or spawned.await_successor()):
             start_time = _note(spawned, note)
+        if run_hooks is not None and encoded.plan.awaits_hooks and spawned.await_hooks():
+            run_hooks()
+            spawned.finish_hooks()
         spawned.follow(until)
         if start_time is None:
             start_time = _note(spawned, note)

@@ -29,21 +29,21 @@ from pyruntime.interface import (
 from pyruntime.native import process as native
 from pyruntime.plan.resources import limits_pids
 from pyruntime.runtimes.compiled import BundleCache
+from pyruntime.runtimes.creation import Creation
 from pyruntime.runtimes.ending import end_all, end_processes
+from pyruntime.runtimes.hooks import run_poststart_hooks, run_poststop_hooks, start_container_hook
 from pyruntime.runtimes.identity import is_alive, open_process, require_process
-from pyruntime.runtimes.joined_mounts import detach_root, joined_mount_namespace, root_of
+from pyruntime.runtimes.joined_mounts import detach_root, root_of
 from pyruntime.runtimes.launch import launch
 from pyruntime.runtimes.live import Entry, LiveProcess
 from pyruntime.runtimes.process_list import list_processes
 from pyruntime.runtimes.status import status_of, status_of_living
 from pyruntime.runtimes.stdio import check_preserved
-from pyruntime.runtimes.unit import started_unit
 from pyruntime.runtimes.update import update
 from pyruntime.runtimes.waits import Waits
 from pyruntime.spec import Resources
 from pyruntime.state import ContainerRecord, ProcessRecord, Store
 from pyruntime.state.names import START_SOCKET
-from pyruntime.state.record import JoinedMountNamespace
 from pyruntime.state.store import check_id
 
 _log = logging.getLogger("pyruntime")
@@ -74,40 +74,18 @@ class NativeRuntime:
         """See Runtime. no_pivot: cover the root instead of pivoting, for a host whose root is an initramfs."""
         check_preserved(stdio_options)
         self._store.add(id)
-        cgroup_path: str | None = None  # none was made of one that cannot be planned
-        unit_name: str | None = None
-        joined: JoinedMountNamespace | None = None
-        live: LiveProcess | None = None
-        records: list[ContainerRecord] = []
+        creation: Creation | None = None
         try:
-            compiled = self._bundles.open(os.fspath(bundle_path))
-            encoded = compiled.plan(id, self._store.root, no_pivot, stdio_options.preserve_fds)
-            path, unit = compiled.cgroup_path(id), compiled.unit(id)
-            with started_unit(unit, lambda pids: compiled.unit_properties(id, pids)):
-                unit_name = unit.name if unit is not None else None
-                self._store.save_cgroup(id, path, unit_name)
-                cgroup_path = path
-                joined = joined_mount_namespace(compiled.bundle.spec.linux)
-
-                def prepare(pid: int, start_time: int) -> None:
-                    records.append(compiled.record(id, pid, start_time, joined))
-                    self._store.prepare(records[-1])
-
-                live = launch(encoded, id, stdio_options, native.MESSAGE_READY, prepare)
-            self._store.commit(id)
+            creation = Creation(self._store, self._host, id, self._bundles.open(os.fspath(bundle_path)))
+            live, record = creation.run(stdio_options, no_pivot)
         except BaseException:
-            if live is not None:
-                live.end()
-            try:
-                if cgroup_path is not None:
-                    ContainerCgroups(cgroups_of(self._host, cgroup_path), unit_name).remove_empty()
-            finally:
+            if creation is not None:
+                creation.undo()
+            else:
                 self._store.remove(id)
-            if joined is not None:
-                detach_root(joined, compiled.bundle.rootfs_path)
             raise
         with self._entries_lock:
-            self._entries[id] = Entry(live, records[-1])
+            self._entries[id] = Entry(live, record)
         _log.debug("created container %s: pid %d", id, live.pid)
         return live.pid
 
@@ -117,20 +95,38 @@ class NativeRuntime:
             directory = self._store.directory(id)
             self._store.check_complete(id)
             try:
-                failure = native.start(directory, START_SOCKET)
+                failure, has_hooks = native.start(directory, START_SOCKET, lambda i: start_container_hook(self._store.load(id), i))
             except (FileNotFoundError, ConnectionRefusedError) as error:
                 raise errors.NotCreatedError("start", id, self._status(self._store.load(id), entry)) from error
             except OSError as error:
                 raise SetupError("connect to the waiting init", error.filename, error.errno or 0, None) from error
-            if failure is None:
-                entry.has_started = entry.init is not None
+            entry.has_started = failure is None and entry.init is not None
+            if failure is None and not has_hooks:
                 return
             record = self._store.load(id)
-            end_processes(entry, record, self._store.processes(id))
-            self._forget(id, record)
+            if failure is not None:
+                self._destroy(id, entry, record)
+        if failure is None:
+            failure = self._run_poststart_hooks(record)
+        if failure is not None:
+            run_poststop_hooks(record)
             if failure.errno == errno.ENODATA:  # of RefuseStart, which ends a plan without a process
                 raise errors.InvalidBundleError(f"{record.bundle_path}/config.json", "$.process", "is required to start the container")
-        raise failure
+            raise failure
+
+    def _run_poststart_hooks(self, record: ContainerRecord) -> SetupError | None:
+        """Without the lock: they may take long, and deal with the container. It is destroyed if one fails."""
+        failure = run_poststart_hooks(record, self._status(record, self._entries.get(record.id)))
+        if failure is not None:
+            with contextlib.suppress(errors.ContainerNotFoundError), self._locked(record.id) as entry:
+                found = self._store.load(record.id)
+                if (found.pid, found.start_time) == (record.pid, record.start_time):
+                    self._destroy(record.id, entry, record)
+        return failure
+
+    def _destroy(self, id: str, entry: Entry, record: ContainerRecord) -> None:
+        end_processes(entry, record, self._store.processes(id))
+        self._forget(id, record)
 
     def _forget(self, id: str, record: ContainerRecord) -> None:
         self._drop(id)
@@ -224,21 +220,23 @@ class NativeRuntime:
         """See Runtime. With `force` also an entry whose state is damaged or that was never finished."""
         with self._locked(id) as entry:
             try:
-                record = self._store.load(id)
+                record: ContainerRecord | None = self._store.load(id)
             except errors.DamagedStateError:
                 if not force:
                     raise
-                self._remove_damaged(id, entry)
-                return
-            status = self._status(record, entry)
-            if status is not Status.STOPPED and not force:
-                raise errors.NotStoppedError("delete", id, status)
-            end_processes(entry, record, self._store.processes(id))
-            self._forget(id, record)
+                record = self._remove_damaged(id, entry)
+            else:
+                assert record is not None
+                status = self._status(record, entry)
+                if status is not Status.STOPPED and not force:
+                    raise errors.NotStoppedError("delete", id, status)
+                self._destroy(id, entry, record)
+        if record is not None:
+            run_poststop_hooks(record)
         _log.debug("deleted container %s", id)
 
-    def _remove_damaged(self, id: str, entry: Entry) -> None:
-        """One whose creation was interrupted, or whose record cannot be read: its cgroups tell what belongs to it."""
+    def _remove_damaged(self, id: str, entry: Entry) -> ContainerRecord | None:
+        """One whose creation was interrupted, or whose record cannot be read: its cgroups tell what belongs to it. What is known of it."""
         _log.warning("removing container %s, whose state is damaged", id)
         prepared = self._store.load_prepared(id)
         path, unit = self._store.load_cgroup(id) or (cgroup_path_of(None, id), None)
@@ -248,6 +246,7 @@ class NativeRuntime:
         if prepared is not None and prepared.joined_mount_namespace is not None:
             detach_root(prepared.joined_mount_namespace, prepared.rootfs_path)
         self._clean_up(id, cgroups)
+        return prepared
 
     def delete_process(self, id: str, pid: int) -> None:
         """See Runtime."""

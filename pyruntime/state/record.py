@@ -7,7 +7,7 @@ import datetime
 import msgspec
 
 from pyruntime.cgroups.paths import Cgroup
-from pyruntime.spec import Capabilities
+from pyruntime.spec import Capabilities, Hooks
 
 
 class JoinedMountNamespace(msgspec.Struct, frozen=True):
@@ -25,6 +25,7 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     namespaces   CLONE_NEW... bits of those that are not the host's
     limits_pids  whether config.json limits the number of processes
     unit         name of the systemd unit that the cgroups belong to
+    hooks        those that run after the creation, unset if there are none
     """
 
     id: str
@@ -43,6 +44,7 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     limits_pids: bool = True
     unit: str | None = None
     apparmor_profile: str | None = None
+    hooks: Hooks | msgspec.UnsetType = msgspec.UNSET
 
 
 class ProcessRecord(msgspec.Struct, frozen=True):

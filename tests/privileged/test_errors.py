@@ -13,6 +13,7 @@ from faults import Fault
 from lab import MAPS, NAMESPACES, Lab, namespaces, with_mounts
 
 from pyruntime import StdioOptions
+from pyruntime._native import ffi
 from pyruntime.errors import InvalidBundleError, NotCreatedError, SetupError
 from pyruntime.native import process as native
 from pyruntime.native.encoder import encode
@@ -57,6 +58,9 @@ CHILD_ROWS: list[Forced] = [
 INIT_ROWS: list[Forced] = [
     (op.MountRoot(J, NONE, INIT), "ENOENT", "mount root", "/does/not/exist"),
     (op.UseRoot(J, INIT, "/srv/root"), "EBADF", "use root", "/srv/root"),
+    (op.OpenRootPlace(J, NONE, INIT), "ENOENT", "open root place", "/does/not/exist"),
+    (op.PlaceRoot(J, INIT, INIT, "/srv/root"), "EBADF", "place root", "/srv/root"),
+    (op.EnterRoot(J, INIT, "/srv/root"), "EBADF", "enter root", "/srv/root"),
     (op.ReceiveSlots(J, 0, 1), "EBADMSG", "receive slots", None),
     (op.JoinCgroup(J, NONE, INIT), "EBADF", "join cgroup", "/does/not/exist"),
     (op.JoinNamespace(J, INIT, flags.CLONE_NEWUTS), "EBADF", "join namespace", "uts"),
@@ -177,6 +181,12 @@ BUNDLES: list[Row] = [
     (op.SetNoNewPrivileges, {}, Fault("prctl", "EINVAL", {0: 38}), None, "EINVAL", "$.process.noNewPrivileges"),
     (op.SetUmask, {"process": {"user": {"uid": 0, "gid": 0, "umask": 0o27}}}, Fault("umask", "ENOSYS", {0: 0o27}), None,
      "ENOSYS", "$.process.user.umask"),
+    (op.RunHook, {"hooks": {"createContainer": [{"path": "/none"}]}}, None, "/none", "ENOENT", "$.hooks.createContainer[0].path"),
+    *((op.RunHook, {"hooks": {kind: [{"path": "/bin/true"}]}}, fault, "/bin/true", fault.error, f"$.hooks.{kind}[0].path")
+      for kind in ("prestart", "createContainer")
+      for fault in (Fault("fcntl", "EPERM", {1: 1033}), Fault("setpgid", "EPERM"))),  # F_ADD_SEALS
+    (op.AnnounceHooks, {"hooks": {"prestart": [{"path": "/bin/true"}]}}, Fault("sendto", "EIO", {2: ffi.sizeof("struct message")}), None,
+     "EIO", "$.hooks"),
     (op.StartSession, {}, Fault("setsid", "EPERM"), None, "EPERM", None),
     (op.AwaitStart, {}, Fault("getsockopt", "ENOBUFS", {2: 30}), None, "ENOBUFS", None),  # SO_ACCEPTCONN
 ]

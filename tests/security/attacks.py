@@ -66,12 +66,13 @@ class Attack:
         self.root = directory / "state"
         self.runtime = NativeRuntime(str(self.root))
         self.rootfs = make_rootfs(directory / "rootfs")
+        self.changes: dict[str, Any] = {}  # of each bundle
         self._count = 0
 
     def bundle(self, args: list[str], **changes: Any) -> str:
         """One that uses `rootfs`."""
         self._count += 1
-        return str(make_bundle(self.directory / f"bundle{self._count}", args, rootfs=self.rootfs, **changes))
+        return str(make_bundle(self.directory / f"bundle{self._count}", args, rootfs=self.rootfs, **self.changes, **changes))
 
     def replace(self, name: str, target: str | Path) -> None:
         """A link in the rootfs in the place of whatever is there."""

@@ -361,7 +361,7 @@ def fuzz(seed: int, count: int) -> dict[str, Any]:
     # a container to execute in
     sleeper = native.spawn(encoder.encode(_container(["/bin/sleep", str(SLEEPER)])), "c", (null, null, null))
     sleeper.follow(native.MESSAGE_READY)
-    assert native.start("/state", "start") is None
+    assert native.start("/state", "start", lambda index: ("/hook", None)) == (None, False)
     pidfd = sleeper.take_pidfd()
     before = _facts()
     run_all("exec", [_exec(), _exec(args=["true"], user={"uid": 0, "gid": 0})], count // 3, pidfd)

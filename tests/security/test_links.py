@@ -15,6 +15,14 @@ from pyruntime.testing.bundles import default_config
 
 pytestmark = pytest.mark.privileged
 
+
+@pytest.fixture(params=["mounted_after", "mounted_before"], autouse=True)
+def change_of_root(request: pytest.FixtureRequest, attack: Attack) -> None:
+    """Where hooks are to see the mounts, these are made before the change of root, while the host can still be reached by name."""
+    if request.param == "mounted_before":
+        attack.changes["hooks"] = {"createContainer": [{"path": "/bin/true"}]}
+
+
 @pytest.mark.parametrize("link", LINKS)
 @pytest.mark.parametrize("kind", ["tmpfs", "bind", "bind_file"])
 @pytest.mark.parametrize("place", ["target", "parent"])

@@ -21,6 +21,13 @@ PLACES = sorted({"/".join(parts[:i]) for parts in (target.split("/") for target 
 REFUSING = ("/proc", "/sys")
 
 
+@pytest.fixture(params=["mounted_after", "mounted_before"], autouse=True)
+def change_of_root(request: pytest.FixtureRequest, attack: Attack) -> None:
+    """Where hooks are to see the mounts, these are made before the change of root, while the host can still be reached by name."""
+    if request.param == "mounted_before":
+        attack.changes["hooks"] = {"createContainer": [{"path": "/bin/true"}]}
+
+
 def _chain(attack: Attack, place: str) -> str:
     attack.replace("first", "/etc/second")
     attack.replace("etc/second", "../third")

@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 from attacks import ID, Attack, tree_hash
@@ -205,7 +205,8 @@ def read_line(out: BinaryIO) -> bytes:
     return line
 
 
-def test_mount_target_that_is_swapped(attack: Attack, compile_static: Compile) -> None:
+@pytest.mark.parametrize("hooks", [{}, {"createContainer": [{"path": "/bin/true"}]}], ids=["mounted after", "mounted before"])
+def test_mount_target_that_is_swapped(attack: Attack, compile_static: Compile, hooks: dict[str, Any]) -> None:
     """CVE-2021-30465: a shared volume's directory and a link to the host's root change places."""
     racer = compile_static("racer", RACER)
     volume = attack.directory / "volume"
@@ -217,7 +218,8 @@ def test_mount_target_that_is_swapped(attack: Attack, compile_static: Compile) -
               {"destination": "/volume/target/pts", "type": "tmpfs", "source": "tmpfs"}]
     script = f"grep -q ' /volume/.*/pts ' /proc/self/mountinfo && echo volume; " \
              f"grep -q ' {attack.canary}/pts ' /proc/self/mountinfo && echo link"
-    bundle = attack.bundle(["/bin/sh", "-c", script], mounts=mounts)
+    # with hooks the mounts are made while the host can still be reached by name
+    bundle = attack.bundle(["/bin/sh", "-c", script], mounts=mounts, hooks=hooks)
     swaps = Swaps(attack.directory / "swaps")
     program = subprocess.Popen([racer, volume / "target", volume / "link", attack.directory / "swaps"])
     outcomes: Counter[str] = Counter()

@@ -32,8 +32,6 @@ DIRECTORIES = Directories("c", "/b", "/b/rootfs", "/run/c")
 Field = tuple[str, str]
 # what means nothing to a plan, and why
 WITHOUT_EFFECT: dict[Field, str] = {
-    ("Spec", "oci_version"): "checked on loading, told by the state",
-    ("Spec", "annotations"): "told by the state",
     ("Root", "path"): "made absolute when the bundle is opened",
     ("Memory", "check_before_update"): "a new cgroup uses nothing yet",
 }

@@ -1,0 +1,75 @@
+"""A new container: all that is made of a bundle, or nothing."""
+
+from __future__ import annotations
+
+from pyruntime.cgroups import ContainerCgroups, cgroups_of
+from pyruntime.host import Host
+from pyruntime.interface import StdioOptions
+from pyruntime.native import process as native
+from pyruntime.runtimes.compiled import CompiledBundle
+from pyruntime.runtimes.hooks import run_hooks, run_poststop_hooks
+from pyruntime.runtimes.joined_mounts import detach_root, joined_mount_namespace
+from pyruntime.runtimes.launch import launch
+from pyruntime.runtimes.live import LiveProcess
+from pyruntime.runtimes.unit import started_unit
+from pyruntime.state import ContainerRecord, Store
+from pyruntime.state.record import JoinedMountNamespace
+
+
+class Creation:
+    """What has been made so far of a container whose state directory is there."""
+
+    def __init__(self, store: Store, host: Host, id: str, compiled: CompiledBundle) -> None:
+        self._store = store
+        self._host = host
+        self._id = id
+        self._compiled = compiled
+        self._cgroup_path: str | None = None  # none was made of one that cannot be planned
+        self._unit_name: str | None = None
+        self._joined: JoinedMountNamespace | None = None
+        self._live: LiveProcess | None = None
+        self._record: ContainerRecord | None = None
+        self._has_run_hooks = False
+
+    def run(self, options: StdioOptions, no_pivot: bool) -> tuple[LiveProcess, ContainerRecord]:
+        """Make it. Raises InvalidBundleError, SetupError; `undo` then takes back what was made."""
+        id, compiled = self._id, self._compiled
+        encoded = compiled.plan(id, self._store.root, no_pivot, options.preserve_fds)
+        path, unit = compiled.cgroup_path(id), compiled.unit(id)
+        with started_unit(unit, lambda pids: compiled.unit_properties(id, pids)):
+            self._unit_name = unit.name if unit is not None else None
+            self._store.save_cgroup(id, path, self._unit_name)
+            self._cgroup_path = path
+            self._joined = joined_mount_namespace(compiled.bundle.spec.linux)
+
+            def prepare(pid: int, start_time: int) -> None:
+                self._record = compiled.record(id, pid, start_time, self._joined)
+                self._store.prepare(self._record)
+
+            def run_create_hooks() -> None:
+                assert self._record is not None
+                self._has_run_hooks = True
+                run_hooks(encoded.plan.hooks, ("prestart", "createRuntime"), self._record, "creating")
+
+            self._live = launch(encoded, id, options, native.MESSAGE_READY, prepare, run_hooks=run_create_hooks)
+        self._store.commit(id)
+        assert self._record is not None
+        return self._live, self._record
+
+    def undo(self) -> None:
+        """Nothing is left of it, and hooks that have begun to run are followed by those for the end."""
+        if self._live is not None:
+            self._live.end()
+        try:
+            if self._cgroup_path is not None:
+                cgroups = ContainerCgroups(cgroups_of(self._host, self._cgroup_path), self._unit_name)
+                if self._has_run_hooks:
+                    cgroups.remove()  # with processes that hooks have left
+                else:
+                    cgroups.remove_empty()
+        finally:
+            self._store.remove(self._id)
+        if self._joined is not None:
+            detach_root(self._joined, self._compiled.bundle.rootfs_path)
+        if self._has_run_hooks and self._record is not None:
+            run_poststop_hooks(self._record)
