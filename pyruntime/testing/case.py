@@ -159,6 +159,9 @@ KNOWN_DIFFERENCES = {
     "fails-after-exec": "a file of unknown format is not reported: the process ends with an error status",
     "fails-without-path": "the message about a program that may not be executed does not name it",
     "no-state-file": "the state of a container is in no file that could be damaged",
+    "poststart-at-create": "poststart hooks run when the container is created",
+    "other-states-for-hooks": "hooks are told another status, or another pid, than runtime.md says",
+    "no-poststop-after-failed-create": "poststop hooks do not run when another hook has kept the container from being created",
     "own-exec-only": "a second runtime object on the same root does not know the first's exec processes",
 }
 

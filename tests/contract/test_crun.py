@@ -26,6 +26,8 @@ class TestCrun(ContainerContract):
         "fails-at-create": "crun looks for the program before it waits for start",
         "fails-after-exec": "crun waits for the program to be found, not for execve to succeed",
         "fails-without-path": "crun writes `open executable: Permission denied`",
+        "other-states-for-hooks": "created, for those that create runs, and in the container the pid 0",
+        "no-poststop-after-failed-create": "those are for delete",
         "own-exec-only": "the command line has no list of exec processes",
     }
 

@@ -25,6 +25,8 @@ class TestRunc(ContainerContract):
     differences = {
         "fails-at-create": "runc looks for the program before it waits for start",
         "fails-after-exec": "runc waits for the program to be found, not for execve to succeed",
+        "poststart-at-create": "runc does so in all releases up to 1.5",
+        "other-states-for-hooks": "created, for the poststart hooks",
         "own-exec-only": "the command line has no list of exec processes",
     }
 
