@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 
 int explain(struct host *host, int error, const char *doing, const char *object)
 {
@@ -162,12 +163,23 @@ static int listen_for_start(struct host *host, const struct operation *op)
     return fill_slot(host, op, take_fd(&listener), "listen");
 }
 
-/* What is said of a process counts for all that have its memory: it must have its own by then. */
+#define INIT_NAME "/memfd:pyruntime-init"
+
+/* What is said of a process counts for all that have its memory: it must have its own by then. The kernel wakes await_execution
+ * before it gives the child its own, and may wait in between for a thread of the caller's that changes mappings. */
 static int await_own_memory(struct host *host)
 {
+    const struct timespec pause = {.tv_nsec = 20000};
+    char path[32], name[sizeof INIT_NAME];
     int error = await_execution(host->child);
 
-    return error ? explain(host, error, "execute the init", NULL) : 0;
+    if (error)
+        return explain(host, error, "execute the init", NULL);
+    snprintf(path, sizeof path, "/proc/%d/exe", host->pid);
+    /* one that has ended has none */
+    while (readlink(path, name, sizeof name) > 0 && memcmp(name, INIT_NAME, sizeof INIT_NAME - 1) != 0)
+        nanosleep(&pause, NULL);
+    return 0;
 }
 
 static int write_child_proc(struct host *host, const struct operation *op)
