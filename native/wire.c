@@ -55,12 +55,11 @@ static int receive_message(int socket, struct message *ret_message, int *ret_fd)
         else if (item->cmsg_type == SCM_CREDENTIALS && item->cmsg_len == CMSG_LEN(sizeof sender))
             memcpy(&sender, CMSG_DATA(item), sizeof sender);
     }
-    if (length == 0)
-        return 0;
+    /* an end of file carries nothing, but a message without data may, and looks the same */
     if (length != sizeof *ret_message) {
         close_fd(ret_fd);
         *ret_fd = -1;
-        return -EBADMSG;
+        return length ? -EBADMSG : 0;
     }
     ret_message->sender = sender.pid;
     ret_message->detail[MESSAGE_DETAIL - 1] = 0;
