@@ -61,6 +61,11 @@ class Spawned:
         return int(self._heard.pid)
 
     @property
+    def pidfd(self) -> int:
+        """-1 once it was given away."""
+        return int(self._heard.pidfd)
+
+    @property
     def console(self) -> int:
         """The pty master that the init has sent; -1 where there is none."""
         return int(self._heard.console)
@@ -217,18 +222,23 @@ def spawn(encoded: EncodedPlan, id: str, stdio: tuple[int, int, int], descriptor
     """
     plan = encoded.plan
     data = encoded.fill(id.encode())
-    result = ffi.new("struct spawn_result *")
+    result = ffi.new("struct spawn_result *", {"pid": -1, "pidfd": -1, "wire": -1})
     cgroup = -1 if plan.cgroup is None else plan.cgroup.index
     init = _get_init()
-    while (error := lib.spawn_process(ffi.from_buffer(data), len(data), plan.clone_flags, init, cgroup, stdio,
-                                      descriptors, len(descriptors), result)) == -errno.EBADFD:
-        init = _get_init(lost=init)
-    if error:
-        operations = {lib.SPAWN_HOST: plan.host, lib.SPAWN_CHILD: plan.child}.get(result.phase, ())
-        index = result.operation
-        raise _failure(operations[index] if 0 <= index < len(operations) else None, -error, _text(result.detail),
-                       encoded, id)
-    return Spawned(encoded, id, result.pid, result.pidfd, result.wire)
+    try:
+        while (error := lib.spawn_process(ffi.from_buffer(data), len(data), plan.clone_flags, init, cgroup, stdio,
+                                          descriptors, len(descriptors), result)) == -errno.EBADFD:
+            init = _get_init(lost=init)
+        if error:
+            operations = {lib.SPAWN_HOST: plan.host, lib.SPAWN_CHILD: plan.child}.get(result.phase, ())
+            index = result.operation
+            raise _failure(operations[index] if 0 <= index < len(operations) else None, -error, _text(result.detail),
+                           encoded, id)
+        return Spawned(encoded, id, result.pid, result.pidfd, result.wire)
+    except BaseException:
+        if result.pidfd >= 0:  # a signal's handler has raised
+            Spawned(encoded, id, result.pid, result.pidfd, result.wire).discard()
+        raise
 
 
 def start(directory: str, name: str, hook_of: Callable[[int], tuple[str, int | None]]) -> tuple[SetupError | None, bool]:

@@ -40,12 +40,14 @@ def launch(encoded: EncodedPlan, id: str, options: StdioOptions, until: int, not
             start_time = _note(spawned, note)
         pipes = stdio.take_pipes(spawned.console)
         spawned.take_console()
+        live = LiveProcess(spawned.pid, start_time, spawned.pidfd, pipes, callers_peak_bytes)
+        spawned.take_pidfd()
     except BaseException:
         stdio.close()
         if spawned is not None:
             spawned.discard()
         raise
-    return LiveProcess(spawned.pid, start_time, spawned.take_pidfd(), pipes, callers_peak_bytes)
+    return live
 
 
 def _note(spawned: Spawned, note: Callable[[int, int], None]) -> int:
