@@ -201,6 +201,18 @@ def test_mappings_beside_a_joined_user_namespace(reachable: Lab, caplog: pytest.
     assert "config.json" in record.getMessage() and "uidMappings" in record.getMessage()
 
 
+def test_nothing_is_left_where_a_limit_cannot_be_raised_beside_a_joined_user_namespace(reachable: Lab) -> None:
+    """The first process may be about to make its successor by then; the lab looks for children."""
+    first = reachable.sleeper("p2", **user_namespace())
+    linux = {"namespaces": namespaces("mount", "pid", user=f"/proc/{first}/ns/user")}
+    limit = {"type": "RLIMIT_NOFILE", "soft": 1024, "hard": 2**62}
+    bundle = reachable.bundle("true", hostname=None, mounts=[], linux=linux, process={"rlimits": [limit]})
+    for _ in range(100):
+        with pytest.raises(SetupError) as caught:
+            reachable.runtime.create_container("p1", bundle, StdioOptions())
+        assert (caught.value.step, caught.value.errno_name) == ("raise hard limit", "EPERM")
+
+
 @pytest.mark.parametrize("value", [True, False])
 def test_no_new_privileges(lab: Lab, value: bool) -> None:
     process = {"noNewPrivileges": value}

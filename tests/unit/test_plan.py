@@ -84,6 +84,32 @@ def test_exec_enters_the_pid_namespace_last() -> None:
     assert found.index(op.SetIdentity) < found.index(op.EnterPidNamespace)
 
 
+def test_exec_is_not_ahead_of_what_is_said_of_it() -> None:
+    """Its successor has what the first process has when it is made, and nobody would end it where the host fails afterwards."""
+    process = decode_process({"args": ["sh"], "cwd": "/", "oomScoreAdj": 5})
+    plan = compile_exec(process, (), flags.CLONE_NEWPID, "c")
+    assert [type(operation) for operation in plan.child] == [op.WriteChildProc, op.ReleaseChild]
+    assert kinds(plan)[0] is op.AwaitRelease and kinds(plan).count(op.AwaitRelease) == 1
+
+
+@pytest.mark.parametrize("host", [V1, V2])
+@pytest.mark.parametrize("path", [None, "/ns/user"], ids=["new", "joined"])
+def test_a_container_in_a_user_namespace_is_not_ahead_of_what_is_said_of_it(host: Host, path: str | None) -> None:
+    mapping = [{"containerID": 0, "hostID": 100000, "size": 1000}]
+    user = {"type": "user", "path": path} if path else {"type": "user"}
+    plan = plan_of(host, process={"oomScoreAdj": 5, "rlimits": []}, hostname=None, mounts=[],
+                   linux={"namespaces": [user, {"type": "mount"}, {"type": "pid"}], "uidMappings": mapping, "gidMappings": mapping})
+    found = kinds(plan)
+    assert type(plan.child[-1]) is op.ReleaseChild and found.count(op.AwaitRelease) == 1
+    before = found.index(op.AwaitRelease)
+    assert op.EnterPidNamespace not in found[:before] and op.SetRlimit not in found[:before]
+
+
+def test_nobody_waits_where_nothing_is_said() -> None:
+    plan = compile_exec(decode_process({"args": ["sh"], "cwd": "/"}), (), flags.CLONE_NEWPID, "c")
+    assert plan.child == () and op.AwaitRelease not in kinds(plan)
+
+
 def test_mount_options() -> None:
     options = parse_mount_options(("rbind", "ro", "nosuid", "suid", "rslave", "size=1k", "defaults"), "$")
     assert options.is_bind and options.recursive_bind
