@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from pyruntime.plan.operations import AnnounceHooks, AwaitStart, EnterPidNamespace, Operation, PassSlots, Plan, ReceiveSlots, RunHook, Slot
+from pyruntime.plan.operations import (
+    AnnounceHooks,
+    AwaitRelease,
+    AwaitStart,
+    EnterPidNamespace,
+    Operation,
+    PassSlots,
+    Plan,
+    ReceiveSlots,
+    ReleaseChild,
+    RunHook,
+    Slot,
+)
 from pyruntime.spec import Hooks
 
 SLOTS_PER_MESSAGE = 250  # as in native/abi.h
@@ -49,6 +61,10 @@ class Draft:
         parts = [(first, min(SLOTS_PER_MESSAGE, late - first)) for first in range(0, late, SLOTS_PER_MESSAGE)]
         self.child += [PassSlots("", first, count) for first, count in parts]
         self.init[self._receiving_at:self._receiving_at] = [ReceiveSlots("", first, count) for first, count in parts]
+        if self.child and not any(isinstance(operation, (PassSlots, ReleaseChild)) for operation in self.child):
+            # what is said of the child counts for a successor only if there is none yet, and a failure must not leave one
+            self.child.append(ReleaseChild(""))
+            self.init.insert(0, AwaitRelease(""))
         entries = [operation for operation in self.init if isinstance(operation, EnterPidNamespace)]
         return Plan(tuple(self.host), tuple(self.child), tuple(self.init), self.clone_flags, self.cgroup,
                     self._slots["host"], self._slots["init"], late, preserve_fds, bool(entries),
