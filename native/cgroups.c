@@ -58,6 +58,11 @@ static int is_populated(int cgroup)
     ssize_t length = procs < 0 ? 0 : read(procs, &first, 1);
     /* a threaded cgroup has no list of processes: there is something in it */
     int found = length > 0 || (length < 0 && errno == EOPNOTSUPP);
+
+    if (procs < 0 && procs != -ENOENT) {
+        close(cgroup);
+        return procs;
+    }
     DIR *entries = fdopendir(cgroup);
 
     if (!entries) {
