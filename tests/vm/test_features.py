@@ -6,13 +6,13 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import Fault
 from lab import MAPS, NAMESPACES, Lab, cgroup_file, is_unified, namespaces
 
 from pyruntime import NativeRuntime, StdioOptions
@@ -29,14 +29,8 @@ def test_every_controller_is_on_v2() -> None:
     assert controllers >= {"cpuset", "cpu", "io", "memory", "hugetlb", "pids"}
 
 
-def test_the_init_is_cloned_into_its_cgroup(lab: Lab) -> None:
-    """It is nowhere else first: nobody writes to cgroup.procs."""
-    def refused() -> None:
-        with pytest.raises(SetupError, match="EBADF"):
-            lab.create("true")
-
-    # clone3 without the cgroup's descriptor is another clone3
-    Fault("clone3", "EBADF").during(refused)
+def test_the_init_joins_its_cgroup(lab: Lab) -> None:
+    """By itself, when it has memory of its own: what a limit of memory ends must not be the caller."""
     pid = lab.sleeper()
     assert Path(f"/proc/{pid}/cgroup").read_text() == "0::/pyruntime/p1\n"
     assert str(pid) in cgroup_file("", "", "cgroup.procs").read_text().split()
@@ -62,6 +56,44 @@ def test_memory_events_tell_of_an_oom_kill(lab: Lab) -> None:
     counted = dict(line.split() for line in events.read_text().splitlines())
     assert state.signal == signal.SIGKILL or state.exit_code == 128 + signal.SIGKILL
     assert int(counted["oom_kill"]) >= 1 and int(counted["max"]) >= 1
+
+
+CALLER = """
+import sys
+from pyruntime import NativeRuntime, StdioOptions
+from pyruntime.errors import SetupError
+root, bundle = sys.argv[1:]
+runtime = NativeRuntime(root)
+for i in range(100):
+    try:
+        if bundle:
+            runtime.create_container("p2", bundle, StdioOptions())
+            runtime.delete_container("p2", force=True)
+        else:
+            pid = runtime.exec_process("p1", {"args": ["/bin/true"], "cwd": "/"}, StdioOptions())
+            runtime.wait_on_process("p1", pid)
+            runtime.delete_process("p1", pid)
+    except SetupError:
+        pass
+"""
+
+
+def end_of_caller(lab: Lab, bundle: str = "") -> tuple[int, str]:
+    """Of one that creates containers of a bundle, or executes something in p1."""
+    done = subprocess.run([sys.executable, "-c", CALLER, str(lab.root), bundle], capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+def test_a_container_out_of_memory_does_not_end_who_executes_in_it(lab: Lab) -> None:
+    """The kernel kills all that share the memory of what it chooses, which the child and the caller do until it executes the init."""
+    lab.create("for i in 1 2 3; do (while :; do tail /dev/zero; done) & done; sleep 1000", stdio=StdioOptions(),
+               linux={"resources": {"memory": {"limit": 16 * MIB, "swap": 16 * MIB}}})
+    lab.runtime.start_container("p1")
+    assert end_of_caller(lab) == (0, "")
+
+
+def test_a_limit_that_is_too_low_does_not_end_who_creates(lab: Lab) -> None:
+    assert end_of_caller(lab, lab.bundle("true", linux={"resources": {"memory": {"limit": 4096}}})) == (0, "")
 
 
 def test_io_limit_binds_on_a_block_device(lab: Lab) -> None:
