@@ -27,7 +27,7 @@ HEAD = ("import sys, signal, os\nfrom pyruntime import NativeRuntime, StdioOptio
 def other(lab: Lab, code: str, *args: str) -> str:
     """The output of a second Python process with a runtime `rt` on the same root."""
     done = subprocess.run([sys.executable, "-c", HEAD + code, str(lab.root), *args], capture_output=True, text=True,
-                          timeout=30)
+                          timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
