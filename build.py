@@ -18,9 +18,10 @@ from setuptools import build_meta
 
 ROOT = pathlib.Path(__file__).resolve().parent
 NATIVE = ROOT / "native"
-INIT_SOURCES = ("init", "plan", "namespaces", "paths", "mounts", "devices", "credentials", "program", "hook", "run_hooks")
-HOST_SOURCES = ("plan", "host", "cgroups", "child", "hook", "spawn", "wire", "wait", "files")
-HEADERS = ("abi", "plan", "syscalls", "raw", "init", "host", "child", "clone")
+INIT_SOURCES = ("init", "plan", "namespaces", "paths", "mounts", "devices", "credentials", "filter", "listener", "program", "hook",
+                "run_hooks")
+HOST_SOURCES = ("plan", "host", "cgroups", "child", "hook", "spawn", "wire", "wait", "files", "seccomp")
+HEADERS = ("abi", "plan", "syscalls", "raw", "init", "host", "child", "clone", "listener")
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Wstrict-prototypes",
             "-Wmissing-prototypes", "-Wformat=2", "-Wno-format-nonliteral", "-Wvla")
 # what cffi generates after its preamble warns of; our own sources do not
@@ -131,6 +132,7 @@ def make_ffibuilder() -> cffi.FFI:
                    depends=[os.path.relpath(NATIVE / f"{name}.h", ROOT) for name in HEADERS],
                    include_dirs=["native"],
                    extra_compile_args=["-std=gnu11", "-O2", *WARNINGS, *HOST_HARDENING, *sanitize],
+                   libraries=["seccomp"],
                    extra_link_args=["-Wl,-z,relro,-z,now,-z,noexecstack", *sanitize])
     return ffi
 

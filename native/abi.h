@@ -41,6 +41,15 @@ enum node_demand {
     NODE_EXISTS = 8         /* it is there: none is made */
 };
 
+/* From which sets of capabilities CAP_SYS_ADMIN is taken once the filter is installed, as bits. It is raised for that. */
+enum filter_revokes {
+    FILTER_REVOKES_EFFECTIVE = 1,
+    FILTER_REVOKES_PERMITTED = 2
+};
+
+/* What comes after a filter was installed. */
+enum filter_place { FILTER_BEFORE_START, FILTER_BEFORE_PROGRAM, FILTER_BEFORE_CLONE };
+
 enum operation_kind {
     /* host, before the clone */
     OP_MAKE_CGROUP = 1,
@@ -107,6 +116,8 @@ enum operation_kind {
     OP_SET_AMBIENT_CAPABILITIES,
     OP_SET_NO_NEW_PRIVILEGES,
     OP_SET_UMASK,
+    OP_FIND_PROGRAM,
+    OP_INSTALL_FILTER,
     OP_EXECUTE_PROGRAM,
     OP_REFUSE_START,
     OP_END
@@ -119,7 +130,9 @@ enum message_type {
     MESSAGE_CONSOLE,        /* carries the pty master */
     MESSAGE_PROCESS,        /* carries the pidfd of the process that takes init's place in another pid namespace; pid */
     MESSAGE_EXECUTING,      /* the next thing is execve: closing without MESSAGE_FAILURE is success */
-    MESSAGE_HOOKS           /* it waits until the host has run hooks; to who starts it: there are hooks to run */
+    MESSAGE_HOOKS,          /* it waits until the host has run hooks; to who starts it: there are hooks to run */
+    MESSAGE_LISTENER,       /* carries the descriptor of a filter; a byte is awaited, that whoever is notified has it */
+    MESSAGE_FILTERED        /* this can still be said */
 };
 
 /* The error of a message about a hook that was executed and failed; no errno is as large. */
@@ -142,6 +155,7 @@ struct message {
     int32_t pid;
     struct hook_end hook;
     int32_t sender;         /* filled in by the receiving kernel: the sender's pid in the receiver's pid namespace */
+    uint32_t kind;          /* of the operation that failed; whoever starts a container has no plan to look it up in */
     char detail[MESSAGE_DETAIL];
 };
 
@@ -182,10 +196,13 @@ int spawn_process(void *plan, uint64_t size, uint64_t clone_flags, int init_fd, 
 struct conversation {
     uint32_t said;          /* the types of its messages, as bits: 1 << type */
     int32_t operation;      /* of the last MESSAGE_FAILURE */
+    uint32_t kind;
     int32_t error;
     int32_t pid;            /* of the process that was cloned, then of its successor */
     int32_t pidfd;          /* the same; the caller's */
     int32_t console;        /* the pty master; the caller's; -1: none */
+    int32_t listener;       /* of a filter; the caller's; -1: none */
+    int32_t expects_listener;   /* 1: the caller is told of it at once, and answers with release_process */
     int32_t has_successor;
     uint32_t awaited;       /* types of messages, as bits: one of them ends attend_init as the end of the wire does */
     struct hook_end hook;   /* of the last MESSAGE_FAILURE */
@@ -201,12 +218,15 @@ enum succession { SUCCESSION_NONE, SUCCESSION_BELIEVED, SUCCESSION_RELEASED, SUC
 int listen_to_init(int wire, int succession, struct conversation *conversation);
 
 /* The same until the other side closes; with SUCCESSION_AWAITED until there is a successor. The first process is reaped once there
- * is one. 1: so, 0: not within timeout_ms (-1: for ever), -EINTR: a signal came in. */
+ * is one. 1: so, or there is a listener that is expected, 0: not within timeout_ms (-1: for ever), -EINTR: a signal came in. */
 int attend_init(int wire, int succession, int timeout_ms, struct conversation *conversation);
+
+/* Let a process go on that waits for a byte on the wire. */
+int release_process(int wire);
 
 /* Let a created container's init go on, by the start socket `name` in a directory, and listen until it has executed its program or
  * says why not; the socket is removed once it did. ret_connection is -1 at first, and holds the connection, for the next call,
- * after 0 and -EINTR. 1: the conversation tells, 0: not within timeout_ms, -EINTR: a signal came in, -errno: nobody listens there. */
+ * after 0, -EINTR, and if there is a listener that is expected. 1: the conversation tells, 0: not within timeout_ms, -EINTR: a signal came in, -errno: nobody listens there. */
 int start_init(const char *directory, const char *name, int timeout_ms, int *ret_connection, struct conversation *conversation);
 
 /* Where a hook that could not be started failed. */
@@ -271,6 +291,38 @@ int remove_directory(const char *path);
 
 /* Remove each directory that is empty; paths are one behind the other, each with its NUL. An errno for each, 0 for those removed. */
 void remove_empty_directories(const char *paths, int count, int *ret_errors);
+
+/* Filters of system calls, made by libseccomp. Its token of an architecture, 0: it knows none of that name. NULL is this machine's. */
+uint32_t filter_architecture(const char *name);
+
+/* major << 16 | minor << 8 | micro */
+uint32_t filter_library_version(void);
+
+/* The numbers of system calls; names are one behind the other, each with its NUL. Below 0: there is none on that architecture; -1: nor on
+ * any other that libseccomp knows. */
+void resolve_calls(uint32_t architecture, const char *names, int count, int32_t *ret_numbers);
+
+struct filter_comparison {
+    uint32_t argument;
+    uint32_t operator;      /* enum scmp_compare of libseccomp */
+    uint64_t value;
+    uint64_t value_two;
+};
+
+/* The action of a call, by its number on this machine, if all comparisons hold: so many from `first` on. */
+struct filter_rule {
+    uint32_t action;
+    int32_t number;
+    uint32_t first;
+    uint32_t count;
+};
+
+/* The program of a filter: its bytes, which are not more than size. On failure ret_failed is the rule that was refused, -1: none. */
+int64_t build_filter(uint32_t default_action, const uint32_t *architectures, int architecture_count, const struct filter_rule *rules,
+                     int rule_count, const struct filter_comparison *comparisons, char *ret_program, uint64_t size, int *ret_failed);
+
+/* Whether an architecture can be in one filter with this machine's: 0 or -errno (-EDOM: it has another byte order). */
+int check_architecture(uint32_t architecture);
 
 /* SHA-free identity of the build: the size of the embedded init in bytes. */
 extern const uint64_t init_image_size;

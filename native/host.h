@@ -36,7 +36,4 @@ int attach_device_program(struct host *host, const struct operation *op);
  * for it, which the caller closes (-1: none). */
 int start_address(const char *path, const char *name, int *ret_directory, struct sockaddr_un *ret_address);
 
-/* Let a process go on that waits for a byte on the wire. */
-int release_process(int wire);
-
 #endif

@@ -66,6 +66,8 @@ static const struct {
     ROW(OP_SET_AMBIENT_CAPABILITIES, set_ambient_capabilities),
     ROW(OP_SET_NO_NEW_PRIVILEGES, set_no_new_privileges),
     ROW(OP_SET_UMASK, set_umask),
+    ROW(OP_FIND_PROGRAM, find_program),
+    ROW(OP_INSTALL_FILTER, install_filter),
     ROW(OP_EXECUTE_PROGRAM, execute_program),
     ROW(OP_REFUSE_START, refuse_start),
 #undef ROW
@@ -139,14 +141,23 @@ OPERATION(receive_slots)
     return 0;
 }
 
+_Noreturn void end_process(int status)
+{
+    syscall(SYS_exit_group, status);
+    /* the C library would try for ever */
+    __builtin_trap();
+}
+
 static void fail(struct init *init, int operation, int error)
 {
     struct message message = {.type = MESSAGE_FAILURE, .operation = operation, .error = -error, .hook = init->hook};
 
+    if (operation >= 0)
+        message.kind = init->plan.init[operation].kind;
     memcpy(message.detail, init->detail, sizeof message.detail);
     if (init->wire >= 0)
         send_message(init->wire, &message, -1);
-    _exit(127);
+    end_process(127);
 }
 
 /* Signals that the caller ignores (Python ignores SIGPIPE) would stay ignored in the user program. By raw calls: the C
@@ -185,6 +196,7 @@ int main(int argc, char **argv)
     init.parent = -1;
     init.home = NULL;
     init.hook = (struct hook_end){0};
+    init.is_announced = init.is_sealed = init.is_wire_alone = false;
     memset(init.detail, 0, sizeof init.detail);
     /* before any namespace is joined: nothing in a container may trace this process or open its descriptors */
     prctl(PR_SET_DUMPABLE, 0);

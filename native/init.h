@@ -20,6 +20,7 @@ struct init {
     const char *parent_path;
     size_t parent_length;
     struct hook_end hook;   /* the one that is running */
+    bool is_announced, is_sealed, is_wire_alone;
     const char *home;
     char home_text[256 + 8];
     char detail[MESSAGE_DETAIL];
@@ -31,6 +32,14 @@ int explain(struct init *init, int error, const char *doing);
 int explain_path(struct init *init, int error, const char *doing, const char *path);
 
 int send_message(int wire, const struct message *message, int fd);
+
+/* Leave the program no descriptor of the init's, once; say also that it is next, once. */
+int seal_descriptors(struct init *init);
+int announce_execution(struct init *init);
+/* Also where a filter forbids that. */
+_Noreturn void end_process(int status);
+/* Close all but the wire and what the program gets, once. */
+int keep_wire_alone(struct init *init);
 
 /* paths.c: the container's root is the current directory of AT_FDCWD and "/" when these are used. */
 int open_inside(const char *path, uint64_t flags);
@@ -94,6 +103,8 @@ OPERATION(set_capabilities);
 OPERATION(set_ambient_capabilities);
 OPERATION(set_no_new_privileges);
 OPERATION(set_umask);
+OPERATION(find_program);
+OPERATION(install_filter);
 OPERATION(execute_program);
 OPERATION(refuse_start);
 

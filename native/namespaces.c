@@ -100,6 +100,14 @@ static int await_predecessor(struct init *init, const int *ends)
     return 0;
 }
 
+int keep_wire_alone(struct init *init)
+{
+    if (!init->is_wire_alone && close_from((unsigned int)init->first_fd + 1, 0) < 0)
+        return explain(init, -errno, "close_range");
+    init->is_wire_alone = true;
+    return 0;
+}
+
 /* A pid namespace that was joined is entered by a new process. It becomes the caller's child in this one's place
  * (CLONE_PARENT); this one hands over its pidfd and ends. A copy and not CLONE_VM: a process of the container may trace the new one,
  * and would have the memory of one that is not in the container's pid namespace yet.
@@ -107,28 +115,26 @@ static int await_predecessor(struct init *init, const int *ends)
 OPERATION(enter_pid_namespace)
 {
     int pidfd = -1, ends[2];
-    struct clone_args args = {
-        .flags = CLONE_PARENT | CLONE_PIDFD,
-        .pidfd = (uint64_t)(uintptr_t)&pidfd,
-    };
+    int error = op->number[0] ? keep_wire_alone(init) : 0;
 
-    if (op->number[0] && close_from((unsigned int)init->first_fd + 1, 0) < 0)
-        return explain(init, -errno, "close_range");
+    if (error)
+        return error;
     if (pipe2(ends, O_CLOEXEC) < 0)
         return explain(init, -errno, "pipe2");
-    long pid = syscall(SYS_clone3, &args, sizeof args);
+    /* not clone3, whose flags no filter can look into: those of engines have it fail */
+    long pid = syscall(SYS_clone, CLONE_PARENT | CLONE_PIDFD, NULL, &pidfd, NULL, NULL);
     if (pid < 0)
-        return explain(init, -errno, "clone3");
+        return explain(init, -errno, "clone");
     if (pid == 0) {
         /* nothing may run that the caller has not heard of, since it would not reap it */
-        int error = await_predecessor(init, ends);
+        error = await_predecessor(init, ends);
         return error || !op->number[1] ? error : await_release(init, op);
     }
     struct message message = {.type = MESSAGE_PROCESS, .operation = -1, .pid = (int32_t)pid};
-    int error = send_message(init->wire, &message, pidfd);
+    error = send_message(init->wire, &message, pidfd);
     if (error < 0 || write(ends[1], "", 1) < 0) {
         syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
         return explain(init, error < 0 ? error : -errno, "tell the pid");
     }
-    _exit(0);
+    end_process(0);
 }

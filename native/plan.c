@@ -68,6 +68,8 @@ static const char *const operands[OP_END] = {
     [OP_SET_AMBIENT_CAPABILITIES] = "",
     [OP_SET_NO_NEW_PRIVILEGES] = "",
     [OP_SET_UMASK] = "",
+    [OP_FIND_PROGRAM] = "ll",
+    [OP_INSTALL_FILTER] = "b",
     [OP_EXECUTE_PROGRAM] = "ll",
     [OP_REFUSE_START] = "",
 };

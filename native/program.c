@@ -152,28 +152,32 @@ OPERATION(set_home)
     return 0;
 }
 
-/* execvp's rule with the container's PATH: go on where a file is missing, remember where one may not be executed. */
-static int search_and_execute(char **arguments, char **environment)
+#define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+/* What is tried with each file that a name may mean. */
+typedef int try_file(const char *file, char **arguments, char **environment);
+
+/* execvp's rule: go on where a file is missing, remember where one may not be executed. */
+static int search_program(const char *name, const char *path, try_file *attempt, char **arguments, char **environment)
 {
-    const char *path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     char file[PATH_MAX];
+    size_t name_length = strlen(name);
     int error = -ENOENT;
 
-    for (char **variable = environment; *variable; variable++)
-        if (strncmp(*variable, "PATH=", 5) == 0)
-            path = *variable + 5;
+    if (strchr(name, '/'))
+        return attempt(name, arguments, environment);
     for (;;) {
-        size_t length = strcspn(path, ":"), name = strlen(arguments[0]);
-        if (length + name + 2 <= sizeof file) {
+        size_t length = strcspn(path, ":");
+        if (length + name_length + 2 <= sizeof file) {
             memcpy(file, path, length);
             if (length)
                 file[length++] = '/';
-            memcpy(file + length, arguments[0], name + 1);
-            execve(file, arguments, environment);
-            if (errno == EACCES)
+            memcpy(file + length, name, name_length + 1);
+            int result = attempt(file, arguments, environment);
+            if (result == -EACCES)
                 error = -EACCES;
-            else if (errno != ENOENT && errno != ENOTDIR)
-                return -errno;
+            else if (result != -ENOENT && result != -ENOTDIR)
+                return result;
         }
         path += strcspn(path, ":");
         if (!*path++)
@@ -181,14 +185,69 @@ static int search_and_execute(char **arguments, char **environment)
     }
 }
 
+static int execute_file(const char *file, char **arguments, char **environment)
+{
+    return execve(file, arguments, environment) < 0 ? -errno : 0;
+}
+
+static int look_at_file(const char *file, char **arguments, char **environment)
+{
+    struct stat st;
+
+    (void)arguments;
+    (void)environment;
+    if (syscall(SYS_faccessat2, AT_FDCWD, file, X_OK, AT_EACCESS) < 0)
+        return -errno;
+    if (fstatat(AT_FDCWD, file, &st, 0) < 0)
+        return -errno;
+    return S_ISREG(st.st_mode) ? 0 : -EACCES;
+}
+
+int seal_descriptors(struct init *init)
+{
+    if (!init->is_sealed && close_from(3 + init->plan.header->preserve_fds, CLOSE_RANGE_CLOEXEC) < 0)
+        return explain(init, -errno, "close_range");
+    init->is_sealed = true;
+    return 0;
+}
+
+int announce_execution(struct init *init)
+{
+    struct message message = {.type = MESSAGE_EXECUTING, .operation = -1};
+
+    if (init->is_announced)
+        return 0;
+    int error = send_message(init->wire, &message, -1);
+    if (error < 0)
+        return explain(init, error, "say that the program starts");
+    init->is_announced = true;
+    return seal_descriptors(init);
+}
+
+/* So that a missing program is told of before a filter may forbid to tell anything. The lists are execute_program's, but stay offsets. */
+OPERATION(find_program)
+{
+    const char *name = plan_item(&init->plan, op, 0, 0), *path = DEFAULT_PATH, *variable;
+
+    if (!name)
+        return explain(init, -EINVAL, "no program is named");
+    for (uint32_t i = 0; (variable = plan_item(&init->plan, op, 1, i)); i++)
+        if (strncmp(variable, "PATH=", 5) == 0)
+            path = variable + 5;
+    return explain(init, search_program(name, path, look_at_file, NULL, NULL), name);
+}
+
 OPERATION(execute_program)
 {
     char **arguments = plan_vector(&init->plan, op, 0);
     char **environment = plan_vector(&init->plan, op, 1);
-    struct message message = {.type = MESSAGE_EXECUTING, .operation = -1};
+    const char *path = DEFAULT_PATH;
 
     if (!arguments[0])
         return explain(init, -EINVAL, "no program is named");
+    for (char **variable = environment; *variable; variable++)
+        if (strncmp(*variable, "PATH=", 5) == 0)
+            path = *variable + 5;
     if (init->home) {
         /* the encoder leaves one place behind the list's end */
         char **end = environment;
@@ -197,17 +256,11 @@ OPERATION(execute_program)
         end[0] = (char *)(uintptr_t)init->home;
         end[1] = NULL;
     }
-    int error = send_message(init->wire, &message, -1);
-    if (error < 0)
-        return explain(init, error, "say that the program starts");
-    if (close_from(3 + init->plan.header->preserve_fds, CLOSE_RANGE_CLOEXEC) < 0)
-        return explain(init, -errno, "close_range");
-    if (!strchr(arguments[0], '/'))
-        error = search_and_execute(arguments, environment);
-    else
-        error = execve(arguments[0], arguments, environment) < 0 ? -errno : 0;
+    int error = announce_execution(init);
+    if (error)
+        return error;
     /* who starts a container need not know what it runs */
-    return explain(init, error, arguments[0]);
+    return explain(init, search_program(arguments[0], path, execute_file, arguments, environment), arguments[0]);
 }
 
 /* The end of a container without a process: it can be created, and whoever starts it hears this. */

@@ -74,6 +74,7 @@ int release_process(int wire)
 static void note_failure(const struct message *message, struct conversation *conversation)
 {
     conversation->operation = message->operation;
+    conversation->kind = message->kind;
     conversation->error = message->error;
     conversation->hook = message->hook;
     memcpy(conversation->detail, message->detail, MESSAGE_DETAIL);
@@ -92,6 +93,8 @@ int listen_to_init(int wire, int succession, struct conversation *conversation)
             note_failure(&message, conversation);
         else if (message.type == MESSAGE_CONSOLE && conversation->console < 0)
             conversation->console = take_fd(&carried);
+        else if (message.type == MESSAGE_LISTENER && conversation->expects_listener && conversation->listener < 0)
+            conversation->listener = take_fd(&carried);
         else if (message.type == MESSAGE_PROCESS && succession != SUCCESSION_NONE && !conversation->has_successor
                  && message.sender == conversation->pid && carried >= 0) {
             conversation->has_successor = 1;
@@ -116,6 +119,11 @@ static int64_t now_ms(void)
     return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
 }
 
+static bool has_listener(const struct conversation *conversation)
+{
+    return conversation->expects_listener && conversation->listener >= 0;
+}
+
 int attend_init(int wire, int succession, int timeout_ms, struct conversation *conversation)
 {
     int64_t deadline = timeout_ms < 0 ? INT64_MAX : now_ms() + timeout_ms;
@@ -124,7 +132,8 @@ int attend_init(int wire, int succession, int timeout_ms, struct conversation *c
         bool expects = succession >= SUCCESSION_RELEASED && !conversation->has_successor;
         int64_t left = timeout_ms < 0 ? -1 : deadline - now_ms();
         /* what comes before the end need not wake anybody, unless somebody waits for an answer to it */
-        struct pollfd entry = {.fd = wire, .events = expects || conversation->awaited ? POLLIN : 0};
+        bool has_answer = expects || conversation->awaited || conversation->expects_listener;
+        struct pollfd entry = {.fd = wire, .events = has_answer ? POLLIN : 0};
         int got = (int)checked(poll(&entry, 1, left < 0 && timeout_ms >= 0 ? 0 : (int)left));
         if (got <= 0)
             return got;
@@ -133,7 +142,8 @@ int attend_init(int wire, int succession, int timeout_ms, struct conversation *c
             return closed;
         if (expects && conversation->has_successor)
             release_process(wire);
-        if (closed || conversation->said & conversation->awaited || (succession == SUCCESSION_AWAITED && conversation->has_successor))
+        if (closed || conversation->said & conversation->awaited || has_listener(conversation)
+            || (succession == SUCCESSION_AWAITED && conversation->has_successor))
             return 1;
     }
 }
@@ -174,7 +184,7 @@ int start_init(const char *directory, const char *name, int timeout_ms, int *ret
     if (connection < 0)
         return connection;
     int got = attend_init(connection, SUCCESSION_NONE, timeout_ms, conversation);
-    if (got == -EINTR || got == 0)
+    if (got == -EINTR || got == 0 || (got == 1 && has_listener(conversation)))
         *ret_connection = take_fd(&connection);
     else if (got == 1 && !(conversation->said & 1U << MESSAGE_FAILURE) && unlink(address.sun_path) < 0 && errno != ENOENT)
         return -errno;

@@ -16,7 +16,8 @@ from pyruntime.interface import ProcessExitState
 from pyruntime.native.encoder import EncodedPlan
 from pyruntime.native.hook_end import HookEnd
 from pyruntime.plan.operation import Operation, step_of
-from pyruntime.plan.operations import ExecuteProgram, RunHook
+from pyruntime.plan.operations import FindProgram, RunHook
+from pyruntime.plan.seccomp import JSON_PATH as FILTER_PATH
 
 MESSAGE_READY = int(lib.MESSAGE_READY)
 MESSAGE_EXECUTING = int(lib.MESSAGE_EXECUTING)
@@ -196,8 +197,9 @@ def _failure(operation: Operation | None, error: int, detail: str, encoded: Enco
     subject = operation.subject()
     if subject is not None and encoded is not None and encoded.holes:
         subject = subject.replace("\0" * encoded.hole_size, id)
-    if isinstance(operation, ExecuteProgram):
-        detail = ""  # the program, again
+    if isinstance(operation, FindProgram):
+        # the subject is the program already
+        return SetupError("execute program", subject, error, operation.json_path or None)
     return SetupError(step_of(operation), subject, error, operation.json_path or None, detail)
 
 
@@ -272,11 +274,15 @@ def start(directory: str, name: str, hook_of: Callable[[int], tuple[str, int | N
         return SetupError("execute program", None, errno.ETIMEDOUT, "$.process.args",
                           f"nothing is executed after {SETUP_TIMEOUT_S} s"), has_hooks
     if not _has_said(heard, lib.MESSAGE_FAILURE):
+        if not _has_said(heard, lib.MESSAGE_EXECUTING):
+            return InitDiedError("execute program", "$.process.args", "the container's init died before it", None, None), has_hooks
         return None, has_hooks
     if heard.hook.number > 0:
         index = heard.hook.number - 1
         path, timeout_s = hook_of(index)
         return _hook_failure(heard, path, f"$.hooks.startContainer[{index}]", timeout_s), has_hooks
+    if heard.kind == lib.OP_INSTALL_FILTER:
+        return SetupError("install filter", None, heard.error, FILTER_PATH, _text(heard.detail)), has_hooks
     return SetupError("execute program", _text(heard.detail), heard.error, "$.process.args"), has_hooks
 
 

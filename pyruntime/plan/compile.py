@@ -17,14 +17,17 @@ from pyruntime.plan.hooks import CREATE_UMASK, has_create_hooks, run_in_containe
 from pyruntime.plan.operations import Plan, Slot
 from pyruntime.plan.process import (
     apparmor_profile,
+    capabilities_for,
     console,
     execute,
+    install,
     limit_process,
     refuse_unsupported,
     set_apparmor_profile,
     take_identity,
 )
 from pyruntime.plan.resources import join_cgroups, make_cgroups
+from pyruntime.plan.seccomp import Filter
 from pyruntime.spec import IDMapping, Linux, Process, Spec, sysctl_namespace, sysctl_path
 from pyruntime.state.names import START_SOCKET
 
@@ -75,8 +78,8 @@ def namespace_bits(spec: Spec) -> int:
     return bits
 
 
-def compile(spec: Spec, host: Host, place: Place, *, no_pivot: bool = False, preserve_fds: int = 0) -> Plan:
-    """The plan of a new container.
+def compile(spec: Spec, host: Host, place: Place, *, no_pivot: bool = False, preserve_fds: int = 0, filter: Filter | None = None) -> Plan:
+    """The plan of a new container. filter: what was made of `linux.seccomp`.
 
     Raises UnsupportedFieldError for what is valid but not executed yet, InvalidBundleError for what cannot be.
     """
@@ -109,28 +112,30 @@ def compile(spec: Spec, host: Host, place: Place, *, no_pivot: bool = False, pre
     proc = _write_to_proc(draft, linux, new, needs_proc=profile is not None)
     _change_root(draft, filesystem, joined, no_pivot, place, enters_pid_first=in_user_namespace)
     _finish_environment(draft, spec, new, place.id)
-    if spec.process is not None:
-        set_apparmor_profile(draft, "$.process", profile, proc)
-        take_identity(draft, spec.process, "$.process", make_cwd=False, denies_setgroups=False)
-    draft.init.append(op.StartSession("", int(spec.process is not None and spec.process.terminal)))
-    draft.init.append(op.AwaitStart("", start))
-    if spec.hooks.start_container or spec.hooks.poststart:
-        draft.init.append(op.AnnounceHooks("$.hooks"))
-    if spec.process is not None:
-        draft.init += run_in_container(spec, place.id, place.bundle_path, "startContainer", "created", -1)
-        execute(draft, spec.process, "$.process")
-    else:
-        draft.init.append(op.RefuseStart("$.process"))
+    hooks = [op.AnnounceHooks("$.hooks")] if spec.hooks.start_container or spec.hooks.poststart else []
+    if spec.process is None:
+        draft.init += [op.StartSession("", 0), op.AwaitStart("", start), *hooks, op.RefuseStart("$.process")]
+        return draft.finish(preserve_fds, spec.hooks)
+    set_apparmor_profile(draft, "$.process", profile, proc)
+    keeps, revokes = capabilities_for(spec.process, filter)
+    take_identity(draft, spec.process, "$.process", make_cwd=False, denies_setgroups=False, keeps=keeps)
+    draft.init.append(op.StartSession("", int(spec.process.terminal)))
+    # where others may trace it, it does not wait with a capability that it is not to have
+    early = [install(filter, revokes, flags.FILTER_BEFORE_START)] if filter is not None and revokes and "pid" not in new else []
+    draft.init += [*early, op.AwaitStart("", start), *hooks]
+    draft.init += run_in_container(spec, place.id, place.bundle_path, "startContainer", "created", -1)
+    late = [install(filter, revokes, flags.FILTER_BEFORE_PROGRAM)] if filter is not None and not early else []
+    execute(draft, spec.process, "$.process", late)
     return draft.finish(preserve_fds, spec.hooks)
 
 
 def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int, id: str, *, passes_root: bool = False,
-                 limits_pids: bool = False, has_apparmor: bool = False, preserve_fds: int = 0) -> Plan:
+                 limits_pids: bool = False, has_apparmor: bool = False, preserve_fds: int = 0, filter: Filter | None = None) -> Plan:
     """The plan of a further process in a container with these namespaces (CLONE_NEW... bits).
 
     The first descriptor that is passed to it is a pidfd of the container's init. passes_root: the second is the container's
     root, where that is not the root of its mount namespace. limits_pids: the container has a limit of processes, so that what set
-    the process up must not count any more when it runs.
+    the process up must not count any more when it runs. filter: the container's.
     """
     refuse_unsupported(process, "$")
     draft = Draft(overlaps=True)
@@ -155,18 +160,23 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
     draft.init.append(op.JoinSessionKeyring("", f"_ses.{id}".encode()))
     draft.init += console(process, "$", binds_console=False)
     set_apparmor_profile(draft, "$", profile, proc)
-    take_identity(draft, process, "$", make_cwd=False, denies_setgroups=False)
+    keeps, revokes = capabilities_for(process, filter)
+    take_identity(draft, process, "$", make_cwd=False, denies_setgroups=False, keeps=keeps)
+    # nothing that holds more than the process is to have comes where the container's processes can trace it
+    early = filter is not None and bool(revokes) and bool(namespaces & flags.CLONE_NEWPID)
+    if filter is not None and early:
+        draft.init.append(install(filter, revokes, flags.FILTER_BEFORE_CLONE))
     if namespaces & flags.CLONE_NEWPID:
         # joined above, while that was still allowed; entered by the last clone only
         draft.init.append(op.EnterPidNamespace("", 1, int(limits_pids)))
     draft.init.append(op.StartSession("", int(process.terminal)))
-    execute(draft, process, "$")
+    execute(draft, process, "$", [install(filter, revokes, flags.FILTER_BEFORE_PROGRAM)] if filter is not None and not early else [])
     return draft.finish(preserve_fds)
 
 
 def _refuse_unsupported(spec: Spec) -> None:
     linux = spec.linux
-    later = {"$.linux.seccomp": linux.seccomp, "$.linux.intelRdt": linux.intel_rdt,
+    later = {"$.linux.intelRdt": linux.intel_rdt,
              "$.linux.memoryPolicy": linux.memory_policy, "$.linux.netDevices": linux.net_devices,
              "$.linux.mountLabel": linux.mount_label, "$.linux.personality": linux.personality}
     for json_path, value in later.items():

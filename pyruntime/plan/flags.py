@@ -1,4 +1,4 @@
-"""Numbers of the kernel that plans carry (include/uapi/linux: sched.h, mount.h, resource.h, capability.h)."""
+"""Numbers of the kernel that plans carry (include/uapi/linux: sched.h, mount.h, seccomp.h, resource.h, capability.h)."""
 
 from __future__ import annotations
 
@@ -38,6 +38,17 @@ MOUNT_ATTR_NOATIME = 0x10
 MOUNT_ATTR_STRICTATIME = 0x20
 MOUNT_ATTR_NODIRATIME = 0x80
 MOUNT_ATTR_NOSYMFOLLOW = 0x200000
+
+SECCOMP_FILTER_FLAG_LOG = 1 << 1
+SECCOMP_FILTER_FLAG_SPEC_ALLOW = 1 << 2
+SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
+SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 1 << 5
+# enum filter_revokes and enum filter_place of native/abi.h
+FILTER_REVOKES_EFFECTIVE = 1
+FILTER_REVOKES_PERMITTED = 2
+FILTER_BEFORE_START = 0
+FILTER_BEFORE_PROGRAM = 1
+FILTER_BEFORE_CLONE = 2
 
 RLIMITS = {name: number for number, name in enumerate((
     "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_DATA", "RLIMIT_STACK", "RLIMIT_CORE", "RLIMIT_RSS", "RLIMIT_NPROC",

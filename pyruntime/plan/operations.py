@@ -398,12 +398,24 @@ class SetUmask(Operation, frozen=True):
     mask: int
 
 
-class ExecuteProgram(Operation, frozen=True):
+class FindProgram(Operation, frozen=True):
     arguments: tuple[bytes, ...]
     environment: tuple[bytes, ...]
 
     def subject(self) -> str | None:
         return self.arguments[0].decode(errors="backslashreplace")
+
+
+class InstallFilter(Operation, frozen=True):
+    program: bytes
+    size: int
+    flags: int
+    revokes: int  # FILTER_REVOKES_... of plan/flags.py
+    before: int  # FILTER_BEFORE_...
+
+
+class ExecuteProgram(FindProgram, frozen=True):
+    pass
 
 
 class RefuseStart(Operation, frozen=True):

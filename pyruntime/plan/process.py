@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 from pyruntime.errors import InvalidBundleError, UnsupportedFieldError
 from pyruntime.plan import flags
 from pyruntime.plan import operations as op
 from pyruntime.plan.draft import Draft
 from pyruntime.plan.operations import Slot
+from pyruntime.plan.seccomp import JSON_PATH, Filter
 from pyruntime.spec import Process
 
 DEFAULT_UMASK = 0o022  # as runc and crun; the specification leaves it to the runtime
@@ -59,8 +61,9 @@ def limit_process(draft: Draft, process: Process, json_path: str, in_user_namesp
             draft.child.append(op.RaiseHardLimit(f"{json_path}.rlimits[{i}].hard", flags.RLIMITS[limit.type], limit.hard))
 
 
-def take_identity(draft: Draft, process: Process, json_path: str, *, make_cwd: bool, denies_setgroups: bool) -> None:
-    """Everything up to, and without, execution."""
+def take_identity(draft: Draft, process: Process, json_path: str, *, make_cwd: bool, denies_setgroups: bool,
+                  keeps: int = 0) -> None:
+    """Everything up to, and without, execution. keeps: capabilities that stay permitted besides, but not effective."""
     user = process.user
     init = draft.init
     init.append(op.ChangeDirectory(f"{json_path}.cwd", process.cwd.encode(), int(make_cwd)))
@@ -78,12 +81,12 @@ def take_identity(draft: Draft, process: Process, json_path: str, *, make_cwd: b
     if sets is not None:
         path = f"{json_path}.capabilities"
         # the kernel refuses an inheritable one that is not in the bounding set, and the specification refuses none
-        init.append(op.SetCapabilities(path, capability_bits(sets.effective), capability_bits(sets.permitted),
+        init.append(op.SetCapabilities(path, capability_bits(sets.effective), capability_bits(sets.permitted) | keeps,
                                        capability_bits(sets.inheritable) & capability_bits(sets.bounding)))
         init.append(op.SetAmbientCapabilities(f"{path}.ambient", capability_bits(sets.ambient)))
     elif user.uid != 0:
         # keeping capabilities over the change of uid was for the sets; without them the usual rule holds
-        init.append(op.SetCapabilities("", 0, 0, 0))
+        init.append(op.SetCapabilities("", 0, keeps, 0))
     if process.no_new_privileges:
         init.append(op.SetNoNewPrivileges(f"{json_path}.noNewPrivileges"))
     if not any(variable.startswith("HOME=") for variable in process.env):
@@ -101,7 +104,26 @@ def console(process: Process, json_path: str, binds_console: bool) -> list[op.Op
                            int(binds_console))]
 
 
-def execute(draft: Draft, process: Process, json_path: str) -> None:
-    """The last operation."""
-    draft.init.append(op.ExecuteProgram(f"{json_path}.args", tuple(a.encode(errors="surrogateescape") for a in process.args),
-                                        tuple(v.encode(errors="surrogateescape") for v in process.env)))
+def execute(draft: Draft, process: Process, json_path: str, filter: Sequence[op.Operation] = ()) -> None:
+    """The last operations. filter: what installs one, which may then forbid to tell of a missing program."""
+    arguments = tuple(a.encode(errors="surrogateescape") for a in process.args)
+    environment = tuple(v.encode(errors="surrogateescape") for v in process.env)
+    if filter:
+        draft.init += [op.FindProgram(f"{json_path}.args", arguments, environment), *filter]
+    draft.init.append(op.ExecuteProgram(f"{json_path}.args", arguments, environment))
+
+
+def capabilities_for(process: Process, filter: Filter | None) -> tuple[int, int]:
+    """What has to stay permitted until the filter is installed, and bits of FILTER_REVOKES_...: without noNewPrivileges that takes
+    CAP_SYS_ADMIN."""
+    sets, admin = process.capabilities, 1 << flags.CAPABILITIES["CAP_SYS_ADMIN"]
+    if filter is None or process.no_new_privileges or (sets is None and process.user.uid == 0):
+        return 0, 0
+    if sets is not None and capability_bits(sets.effective) & capability_bits(sets.permitted) & admin:
+        return 0, 0
+    is_granted = sets is not None and capability_bits(sets.permitted) & admin
+    return admin, flags.FILTER_REVOKES_EFFECTIVE | (0 if is_granted else flags.FILTER_REVOKES_PERMITTED)
+
+
+def install(filter: Filter, revokes: int, before: int) -> op.InstallFilter:
+    return op.InstallFilter(JSON_PATH, filter.program, len(filter.program), filter.flags, revokes, before)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from pyruntime.host import Host
 from pyruntime.plan import flags
@@ -18,6 +18,11 @@ def warnings_of(spec: Spec, host: Host) -> tuple[str, ...]:
     if spec.process is not None:
         found += process_warnings(spec.process, host, in_user_namespace)
     return tuple(found)
+
+
+def filter_warnings(unknown: Sequence[str]) -> tuple[str, ...]:
+    """Of names in a filter that libseccomp does not know: profiles are written for newer kernels and other machines, too."""
+    return (f"system calls that libseccomp does not know have no rules in the filter: {', '.join(unknown)}",) if unknown else ()
 
 
 def process_warnings(process: Process, host: Host, in_user_namespace: bool) -> tuple[str, ...]:

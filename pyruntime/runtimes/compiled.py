@@ -16,17 +16,19 @@ from pyruntime.cgroups import Unit, cgroups_of
 from pyruntime.host import Host, read_drivers
 from pyruntime.interface import ProcessLike
 from pyruntime.native.encoder import EncodedPlan, encode
+from pyruntime.native.seccomp import compile_filter
 from pyruntime.plan import flags
 from pyruntime.plan.compile import Place, cgroup_path_for, compile, compile_exec, namespace_bits, unit_for
 from pyruntime.plan.device_rules import device_rules
 from pyruntime.plan.hooks import later_hooks
 from pyruntime.plan.resources import limits_pids
+from pyruntime.plan.seccomp import Filter, filter_flags, filter_source, notifies
 from pyruntime.plan.unit_properties import Property, device_properties, resource_properties, unit_properties
-from pyruntime.plan.warnings import process_warnings, warnings_of
+from pyruntime.plan.warnings import filter_warnings, process_warnings, warnings_of
 from pyruntime.runtimes.bundle import OpenedBundle, check_rootfs
-from pyruntime.spec import decode_process, read_config
+from pyruntime.spec import Seccomp, decode_process, read_config
 from pyruntime.state import ContainerRecord
-from pyruntime.state.record import JoinedMountNamespace
+from pyruntime.state.record import FilterRecord, JoinedMountNamespace
 
 _log = logging.getLogger("pyruntime")
 BUNDLES_KEPT = 64
@@ -42,9 +44,22 @@ class CompiledBundle:
     def __init__(self, bundle: OpenedBundle, host: Host, units: str | None) -> None:
         self.bundle = bundle
         self._units = units
-        self.warnings = warnings_of(bundle.spec, host)
         self._later_hooks = later_hooks(bundle.spec.hooks)
         self._host = host
+        self._filter: Filter | None = None
+        self._filter_record: FilterRecord | None = None
+        unknown: tuple[str, ...] = ()
+        seccomp = bundle.spec.linux.seccomp
+        # without a process there is nothing to filter
+        if seccomp is not None and bundle.spec.process is not None:
+            with self._in_file():
+                if notifies(seccomp):
+                    raise errors.UnsupportedFieldError(None, "$.linux.seccomp.listenerPath", "is not executed yet")
+                compiled = compile_filter(filter_source(seccomp))
+                self._filter = Filter(compiled.program, filter_flags(seccomp, host), notifies(seccomp))
+            unknown = compiled.unknown
+            self._filter_record = record_of(self._filter, seccomp)
+        self.warnings = (*warnings_of(bundle.spec, host), *filter_warnings(unknown))
         self._plans: dict[tuple[str, str, bool, int], EncodedPlan] = {}
 
     def cgroup_path(self, id: str) -> str:
@@ -78,7 +93,8 @@ class CompiledBundle:
         if encoded is None:
             place = Place(hole, self.bundle.path, self.bundle.rootfs_path, f"{root}/{hole}", self._units)
             with self._in_file():
-                plan = compile(self.bundle.spec, self._host, place, no_pivot=no_pivot, preserve_fds=preserve_fds)
+                plan = compile(self.bundle.spec, self._host, place, no_pivot=no_pivot, preserve_fds=preserve_fds,
+                               filter=self._filter)
             encoded = self._plans[key] = encode(plan, len(id))
         return encoded
 
@@ -92,7 +108,7 @@ class CompiledBundle:
             annotations=spec.annotations, capabilities=spec.process.capabilities if spec.process else None,
             joined_mount_namespace=joined, limits_pids=limits_pids(spec.linux.resources),
             unit=unit.name if unit is not None else None, apparmor_profile=spec.process.apparmor_profile if spec.process else None,
-            hooks=self._later_hooks)
+            filter=self._filter_record, hooks=self._later_hooks)
 
     @contextlib.contextmanager
     def _in_file(self) -> Iterator[None]:
@@ -103,6 +119,18 @@ class CompiledBundle:
             if error.file is None:
                 raise type(error)(self.bundle.config_file, error.json_path, error.reason) from error
             raise
+
+
+def record_of(filter: Filter, seccomp: Seccomp) -> FilterRecord:
+    """What is remembered of a filter."""
+    if not filter.notifies:
+        return FilterRecord(filter.program, filter.flags)
+    return FilterRecord(filter.program, filter.flags, seccomp.listener_path, seccomp.listener_metadata)
+
+
+def filter_of(record: FilterRecord | None) -> Filter | None:
+    """The filter again."""
+    return None if record is None else Filter(record.program, record.flags, record.listener_path is not None)
 
 
 class BundleCache:
@@ -172,7 +200,7 @@ def _compile_process(process: ProcessLike, record: ContainerRecord, host: Host, 
         decoded = msgspec.structs.replace(decoded, apparmor_profile=record.apparmor_profile)
     plan = compile_exec(decoded, record.cgroups, record.namespaces, record.id,
                         passes_root=record.joined_mount_namespace is not None, limits_pids=record.limits_pids, has_apparmor=host.has_apparmor,
-                        preserve_fds=preserve_fds)
+                        preserve_fds=preserve_fds, filter=filter_of(record.filter))
     for warning in process_warnings(decoded, host, bool(record.namespaces & flags.CLONE_NEWUSER)):
         _log.warning("container %s: exec: %s", record.id, warning)
     return encode(plan)

@@ -18,6 +18,18 @@ class JoinedMountNamespace(msgspec.Struct, frozen=True):
     inode: int
 
 
+class FilterRecord(msgspec.Struct, frozen=True):
+    """The filter of system calls, which further processes get as well, whoever makes them.
+
+    listener_path, listener_metadata   of who is notified, and what it is told besides
+    """
+
+    program: bytes
+    flags: int
+    listener_path: str | None = None
+    listener_metadata: str | None = None
+
+
 class ContainerRecord(msgspec.Struct, frozen=True):
     """What is known of a container once its init is ready.
 
@@ -44,6 +56,7 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     limits_pids: bool = True
     unit: str | None = None
     apparmor_profile: str | None = None
+    filter: FilterRecord | None = None
     hooks: Hooks | msgspec.UnsetType = msgspec.UNSET
 
 

@@ -84,6 +84,11 @@ INIT_ROWS: list[Forced] = [
     (op.ChangeDirectory(J, b"does-not-exist", 0), "ENOENT", "change directory", "does-not-exist"),
     (op.SetRlimit(J, 7, 2, 1), "EINVAL", "set rlimit", "RLIMIT_NOFILE"),
     (op.RefuseStart(J), "ENODATA", "refuse start", None),
+    (op.FindProgram(J, (NONE,), ()), "ENOENT", "execute program", "/does/not/exist"),
+    (op.FindProgram(J, (b"passwd",), (b"PATH=/none:/etc",)), "EACCES", "execute program", "passwd"),
+    (op.FindProgram(J, (b"/etc",), ()), "EACCES", "execute program", "/etc"),
+    (op.InstallFilter(J, b"\0" * 8, 8, 0, 0, flags.FILTER_BEFORE_START), "EINVAL", "install filter", None),
+    (op.InstallFilter(J, b"\0" * 7, 7, 0, 0, flags.FILTER_BEFORE_START), "EBADMSG", "install filter", None),
     (op.ExecuteProgram(J, (NONE,), ()), "ENOENT", "execute program", "/does/not/exist"),
 ]
 ROWS = [(where, *row) for where, rows in (("host", HOST_ROWS), ("child", CHILD_ROWS), ("init", INIT_ROWS)) for row in rows]

@@ -73,7 +73,6 @@ def test_numbers_are_no_booleans(host: Host) -> None:
 
 
 @pytest.mark.parametrize(("place", "value"), [
-    ("linux.seccomp", {"defaultAction": "SCMP_ACT_ALLOW"}),
     ("process.apparmorProfile", "a"), ("process.selinuxLabel", "a"), ("linux.mountLabel", "a"),
     ("linux.intelRdt", {"closID": "g"}), ("linux.personality", {"domain": "LINUX32"}),
     ("linux.netDevices", {"eth0": {}}),

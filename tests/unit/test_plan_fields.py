@@ -20,8 +20,9 @@ from pyruntime.host import Hierarchy, Host
 from pyruntime.plan.compile import Place as Directories
 from pyruntime.plan.compile import compile
 from pyruntime.plan.operations import Plan
+from pyruntime.plan.seccomp import Filter, filter_flags, filter_source, notifies
 from pyruntime.plan.warnings import warnings_of
-from pyruntime.spec import Mount, Namespace, Process, Spec, TimeOffset
+from pyruntime.spec import Mount, Namespace, Process, Seccomp, Spec, TimeOffset
 from pyruntime.spec.explain import _bare
 
 V1 = Host((6, 1), (*(Hierarchy(f"/cg/{name}", False, (name,)) for name in
@@ -94,7 +95,14 @@ def with_value(config: dict[str, Any], place: Place, value: object) -> dict[str,
 
 
 def plan_of(config: dict[str, Any], host: Host) -> Plan:
-    return compile(load(config), host, DIRECTORIES)
+    spec = load(config)
+    return compile(spec, host, DIRECTORIES, filter=filter_of(spec.linux.seccomp, host) if spec.linux.seccomp else None)
+
+
+def filter_of(seccomp: Seccomp, host: Host) -> Filter:
+    """What takes the place of a program says all that one is made from; the listener is told by the runtime."""
+    source = repr((filter_source(seccomp), seccomp.listener_path, seccomp.listener_metadata)).encode()
+    return Filter(source, filter_flags(seccomp, host), notifies(seccomp))
 
 
 def strip_refused(config: dict[str, Any], host: Host) -> tuple[dict[str, Any], set[Field]]:
@@ -155,6 +163,8 @@ def without_user_namespace() -> dict[str, Any]:
     linux["devices"] += [{"path": "/opt/pipe", "type": "p", "fileMode": 0o600, "uid": 3, "gid": 4},
                          {"path": "/opt/disk", "type": "b", "major": 8, "minor": 1, "fileMode": 0o600, "uid": 3, "gid": 4}]
     config["process"]["scheduler"] = {"policy": "SCHED_RR", "priority": 1}
+    # no other action takes so large a number
+    del linux["seccomp"]["syscalls"][0]["errnoRet"]
     return config
 
 
