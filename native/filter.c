@@ -34,6 +34,19 @@ static int raise_admin(struct admin_rights *rights, uint64_t revokes)
     return set_capability_sets(rights, rights->with);
 }
 
+/* By the process itself, where no thread can do it: the caller takes care that nobody is notified of sendmsg. */
+static int send_listener(struct init *init, int listener)
+{
+    struct message message = {.type = MESSAGE_LISTENER, .operation = -1};
+    char byte;
+    int error = send_message(init->wire, &message, listener);
+
+    if (error < 0)
+        return explain(init, error, "sendmsg, which the filter has to allow without noNewPrivileges");
+    ssize_t got = read(init->wire, &byte, 1);
+    return got == 1 ? 0 : explain(init, got < 0 ? -errno : -EPIPE, "wait until the listener is passed on");
+}
+
 /* What need not happen under the filter. */
 static int prepare_successor(struct init *init, uint64_t before)
 {
@@ -61,15 +74,19 @@ OPERATION(install_filter)
     int error = prepare_successor(init, op->number[3]);
     if (error)
         return error;
-    if (notifies && (error = prepare_handover(init, &handover)))
+    /* a process that is about to make others in another pid namespace can have no second thread */
+    bool has_thread = notifies && op->number[3] != FILTER_BEFORE_CLONE;
+    if (has_thread && (error = prepare_handover(init, &handover)))
         return error;
     if (revokes && (error = raise_admin(&rights, revokes)))
         return explain(init, error, "raise CAP_SYS_ADMIN");
     int listener = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, op->number[1], &program);
     if (listener < 0)
         return explain(init, -errno, "seccomp");
-    if (notifies)
+    if (has_thread)
         hand_over(&handover, listener);
+    else if (notifies && (error = send_listener(init, listener)))
+        return error;
     /* from here on the configuration says what this process may do */
     if (revokes && (error = set_capability_sets(&rights, rights.without)))
         return explain(init, error, "capset, which the filter has to allow without noNewPrivileges");

@@ -22,7 +22,7 @@ static long address(const void *pointer)
     return (long)(uintptr_t)pointer;
 }
 
-static long send_listener(int wire, int listener)
+static long send_from_thread(int wire, int listener)
 {
     struct message message = {.type = MESSAGE_LISTENER, .operation = -1};
     struct iovec part = {.iov_base = &message, .iov_len = sizeof message};
@@ -52,7 +52,7 @@ static void pass_listener(void *argument)
     while ((got = raw_call(SYS_read, handover->faults, address(&event), sizeof event, 0, 0)) == -EINTR)
         ;
     if (got == sizeof event)
-        got = send_listener(handover->wire, __atomic_load_n(&handover->listener, __ATOMIC_ACQUIRE));
+        got = send_from_thread(handover->wire, __atomic_load_n(&handover->listener, __ATOMIC_ACQUIRE));
     if (got > 0)
         while ((got = raw_call(SYS_read, handover->wire, address(&byte), 1, 0, 0)) == -EINTR)
             ;

@@ -107,15 +107,26 @@ class Spawned:
         plan = self._encoded.plan
         return int(lib.SUCCESSION_RELEASED if plan.releases else lib.SUCCESSION_BELIEVED if plan.hands_over else lib.SUCCESSION_NONE)
 
-    def follow(self, until: int) -> None:
+    def follow(self, until: int, pass_on: Callable[[int, int], None] | None = None) -> None:
         """Read the init's messages to the end of the wire.
 
-        until   what must have been said by then: MESSAGE_READY, or MESSAGE_EXECUTING for a process that is not started separately
+        until     what must have been said by then: MESSAGE_READY, or MESSAGE_EXECUTING for a process that is not started separately
+        pass_on   is given the descriptor of a filter that somebody is notified of, and a pid; the process waits until it returns
         Raises SetupError, InitDiedError; the process is then killed and reaped.
         """
         heard, plan = self._heard, self._encoded.plan
         # the init closes its wire when it is ready or executes
+        heard.expects_listener = pass_on is not None
         in_time = self._attend(self._succession(), plan.hook_limit_s)
+        while pass_on is not None and heard.listener >= 0:
+            try:
+                pass_on(self._take("listener"), self.pid)
+            except BaseException:
+                self.discard()
+                raise
+            heard.expects_listener = 0
+            lib.release_process(self._wire)
+            in_time = self._attend(self._succession(), plan.hook_limit_s)
         has_failed = _has_said(heard, lib.MESSAGE_FAILURE)
         if in_time and _has_said(heard, until) and not has_failed:
             self._close_wire()
@@ -144,7 +155,7 @@ class Spawned:
                 lib.listen_to_init(self._wire, lib.SUCCESSION_BELIEVED, heard)
                 if heard.has_successor:
                     exit_state = _kill(heard.pidfd)
-        for descriptor in (self.take_pidfd(), self.take_console()):
+        for descriptor in (self.take_pidfd(), self.take_console(), self._take("listener")):
             if descriptor >= 0:
                 os.close(descriptor)
         self._close_wire()
@@ -170,7 +181,7 @@ def _kill(pidfd: int) -> ProcessExitState | None:
 
 def _new_conversation(pid: int = 0, pidfd: int = -1) -> Any:
     heard = ffi.new("struct conversation *")
-    heard.pid, heard.pidfd, heard.console = pid, pidfd, -1
+    heard.pid, heard.pidfd, heard.console, heard.listener = pid, pidfd, -1, -1
     return heard
 
 
@@ -243,15 +254,18 @@ def spawn(encoded: EncodedPlan, id: str, stdio: tuple[int, int, int], descriptor
         raise
 
 
-def start(directory: str, name: str, hook_of: Callable[[int], tuple[str, int | None]]) -> tuple[SetupError | None, bool]:
+def start(directory: str, name: str, hook_of: Callable[[int], tuple[str, int | None]],
+          pass_on: Callable[[int, int], None] | None = None) -> tuple[SetupError | None, bool]:
     """Let a created container's init go on; returns why the program could not be executed, None if it runs, and whether there are
     hooks to run then.
 
     directory, name   of the start socket, which is removed
     hook_of           tells path and timeout of a startContainer hook that has failed
+    pass_on           is given the descriptor of a filter that somebody is notified of; the process waits until it returns
     Raises OSError where nobody listens.
     """
     heard, connection = _new_conversation(), ffi.new("int *", -1)
+    heard.expects_listener = pass_on is not None
     arguments = os.fsencode(directory), name.encode()
 
     def listen(left_ms: int) -> int:
@@ -262,11 +276,19 @@ def start(directory: str, name: str, hook_of: Callable[[int], tuple[str, int | N
         return got
 
     try:
-        has_heard = _attend(listen)
+        while True:
+            has_heard = _attend(listen)
+            if pass_on is None or heard.listener < 0:
+                break
+            listener, heard.listener, heard.expects_listener = heard.listener, -1, 0
+            pass_on(listener, -1)
+            lib.release_process(connection[0])
+    except SetupError as failure:
+        return failure, _has_said(heard, lib.MESSAGE_HOOKS)
     except OSError as error:
         raise OSError(error.errno, error.strerror, f"{directory}/{name}") from None
     finally:
-        for descriptor in (connection[0], heard.console):
+        for descriptor in (connection[0], heard.console, heard.listener):
             if descriptor >= 0:
                 os.close(descriptor)
     has_hooks = _has_said(heard, lib.MESSAGE_HOOKS)

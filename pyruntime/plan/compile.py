@@ -165,6 +165,9 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
     # nothing that holds more than the process is to have comes where the container's processes can trace it
     early = filter is not None and bool(revokes) and bool(namespaces & flags.CLONE_NEWPID)
     if filter is not None and early:
+        if filter.notifies_of_sendmsg:
+            raise UnsupportedFieldError(None, "$.noNewPrivileges", "has to be true in a container whose filter notifies of sendmsg, by which "
+                                        "the listener is passed on")
         draft.init.append(install(filter, revokes, flags.FILTER_BEFORE_CLONE))
     if namespaces & flags.CLONE_NEWPID:
         # joined above, while that was still allowed; entered by the last clone only

@@ -80,11 +80,11 @@ class FilterSource(msgspec.Struct, frozen=True):
 
 
 class Filter(msgspec.Struct, frozen=True):
-    """What is installed: struct sock_filter of linux/filter.h, flags of seccomp(2), whether somebody is notified."""
+    """What is installed: struct sock_filter of linux/filter.h, flags of seccomp(2), whether somebody may be notified of sendmsg."""
 
     program: bytes
     flags: int
-    notifies: bool = False
+    notifies_of_sendmsg: bool = False
 
 
 def action_of(action: SeccompAction, errno: int | None, json_path: str) -> int:
@@ -99,6 +99,13 @@ def action_of(action: SeccompAction, errno: int | None, json_path: str) -> int:
 def notifies(seccomp: Seccomp) -> bool:
     """Whether there is a listener, which has to be told of the filter."""
     return seccomp.default_action is SeccompAction.NOTIFY or any(rule.action is SeccompAction.NOTIFY for rule in seccomp.syscalls)
+
+
+def notifies_of(seccomp: Seccomp, name: str) -> bool:
+    """Whether there may be a call of that name that somebody is notified of."""
+    actions = [rule.action for rule in seccomp.syscalls if name in rule.names]
+    has_conditions = all(rule.args for rule in seccomp.syscalls if name in rule.names)
+    return SeccompAction.NOTIFY in actions or (seccomp.default_action is SeccompAction.NOTIFY and has_conditions)
 
 
 def filter_flags(seccomp: Seccomp, host: Host) -> int:

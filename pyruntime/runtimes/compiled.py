@@ -22,7 +22,7 @@ from pyruntime.plan.compile import Place, cgroup_path_for, compile, compile_exec
 from pyruntime.plan.device_rules import device_rules
 from pyruntime.plan.hooks import later_hooks
 from pyruntime.plan.resources import limits_pids
-from pyruntime.plan.seccomp import Filter, filter_flags, filter_source, notifies
+from pyruntime.plan.seccomp import Filter, filter_flags, filter_source, notifies, notifies_of
 from pyruntime.plan.unit_properties import Property, device_properties, resource_properties, unit_properties
 from pyruntime.plan.warnings import filter_warnings, process_warnings, warnings_of
 from pyruntime.runtimes.bundle import OpenedBundle, check_rootfs
@@ -39,6 +39,7 @@ class CompiledBundle:
     """A bundle with its plans.
 
     warnings   what is not as the configuration says, which the specification wants told and not refused
+    filter     what is remembered of the filter of system calls
     """
 
     def __init__(self, bundle: OpenedBundle, host: Host, units: str | None) -> None:
@@ -47,18 +48,16 @@ class CompiledBundle:
         self._later_hooks = later_hooks(bundle.spec.hooks)
         self._host = host
         self._filter: Filter | None = None
-        self._filter_record: FilterRecord | None = None
+        self.filter: FilterRecord | None = None
         unknown: tuple[str, ...] = ()
         seccomp = bundle.spec.linux.seccomp
         # without a process there is nothing to filter
         if seccomp is not None and bundle.spec.process is not None:
             with self._in_file():
-                if notifies(seccomp):
-                    raise errors.UnsupportedFieldError(None, "$.linux.seccomp.listenerPath", "is not executed yet")
                 compiled = compile_filter(filter_source(seccomp))
-                self._filter = Filter(compiled.program, filter_flags(seccomp, host), notifies(seccomp))
+                self._filter = Filter(compiled.program, filter_flags(seccomp, host), notifies_of(seccomp, "sendmsg"))
             unknown = compiled.unknown
-            self._filter_record = record_of(self._filter, seccomp)
+            self.filter = record_of(self._filter, seccomp)
         self.warnings = (*warnings_of(bundle.spec, host), *filter_warnings(unknown))
         self._plans: dict[tuple[str, str, bool, int], EncodedPlan] = {}
 
@@ -108,7 +107,7 @@ class CompiledBundle:
             annotations=spec.annotations, capabilities=spec.process.capabilities if spec.process else None,
             joined_mount_namespace=joined, limits_pids=limits_pids(spec.linux.resources),
             unit=unit.name if unit is not None else None, apparmor_profile=spec.process.apparmor_profile if spec.process else None,
-            filter=self._filter_record, hooks=self._later_hooks)
+            filter=self.filter, hooks=self._later_hooks)
 
     @contextlib.contextmanager
     def _in_file(self) -> Iterator[None]:
@@ -123,14 +122,14 @@ class CompiledBundle:
 
 def record_of(filter: Filter, seccomp: Seccomp) -> FilterRecord:
     """What is remembered of a filter."""
-    if not filter.notifies:
+    if not notifies(seccomp):
         return FilterRecord(filter.program, filter.flags)
-    return FilterRecord(filter.program, filter.flags, seccomp.listener_path, seccomp.listener_metadata)
+    return FilterRecord(filter.program, filter.flags, seccomp.listener_path, seccomp.listener_metadata, filter.notifies_of_sendmsg)
 
 
 def filter_of(record: FilterRecord | None) -> Filter | None:
     """The filter again."""
-    return None if record is None else Filter(record.program, record.flags, record.listener_path is not None)
+    return None if record is None else Filter(record.program, record.flags, record.notifies_of_sendmsg)
 
 
 class BundleCache:

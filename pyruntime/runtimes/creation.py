@@ -10,6 +10,7 @@ from pyruntime.runtimes.compiled import CompiledBundle
 from pyruntime.runtimes.hooks import run_hooks, run_poststop_hooks
 from pyruntime.runtimes.joined_mounts import detach_root, joined_mount_namespace
 from pyruntime.runtimes.launch import launch
+from pyruntime.runtimes.listener import check_listener, passing_on
 from pyruntime.runtimes.live import LiveProcess
 from pyruntime.runtimes.unit import started_unit
 from pyruntime.state import ContainerRecord, Store
@@ -35,6 +36,7 @@ class Creation:
         """Make it. Raises InvalidBundleError, SetupError; `undo` then takes back what was made."""
         id, compiled = self._id, self._compiled
         encoded = compiled.plan(id, self._store.root, no_pivot, options.preserve_fds)
+        check_listener(compiled.filter)
         path, unit = compiled.cgroup_path(id), compiled.unit(id)
         with started_unit(unit, lambda pids: compiled.unit_properties(id, pids)):
             self._unit_name = unit.name if unit is not None else None
@@ -47,14 +49,17 @@ class Creation:
                 self._store.prepare(self._record)
 
             def run_create_hooks() -> None:
-                assert self._record is not None
                 self._has_run_hooks = True
-                run_hooks(encoded.plan.hooks, ("prestart", "createRuntime"), self._record, "creating")
+                run_hooks(encoded.plan.hooks, ("prestart", "createRuntime"), self._noted(), "creating")
 
-            self._live = launch(encoded, id, options, native.MESSAGE_READY, prepare, run_hooks=run_create_hooks)
+            pass_on = passing_on(compiled.filter, self._noted, "creating")
+            self._live = launch(encoded, id, options, native.MESSAGE_READY, prepare, run_hooks=run_create_hooks, pass_on=pass_on)
         self._store.commit(id)
-        assert self._record is not None
-        return self._live, self._record
+        return self._live, self._noted()
+
+    def _noted(self) -> ContainerRecord:
+        assert self._record is not None  # launch notes the process before it does anything with it
+        return self._record
 
     def undo(self) -> None:
         """Nothing is left of it, and hooks that have begun to run are followed by those for the end."""

@@ -9,16 +9,18 @@ from pyruntime.interface import StdioOptions
 from pyruntime.native import process as native
 from pyruntime.native.encoder import EncodedPlan
 from pyruntime.native.process import Spawned
+from pyruntime.runtimes.listener import PassOn
 from pyruntime.runtimes.live import LiveProcess
 from pyruntime.runtimes.stdio import PreparedStdio
 
 
 def launch(encoded: EncodedPlan, id: str, options: StdioOptions, until: int, note: Callable[[int, int], None],
-           descriptors: tuple[int, ...] = (), run_hooks: Callable[[], None] | None = None) -> LiveProcess:
+           descriptors: tuple[int, ...] = (), run_hooks: Callable[[], None] | None = None, pass_on: PassOn | None = None) -> LiveProcess:
     """Make a process; it is ready when this returns (`until` MESSAGE_READY), or executes its program (MESSAGE_EXECUTING).
 
     note        is told pid and start time: while the init of a container is still at work, or once the program is executed
     run_hooks   what the init waits for, where the plan `awaits_hooks`
+    pass_on     is given the listener of a filter that has one
     Raises SetupError; nothing of the process is left then, except what `note` did.
     """
     # what the kernel counts as the peak of a process that was made by CLONE_VM
@@ -35,7 +37,7 @@ def launch(encoded: EncodedPlan, id: str, options: StdioOptions, until: int, not
         if run_hooks is not None and encoded.plan.awaits_hooks and spawned.await_hooks():
             run_hooks()
             spawned.finish_hooks()
-        spawned.follow(until)
+        spawned.follow(until, pass_on)
         if start_time is None:
             start_time = _note(spawned, note)
         pipes = stdio.take_pipes(spawned.console)

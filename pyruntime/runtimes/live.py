@@ -111,6 +111,12 @@ class Entry:
         self.process_cache = ProcessCache()
         self._wakers: list[int] = []
 
+    def find(self, pid: int) -> LiveProcess | None:
+        """Init, or an exec process."""
+        if self.init is not None and self.init.pid == pid:
+            return self.init
+        return self.processes.get(pid)
+
     def add(self, live: LiveProcess) -> None:
         """Remember an exec process, and tell those who wait for init."""
         earlier = self.processes.get(live.pid)

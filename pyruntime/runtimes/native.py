@@ -35,6 +35,7 @@ from pyruntime.runtimes.hooks import run_poststart_hooks, run_poststop_hooks, st
 from pyruntime.runtimes.identity import is_alive, open_process, require_process
 from pyruntime.runtimes.joined_mounts import detach_root, root_of
 from pyruntime.runtimes.launch import launch
+from pyruntime.runtimes.listener import passing_on, passing_on_at_start
 from pyruntime.runtimes.live import Entry, LiveProcess
 from pyruntime.runtimes.process_list import list_processes
 from pyruntime.runtimes.status import status_of, status_of_living
@@ -95,7 +96,8 @@ class NativeRuntime:
             directory = self._store.directory(id)
             self._store.check_complete(id)
             try:
-                failure, has_hooks = native.start(directory, START_SOCKET, lambda i: start_container_hook(self._store.load(id), i))
+                pass_on = passing_on_at_start(entry.record, lambda: self._store.load(id))
+                failure, has_hooks = native.start(directory, START_SOCKET, lambda i: start_container_hook(self._store.load(id), i), pass_on)
             except (FileNotFoundError, ConnectionRefusedError) as error:
                 raise errors.NotCreatedError("start", id, self._status(self._store.load(id), entry)) from error
             except OSError as error:
@@ -178,7 +180,8 @@ class NativeRuntime:
 
         encoded = entry.process_cache.compile(process, record, self._host, stdio_options.preserve_fds)
         try:
-            return launch(encoded, id, stdio_options, native.MESSAGE_EXECUTING, note, descriptors)
+            pass_on = passing_on(record.filter, lambda: record, Status.RUNNING)
+            return launch(encoded, id, stdio_options, native.MESSAGE_EXECUTING, note, descriptors, pass_on)
         except SetupError as error:
             cgroups = ContainerCgroups(record.cgroups).beside(record.pid)
             if error.errno != errno.EBUSY or cgroups == record.cgroups:
@@ -206,7 +209,7 @@ class NativeRuntime:
     def kill_process(self, id: str, pid: int, signal: int) -> None:
         """Send a signal to an exec process or init. Raises ProcessNotFoundError; one that has ended is no error."""
         container, entry = self._open(id)
-        live = self._live(entry, pid)
+        live = entry.find(pid)
         with contextlib.suppress(ProcessLookupError):
             if live is not None:
                 live.send_signal(int(signal))
@@ -343,7 +346,7 @@ class NativeRuntime:
     def get_stdio_pipes(self, id: str, pid: int) -> StdioPipes:
         """See Runtime. Of a process that another runtime object made there are none here."""
         container, entry = self._open(id)
-        live = self._live(entry, pid)
+        live = entry.find(pid)
         if live is not None:
             return live.pipes
         self._process_record(container, pid)
@@ -417,12 +420,6 @@ class NativeRuntime:
         except errors.ContainerNotFoundError:
             self._drop(id)
             raise
-
-    @staticmethod
-    def _live(entry: Entry, pid: int) -> LiveProcess | None:
-        if entry.init is not None and entry.init.pid == pid:
-            return entry.init
-        return entry.processes.get(pid)
 
     def _process_record(self, container: ContainerRecord, pid: int, allows_init: bool = True) -> ProcessRecord:
         """Of a process that another runtime object made. Raises ProcessNotFoundError."""

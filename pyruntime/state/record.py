@@ -28,6 +28,7 @@ class FilterRecord(msgspec.Struct, frozen=True):
     flags: int
     listener_path: str | None = None
     listener_metadata: str | None = None
+    notifies_of_sendmsg: bool = False
 
 
 class ContainerRecord(msgspec.Struct, frozen=True):

@@ -20,7 +20,7 @@ from pyruntime.host import Hierarchy, Host
 from pyruntime.plan.compile import Place as Directories
 from pyruntime.plan.compile import compile
 from pyruntime.plan.operations import Plan
-from pyruntime.plan.seccomp import Filter, filter_flags, filter_source, notifies
+from pyruntime.plan.seccomp import Filter, filter_flags, filter_source
 from pyruntime.plan.warnings import warnings_of
 from pyruntime.spec import Mount, Namespace, Process, Seccomp, Spec, TimeOffset
 from pyruntime.spec.explain import _bare
@@ -102,7 +102,7 @@ def plan_of(config: dict[str, Any], host: Host) -> Plan:
 def filter_of(seccomp: Seccomp, host: Host) -> Filter:
     """What takes the place of a program says all that one is made from; the listener is told by the runtime."""
     source = repr((filter_source(seccomp), seccomp.listener_path, seccomp.listener_metadata)).encode()
-    return Filter(source, filter_flags(seccomp, host), notifies(seccomp))
+    return Filter(source, filter_flags(seccomp, host))
 
 
 def strip_refused(config: dict[str, Any], host: Host) -> tuple[dict[str, Any], set[Field]]:

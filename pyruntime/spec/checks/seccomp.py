@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pyruntime.spec.checks.integers import UINT64_MAX, check_uint64
+from pyruntime.spec.checks.text import check_absolute
 from pyruntime.spec.refusal import Refused
-from pyruntime.spec.seccomp import Seccomp, SeccompAction
+from pyruntime.spec.seccomp import Seccomp, SeccompAction, SeccompFlag
 
 _LARGEST_ERRNO = 4095  # MAX_ERRNO of the kernel, which cuts a larger one to it; SCMP_ACT_TRACE has all 16 bits
 
@@ -21,7 +22,14 @@ def check_seccomp(seccomp: Seccomp, json_path: str) -> None:
             if argument.value > UINT64_MAX or argument.value_two > UINT64_MAX:
                 check_uint64(argument.value, f"{json_path}.syscalls[{i}].args[{j}].value")
                 check_uint64(argument.value_two, f"{json_path}.syscalls[{i}].args[{j}].valueTwo")
-    if seccomp.listener_path is None:
+    for i, flag in enumerate(seccomp.flags or ()):
+        # the kernel refuses it, since nobody waits
+        if flag is SeccompFlag.WAIT_KILLABLE_RECV and not notifies:
+            raise Refused(f"{json_path}.flags[{i}]", f"{flag} means nothing without SCMP_ACT_NOTIFY")
+    if seccomp.listener_path is not None:
+        if notifies:  # it is ignored else
+            check_absolute(seccomp.listener_path, f"{json_path}.listenerPath")
+    else:
         if notifies:
             raise Refused(f"{json_path}.listenerPath", "is required with SCMP_ACT_NOTIFY, but missing or empty")
         if seccomp.listener_metadata is not None:
