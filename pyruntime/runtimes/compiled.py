@@ -16,7 +16,6 @@ from pyruntime.cgroups import Unit, cgroups_of
 from pyruntime.host import Host, read_drivers
 from pyruntime.interface import ProcessLike
 from pyruntime.native.encoder import EncodedPlan, encode
-from pyruntime.native.seccomp import compile_filter
 from pyruntime.plan import flags
 from pyruntime.plan.compile import Place, cgroup_path_for, compile, compile_exec, namespace_bits, unit_for
 from pyruntime.plan.device_rules import device_rules
@@ -26,6 +25,7 @@ from pyruntime.plan.seccomp import Filter, filter_flags, filter_source, notifies
 from pyruntime.plan.unit_properties import Property, device_properties, resource_properties, unit_properties
 from pyruntime.plan.warnings import filter_warnings, process_warnings, warnings_of
 from pyruntime.runtimes.bundle import OpenedBundle, check_rootfs
+from pyruntime.runtimes.filters import FilterCache
 from pyruntime.spec import Seccomp, decode_process, read_config
 from pyruntime.state import ContainerRecord
 from pyruntime.state.record import FilterRecord, JoinedMountNamespace
@@ -42,7 +42,7 @@ class CompiledBundle:
     filter     what is remembered of the filter of system calls
     """
 
-    def __init__(self, bundle: OpenedBundle, host: Host, units: str | None) -> None:
+    def __init__(self, bundle: OpenedBundle, host: Host, units: str | None, filters: FilterCache) -> None:
         self.bundle = bundle
         self._units = units
         self._later_hooks = later_hooks(bundle.spec.hooks)
@@ -54,7 +54,7 @@ class CompiledBundle:
         # without a process there is nothing to filter
         if seccomp is not None and bundle.spec.process is not None:
             with self._in_file():
-                compiled = compile_filter(filter_source(seccomp))
+                compiled = filters.compile(filter_source(seccomp))
                 self._filter = Filter(compiled.program, filter_flags(seccomp, host), notifies_of(seccomp, "sendmsg"))
             unknown = compiled.unknown
             self.filter = record_of(self._filter, seccomp)
@@ -136,12 +136,14 @@ class BundleCache:
     """The bundles used last. A config.json is read each time, and what was made of it is taken while its bytes are the
     same.
 
+    root    where programs of filters are kept
     units   systemd's own cgroup where each container gets a unit, None where none does
     """
 
-    def __init__(self, host: Host, units: str | None = None) -> None:
+    def __init__(self, host: Host, root: str, units: str | None = None) -> None:
         self._host = host
         self._units = units
+        self._filters = FilterCache(root)
         self._kept: dict[tuple[str, bytes], CompiledBundle] = {}
         self._lock = threading.Lock()
 
@@ -157,7 +159,7 @@ class BundleCache:
         if compiled is not None:
             check_rootfs(compiled.bundle)
             return compiled
-        compiled = CompiledBundle(OpenedBundle.decode(path, data), self._host, self._units)
+        compiled = CompiledBundle(OpenedBundle.decode(path, data), self._host, self._units, self._filters)
         for warning in compiled.warnings:
             _log.warning("%s: %s", compiled.bundle.config_file, warning)
         with self._lock:

@@ -64,7 +64,7 @@ class NativeRuntime:
     def __init__(self, root: str = "/run/pyruntime", *, systemd_cgroup: bool = False) -> None:
         self._store = Store(os.fspath(root))
         self._host = read_host()
-        self._bundles = BundleCache(self._host, systemd.control_group() if systemd_cgroup else None)
+        self._bundles = BundleCache(self._host, self._store.root, systemd.control_group() if systemd_cgroup else None)
         self._waits = Waits(self._store)
         self._entries: dict[str, Entry] = {}
         self._entries_lock = threading.Lock()

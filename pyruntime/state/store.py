@@ -93,9 +93,9 @@ class Store:
         return os.path.isdir(self.directory(id))
 
     def ids(self) -> list[str]:
-        """Names of all entries, sorted. Raises SetupError where the root cannot be read."""
+        """Names of all entries, sorted; those with a dot in front are of no container. Raises SetupError where the root cannot be read."""
         try:
-            return sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir(follow_symlinks=False))
+            return sorted(entry.name for entry in os.scandir(self.root) if entry.name[0] != "." and entry.is_dir(follow_symlinks=False))
         except FileNotFoundError:
             return []
         except OSError as error:

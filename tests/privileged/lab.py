@@ -16,6 +16,7 @@ import pytest
 from pyruntime import NativeRuntime, ProcessExitState, StdioOptions
 from pyruntime.cgroups import cgroups_of
 from pyruntime.host import read_host
+from pyruntime.runtimes.filters import DIRECTORY as FILTERS
 from pyruntime.testing.bundles import default_config, make_bundle, make_rootfs
 from pyruntime.testing.snapshot import HostSnapshot
 
@@ -150,6 +151,7 @@ def _locked_lab(tmp_path: Path) -> Iterator[Lab]:
     yield made
     signal.signal(signal.SIGCHLD, handler)
     made.delete_all()
+    shutil.rmtree(made.root / FILTERS, ignore_errors=True)
     assert list(made.root.iterdir()) == []
     # others use this machine: only what is ours counts
     differences = [line for line in HostSnapshot.take(made.root).differences(before)

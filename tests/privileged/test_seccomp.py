@@ -6,6 +6,7 @@ import errno
 import logging
 import shutil
 import signal
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from calls import compile_caller
 from lab import MAPS, NAMESPACES, Lab, capabilities, namespaces
 from test_exec_and_state import other
 
-from pyruntime import StdioOptions
+from pyruntime import NativeRuntime, StdioOptions
 from pyruntime.errors import InitDiedError, SetupError
+from pyruntime.runtimes.filters import DIRECTORY as FILTERS
 from pyruntime.testing.bundles import without_pid_namespace
 
 STATUS = ["/bin/grep", "-hE", "^(CapInh|CapPrm|CapEff|CapAmb|NoNewPrivs|Seccomp):", "/proc/self/status"]
@@ -252,3 +254,21 @@ def test_another_process_executes_under_the_filter(caller: Lab) -> None:
     code = ("pid = rt.exec_process('p1', {'args': ['/bin/call', '83'], 'cwd': '/'}, StdioOptions(create_out=True))\n"
             "print(rt.get_stdio_pipes('p1', pid).out.read()); rt.wait_on_process('p1', pid); rt.delete_process('p1', pid)")
     assert other(caller, code) == f"b'{-errno.EXDEV}\\n'\n"
+
+
+def test_a_damaged_program_is_not_executed(caller: Lab) -> None:
+    """What another runtime object left is taken while it is whole."""
+    changes = seccomp("ALLOW", rule(["mkdir"], errnoRet=errno.EXDEV))
+    bundle = caller.bundle(["/bin/call", "83"], **changes)
+    (file,) = ((caller.root / FILTERS).iterdir() if caller.run(["/bin/call", "83"], **changes) else [])
+    content = file.read_bytes()
+    for damage in (content, content.replace(struct.pack("=I", 0x50000 | errno.EXDEV), struct.pack("=I", 0x7FFF0000)), b""):
+        file.write_bytes(damage)
+        runtime = NativeRuntime(str(caller.root))
+        pid = runtime.create_container("p1", bundle, StdioOptions(create_out=True))
+        runtime.start_container("p1")
+        out = runtime.get_stdio_pipes("p1", pid).out
+        assert out is not None and out.read() == b"%d\n" % -errno.EXDEV
+        runtime.wait_on_container("p1")
+        runtime.delete_container("p1")
+        assert file.read_bytes() == content
