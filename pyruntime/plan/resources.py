@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import msgspec
+
 from pyruntime.cgroups.paths import Cgroup
 from pyruntime.errors import UnsupportedFieldError
 from pyruntime.plan import operations as op
 from pyruntime.plan.device_rules import device_program, device_rules, v1_devices
 from pyruntime.plan.draft import Draft
-from pyruntime.spec import Memory, Resources
+from pyruntime.spec import BlockIO, Memory, Network, Resources
 
 PATH = "$.linux.resources"
 _V2_CONTROLLERS = b"cpuset cpu io memory hugetlb pids"
@@ -110,7 +112,11 @@ def resource_writes(cgroups: tuple[Cgroup, ...], resources: Resources) -> Iterat
     Raises UnsupportedFieldError for what is not executed yet.
     """
     for name in ("block_io", "hugepage_limits", "network", "rdma"):
-        if getattr(resources, name):
+        value = getattr(resources, name)
+        if name == "block_io" and value is not None:
+            # Docker writes a weight of 0 where none is asked for
+            value = msgspec.structs.replace(value, weight=value.weight or None, leaf_weight=value.leaf_weight or None)
+        if value and value not in (BlockIO(), Network()):
             parts = name.split("_")
             field = "blockIO" if name == "block_io" else parts[0] + "".join(part.title() for part in parts[1:])
             raise UnsupportedFieldError(None, f"{PATH}.{field}", "is not executed yet")

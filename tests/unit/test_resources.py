@@ -73,6 +73,13 @@ def test_zero_memory_is_not_set(cgroups: Any) -> None:
     assert writes(cgroups, {"memory": {"limit": 0, "swap": 0, "reservation": 0}}) == {}
 
 
+@pytest.mark.parametrize("cgroups", [V1, V2])
+@pytest.mark.parametrize("empty", [{"blockIO": {}}, {"blockIO": {"weight": 0, "leafWeight": 0}}, {"network": {}}, {"rdma": {}}])
+def test_what_asks_for_nothing(cgroups: Any, empty: dict[str, Any]) -> None:
+    """Docker writes a weight of 0 into every configuration."""
+    assert writes(cgroups, empty) == {}
+
+
 @pytest.mark.parametrize(("cgroups", "resources", "json_path"), [
     (V1, {"blockIO": {"weight": 10}}, "blockIO"), (V1, {"hugepageLimits": [{"pageSize": "2MB", "limit": 1}]}, "hugepageLimits"),
     (V1, {"network": {"classID": 1}}, "network"), (V1, {"rdma": {"m": {"hcaHandles": 3}}}, "rdma"),
