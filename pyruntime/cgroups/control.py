@@ -145,6 +145,18 @@ class ContainerCgroups:
             with contextlib.suppress(SetupError):
                 _write("kill", f"{self._unified.path}/cgroup.kill", b"1")
 
+    def signal(self, number: int) -> None:
+        """To every process, also those that others start meanwhile and that are seen in time."""
+        signalled: set[int] = set()
+        with contextlib.ExitStack() as held:
+            while left := [pid for pid in self.pids() if pid not in signalled]:
+                opened = _open_each(left, held)
+                # a pid that was given to another process before it was opened is not among them any more
+                for pid in set(self.pids()) & opened.keys():
+                    with contextlib.suppress(ProcessLookupError):
+                        signal.pidfd_send_signal(opened[pid], number)
+                signalled.update(left)
+
     def beside(self, pid: int) -> tuple[Cgroup, ...]:
         """The cgroups that a further process can enter where the container's own v2 cgroup passes controllers on to cgroups
         below it and takes no processes any more (cgroups(7), "No internal processes"): that of its process `pid`."""
@@ -205,6 +217,16 @@ class ContainerCgroups:
             if not os.path.exists(path):
                 return
             time.sleep(0.001)  # the kernel tells of no event when the last reference to a v1 cgroup goes
+
+
+def _open_each(pids: Iterable[int], held: contextlib.ExitStack) -> dict[int, int]:
+    """pidfds, which `held` closes, by pids."""
+    found = {}
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            found[pid] = os.pidfd_open(pid)
+            held.callback(os.close, found[pid])
+    return found
 
 
 def _kill_each(pids: Iterable[int], held: contextlib.ExitStack) -> dict[int, int]:

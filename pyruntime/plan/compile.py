@@ -20,6 +20,7 @@ from pyruntime.plan.process import (
     capabilities_for,
     console,
     execute,
+    find,
     install,
     limit_process,
     refuse_unsupported,
@@ -43,6 +44,21 @@ class Place(msgspec.Struct, frozen=True):
     rootfs_path: str
     state_directory: str
     units: str | None = None
+
+
+class Manner(msgspec.Struct, frozen=True):
+    """How a container is created, besides what its bundle says.
+
+    no_pivot        the root is covered and not pivoted, for a host whose root is an initramfs
+    keeps_keyring   the processes stay in the caller's session keyring
+    finds_program   a program that is missing, or may not be executed, fails the creation and not the start
+    preserve_fds    the caller's descriptors 3 .. 2+n are passed on
+    """
+
+    no_pivot: bool = False
+    keeps_keyring: bool = False
+    finds_program: bool = False
+    preserve_fds: int = 0
 
 
 def unit_for(spec: Spec, id: str) -> Unit:
@@ -78,7 +94,7 @@ def namespace_bits(spec: Spec) -> int:
     return bits
 
 
-def compile(spec: Spec, host: Host, place: Place, *, no_pivot: bool = False, preserve_fds: int = 0, filter: Filter | None = None) -> Plan:
+def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), filter: Filter | None = None) -> Plan:
     """The plan of a new container. filter: what was made of `linux.seccomp`.
 
     Raises UnsupportedFieldError for what is valid but not executed yet, InvalidBundleError for what cannot be.
@@ -110,15 +126,17 @@ def compile(spec: Spec, host: Host, place: Place, *, no_pivot: bool = False, pre
     _enter_namespaces(draft, linux, new, joined)
     profile = apparmor_profile(spec.process, "$.process", host.has_apparmor) if spec.process is not None else None
     proc = _write_to_proc(draft, linux, new, needs_proc=profile is not None)
-    _change_root(draft, filesystem, joined, no_pivot, place, enters_pid_first=in_user_namespace)
-    _finish_environment(draft, spec, new, place.id)
+    _change_root(draft, filesystem, joined, manner.no_pivot, place, enters_pid_first=in_user_namespace)
+    _finish_environment(draft, spec, new, None if manner.keeps_keyring else place.id)
     hooks = [op.AnnounceHooks("$.hooks")] if spec.hooks.start_container or spec.hooks.poststart else []
     if spec.process is None:
         draft.init += [op.StartSession("", 0), op.AwaitStart("", start), *hooks, op.RefuseStart("$.process")]
-        return draft.finish(preserve_fds, spec.hooks)
+        return draft.finish(manner.preserve_fds, spec.hooks)
     set_apparmor_profile(draft, "$.process", profile, proc)
     keeps, revokes = capabilities_for(spec.process, filter)
     take_identity(draft, spec.process, "$.process", make_cwd=False, denies_setgroups=False, keeps=keeps)
+    if manner.finds_program:
+        find(draft, spec.process, "$.process")
     draft.init.append(op.StartSession("", int(spec.process.terminal)))
     # where others may trace it, it does not wait with a capability that it is not to have
     early = [install(filter, revokes, flags.FILTER_BEFORE_START)] if filter is not None and revokes and "pid" not in new else []
@@ -126,11 +144,12 @@ def compile(spec: Spec, host: Host, place: Place, *, no_pivot: bool = False, pre
     draft.init += run_in_container(spec, place.id, place.bundle_path, "startContainer", "created", -1)
     late = [install(filter, revokes, flags.FILTER_BEFORE_PROGRAM)] if filter is not None and not early else []
     execute(draft, spec.process, "$.process", late)
-    return draft.finish(preserve_fds, spec.hooks)
+    return draft.finish(manner.preserve_fds, spec.hooks)
 
 
 def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int, id: str, *, passes_root: bool = False,
-                 limits_pids: bool = False, has_apparmor: bool = False, preserve_fds: int = 0, filter: Filter | None = None) -> Plan:
+                 limits_pids: bool = False, has_apparmor: bool = False, keeps_keyring: bool = False, preserve_fds: int = 0,
+                 filter: Filter | None = None) -> Plan:
     """The plan of a further process in a container with these namespaces (CLONE_NEW... bits).
 
     The first descriptor that is passed to it is a pidfd of the container's init. passes_root: the second is the container's
@@ -157,7 +176,8 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
         draft.init.append(op.UseRoot("", root))
     if namespaces & flags.CLONE_NEWUSER:
         draft.init.append(op.BecomeNamespaceRoot("", 0, 0))
-    draft.init.append(op.JoinSessionKeyring("", f"_ses.{id}".encode()))
+    if not keeps_keyring:
+        draft.init.append(op.JoinSessionKeyring("", f"_ses.{id}".encode()))
     draft.init += console(process, "$", binds_console=False)
     set_apparmor_profile(draft, "$", profile, proc)
     keeps, revokes = capabilities_for(process, filter)
@@ -322,11 +342,12 @@ def _place_root(draft: Draft, filesystem: FilesystemCompiler, root: Slot, rootfs
     draft.init.append(op.PlaceRoot("$.root.path", at, root, rootfs_path))
 
 
-def _finish_environment(draft: Draft, spec: Spec, new: frozenset[str], id: str) -> None:
+def _finish_environment(draft: Draft, spec: Spec, new: frozenset[str], keyring: str | None) -> None:
     if spec.hostname:
         draft.init.append(op.SetHostname("$.hostname", spec.hostname.encode()))
     if spec.domainname:
         draft.init.append(op.SetDomainname("$.domainname", spec.domainname.encode()))
     if "network" in new and not draft.overlaps:
         draft.init.append(op.RaiseLoopback(""))
-    draft.init.append(op.JoinSessionKeyring("", f"_ses.{id}".encode()))
+    if keyring is not None:
+        draft.init.append(op.JoinSessionKeyring("", f"_ses.{keyring}".encode()))

@@ -89,3 +89,8 @@ def refuse_unknown_options(options: MountOptions, names: tuple[str, ...], json_p
     for i in options.unknown:
         raise UnsupportedFieldError(None, f"{json_path}.options[{i}]", f"mount option {names[i]!r} is of a file system, and here "
                                     "one that is mounted already is bound")
+
+
+def names_of_options() -> list[str]:
+    """All that are executed, sorted; what is not in the specification is the file system's to know."""
+    return sorted({"bind", "rbind", *_ATTRIBUTES, *_RECURSIVE, *_PROPAGATION, *_SUPERBLOCK, *_DEFAULTS})

@@ -104,13 +104,20 @@ def console(process: Process, json_path: str, binds_console: bool) -> list[op.Op
                            int(binds_console))]
 
 
+def find(draft: Draft, process: Process, json_path: str) -> None:
+    """Find the program with its own rights, before anybody says start."""
+    paths = (variable for variable in process.env if variable.startswith("PATH="))
+    draft.init.append(op.FindProgram(f"{json_path}.args", tuple(a.encode(errors="surrogateescape") for a in process.args[:1]),
+                                     tuple(v.encode(errors="surrogateescape") for v in paths)))
+
+
 def execute(draft: Draft, process: Process, json_path: str, filter: Sequence[op.Operation] = ()) -> None:
     """The last operations. filter: what installs one, which may then forbid to tell of a missing program."""
-    arguments = tuple(a.encode(errors="surrogateescape") for a in process.args)
-    environment = tuple(v.encode(errors="surrogateescape") for v in process.env)
     if filter:
-        draft.init += [op.FindProgram(f"{json_path}.args", arguments, environment), *filter]
-    draft.init.append(op.ExecuteProgram(f"{json_path}.args", arguments, environment))
+        find(draft, process, json_path)
+        draft.init += filter
+    draft.init.append(op.ExecuteProgram(f"{json_path}.args", tuple(a.encode(errors="surrogateescape") for a in process.args),
+                                        tuple(v.encode(errors="surrogateescape") for v in process.env)))
 
 
 def capabilities_for(process: Process, filter: Filter | None) -> tuple[int, int]:

@@ -130,8 +130,9 @@ class CliRuntime:
         try:
             self._run("start", id)
         except CommandFailedError as failure:
-            self._require("start", id, {Status.CREATED}, NotCreatedError)
-            self.delete_container(id, force=True)
+            with contextlib.suppress(ContainerNotFoundError):  # our own command line has removed it already
+                self._require("start", id, {Status.CREATED}, NotCreatedError)
+                self.delete_container(id, force=True)
             raise explain_failure(failure, "/") from failure
 
     def kill_container(self, id: str, signal: int) -> None:

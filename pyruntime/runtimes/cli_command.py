@@ -141,8 +141,11 @@ def says_exists(message: str) -> bool:
     return bool(re.search(r"already exists", message, re.IGNORECASE))
 
 
-# What runc and crun say about the last steps before the user program, and the step and field that it is in our words.
+# What runc, crun and our own command line say about the last steps before the user program, and the step and field that it is.
 _STEPS = (
+    (r"^(find|execute) program '(?P<path>[^']*)'", "execute program", "$.process.args[0]"),
+    (r"^change directory '(?P<path>[^']*)'", "change directory", "$.process.cwd"),
+    (r"^set identity", "set identity", "$.process.user"),
     (r'chdir to cwd \("(?P<path>[^"]*)"\)', "change directory", "$.process.cwd"),
     (r"error during container init: mkdir (?P<path>\S+):", "change directory", "$.process.cwd"),
     (r"chdir [`'\"](?P<path>[^`'\"]*)[`'\"]", "change directory", "$.process.cwd"),

@@ -17,7 +17,7 @@ from pyruntime.host import Host, read_drivers
 from pyruntime.interface import ProcessLike
 from pyruntime.native.encoder import EncodedPlan, encode
 from pyruntime.plan import flags
-from pyruntime.plan.compile import Place, cgroup_path_for, compile, compile_exec, namespace_bits, unit_for
+from pyruntime.plan.compile import Manner, Place, cgroup_path_for, compile, compile_exec, namespace_bits, unit_for
 from pyruntime.plan.device_rules import device_rules
 from pyruntime.plan.hooks import later_hooks
 from pyruntime.plan.resources import limits_pids
@@ -59,7 +59,7 @@ class CompiledBundle:
             unknown = compiled.unknown
             self.filter = record_of(self._filter, seccomp)
         self.warnings = (*warnings_of(bundle.spec, host), *filter_warnings(unknown))
-        self._plans: dict[tuple[str, str, bool, int], EncodedPlan] = {}
+        self._plans: dict[tuple[str, str, Manner], EncodedPlan] = {}
 
     def cgroup_path(self, id: str) -> str:
         """Of a container's cgroup, from the hierarchies' roots. Raises InvalidBundleError."""
@@ -80,24 +80,23 @@ class CompiledBundle:
         return [*unit_properties(unit_for(self.bundle.spec, id), id, pids), *device_properties(devices, read_drivers()),
                 *(resource_properties(resources, self._host.is_unified) if resources is not None else ())]
 
-    def plan(self, id: str, root: str, no_pivot: bool, preserve_fds: int) -> EncodedPlan:
+    def plan(self, id: str, root: str, manner: Manner) -> EncodedPlan:
         """The plan for a container with a state directory below `root`; compiled once for all ids of one length.
 
         Raises InvalidBundleError, UnsupportedFieldError.
         """
         # an id with a plus is another one in the name of a unit
         hole = id if self._units is not None and "+" in id else "\0" * len(id)
-        key = (hole, root, no_pivot, preserve_fds)
+        key = (hole, root, manner)
         encoded = self._plans.get(key)
         if encoded is None:
             place = Place(hole, self.bundle.path, self.bundle.rootfs_path, f"{root}/{hole}", self._units)
             with self._in_file():
-                plan = compile(self.bundle.spec, self._host, place, no_pivot=no_pivot, preserve_fds=preserve_fds,
-                               filter=self._filter)
+                plan = compile(self.bundle.spec, self._host, place, manner, self._filter)
             encoded = self._plans[key] = encode(plan, len(id))
         return encoded
 
-    def record(self, id: str, pid: int, start_time: int, joined: JoinedMountNamespace | None) -> ContainerRecord:
+    def record(self, id: str, pid: int, start_time: int, joined: JoinedMountNamespace | None, keeps_keyring: bool) -> ContainerRecord:
         """What is remembered of a container whose init has that pid."""
         bundle, spec, unit = self.bundle, self.bundle.spec, self.unit(id)
         return ContainerRecord(
@@ -106,6 +105,7 @@ class CompiledBundle:
             shares_pid_namespace=bundle.shares_pid_namespace, cgroups=cgroups_of(self._host, self.cgroup_path(id)),
             annotations=spec.annotations, capabilities=spec.process.capabilities if spec.process else None,
             joined_mount_namespace=joined, limits_pids=limits_pids(spec.linux.resources),
+            keeps_keyring=keeps_keyring,
             unit=unit.name if unit is not None else None, apparmor_profile=spec.process.apparmor_profile if spec.process else None,
             filter=self.filter, hooks=self._later_hooks)
 
@@ -201,7 +201,7 @@ def _compile_process(process: ProcessLike, record: ContainerRecord, host: Host, 
         decoded = msgspec.structs.replace(decoded, apparmor_profile=record.apparmor_profile)
     plan = compile_exec(decoded, record.cgroups, record.namespaces, record.id,
                         passes_root=record.joined_mount_namespace is not None, limits_pids=record.limits_pids, has_apparmor=host.has_apparmor,
-                        preserve_fds=preserve_fds, filter=filter_of(record.filter))
+                        keeps_keyring=record.keeps_keyring, preserve_fds=preserve_fds, filter=filter_of(record.filter))
     for warning in process_warnings(decoded, host, bool(record.namespaces & flags.CLONE_NEWUSER)):
         _log.warning("container %s: exec: %s", record.id, warning)
     return encode(plan)

@@ -6,6 +6,7 @@ from pyruntime.cgroups import ContainerCgroups, cgroups_of
 from pyruntime.host import Host
 from pyruntime.interface import StdioOptions
 from pyruntime.native import process as native
+from pyruntime.plan.compile import Manner
 from pyruntime.runtimes.compiled import CompiledBundle
 from pyruntime.runtimes.hooks import run_hooks, run_poststop_hooks
 from pyruntime.runtimes.joined_mounts import detach_root, joined_mount_namespace
@@ -32,10 +33,10 @@ class Creation:
         self._record: ContainerRecord | None = None
         self._has_run_hooks = False
 
-    def run(self, options: StdioOptions, no_pivot: bool) -> tuple[LiveProcess, ContainerRecord]:
+    def run(self, options: StdioOptions, manner: Manner) -> tuple[LiveProcess, ContainerRecord]:
         """Make it. Raises InvalidBundleError, SetupError; `undo` then takes back what was made."""
         id, compiled = self._id, self._compiled
-        encoded = compiled.plan(id, self._store.root, no_pivot, options.preserve_fds)
+        encoded = compiled.plan(id, self._store.root, manner)
         check_listener(compiled.filter)
         path, unit = compiled.cgroup_path(id), compiled.unit(id)
         with started_unit(unit, lambda pids: compiled.unit_properties(id, pids)):
@@ -45,7 +46,7 @@ class Creation:
             self._joined = joined_mount_namespace(compiled.bundle.spec.linux)
 
             def prepare(pid: int, start_time: int) -> None:
-                self._record = compiled.record(id, pid, start_time, self._joined)
+                self._record = compiled.record(id, pid, start_time, self._joined, manner.keeps_keyring)
                 self._store.prepare(self._record)
 
             def run_create_hooks() -> None:

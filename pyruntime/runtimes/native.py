@@ -27,10 +27,12 @@ from pyruntime.interface import (
     StdioPipes,
 )
 from pyruntime.native import process as native
+from pyruntime.plan.compile import Manner
 from pyruntime.plan.resources import limits_pids
 from pyruntime.runtimes.compiled import BundleCache
 from pyruntime.runtimes.creation import Creation
 from pyruntime.runtimes.ending import end_all, end_processes
+from pyruntime.runtimes.execution import launch_in
 from pyruntime.runtimes.hooks import run_poststart_hooks, run_poststop_hooks, start_container_hook
 from pyruntime.runtimes.identity import is_alive, open_process, require_process
 from pyruntime.runtimes.joined_mounts import detach_root, root_of
@@ -71,14 +73,20 @@ class NativeRuntime:
 
     # creation
 
-    def create_container(self, id: str, bundle_path: str, stdio_options: StdioOptions, *, no_pivot: bool = False) -> int:
-        """See Runtime. no_pivot: cover the root instead of pivoting, for a host whose root is an initramfs."""
+    def create_container(self, id: str, bundle_path: str, stdio_options: StdioOptions, *, no_pivot: bool = False,
+                         keeps_keyring: bool = False, finds_program: bool = False) -> int:
+        """See Runtime.
+
+        no_pivot        cover the root instead of pivoting, for a host whose root is an initramfs
+        keeps_keyring   leave its processes in the session keyring of whoever makes them, instead of making one
+        finds_program   fail here if the program is missing or may not be executed, as runc and crun do; otherwise the start fails
+        """
         check_preserved(stdio_options)
         self._store.add(id)
         creation: Creation | None = None
         try:
             creation = Creation(self._store, self._host, id, self._bundles.open(os.fspath(bundle_path)))
-            live, record = creation.run(stdio_options, no_pivot)
+            live, record = creation.run(stdio_options, Manner(no_pivot, keeps_keyring, finds_program, stdio_options.preserve_fds))
         except BaseException:
             if creation is not None:
                 creation.undo()
@@ -164,33 +172,11 @@ class NativeRuntime:
             raise errors.NotRunningError("exec in", id, status)
         try:
             with self._init_pidfd(record, entry) as init, root_of(record) as root:
-                live = self._launch_in(record, entry, process, stdio_options, (init, *root))
+                live = launch_in(record, entry, process, stdio_options, (init, *root), self._store, self._host)
         except ProcessLookupError as error:
             raise errors.NotRunningError("exec in", id, Status.STOPPED) from error
         entry.add(live)
         return live.pid
-
-    def _launch_in(self, record: ContainerRecord, entry: Entry, process: ProcessLike, stdio_options: StdioOptions,
-                   descriptors: tuple[int, ...]) -> LiveProcess:
-        id, noted = record.id, []
-
-        def note(pid: int, start_time: int) -> None:
-            noted.append(ProcessRecord(pid, start_time))
-            self._store.add_process(id, noted[-1])
-
-        encoded = entry.process_cache.compile(process, record, self._host, stdio_options.preserve_fds)
-        try:
-            pass_on = passing_on(record.filter, lambda: record, Status.RUNNING)
-            return launch(encoded, id, stdio_options, native.MESSAGE_EXECUTING, note, descriptors, pass_on)
-        except SetupError as error:
-            cgroups = ContainerCgroups(record.cgroups).beside(record.pid)
-            if error.errno != errno.EBUSY or cgroups == record.cgroups:
-                raise
-            return self._launch_in(msgspec.structs.replace(record, cgroups=cgroups), entry, process, stdio_options, descriptors)
-        except BaseException:
-            for made in noted:
-                self._store.remove_process(id, made)
-            raise
 
     # signals and deletion
 
@@ -205,6 +191,11 @@ class NativeRuntime:
                 native.send_signal(init, int(signal))
         except ProcessLookupError as error:
             raise errors.NotRunningError("kill", id, Status.STOPPED) from error
+
+    def signal_all(self, id: str, signal: int) -> None:
+        """Send a signal to every process of a container, also to those that have outlived init in a shared pid namespace; that there
+        is none is no error."""
+        ContainerCgroups(self._store.load(id).cgroups).signal(int(signal))
 
     def kill_process(self, id: str, pid: int, signal: int) -> None:
         """Send a signal to an exec process or init. Raises ProcessNotFoundError; one that has ended is no error."""
@@ -271,6 +262,13 @@ class NativeRuntime:
             recorded, live.record = live.record, None
             if recorded is not None:
                 self._store.remove_process(id, recorded)
+
+    def forget_reaped_processes(self, id: str) -> None:
+        """Forget exec processes that have ended and whose status somebody else has: whoever runs many in a container, each by a
+        command of its own, would have the records of all of them there until it is deleted."""
+        for record in self._store.processes(id):
+            if record.exit_code is None and native.start_time(record.pid) != record.start_time:
+                self._store.remove_process(id, record)
 
     def pause_container(self, id: str) -> None:
         """See Runtime."""

@@ -39,6 +39,7 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     limits_pids  whether config.json limits the number of processes
     unit         name of the systemd unit that the cgroups belong to
     hooks        those that run after the creation, unset if there are none
+    keeps_keyring   the processes are in the session keyring of who made them
     """
 
     id: str
@@ -57,6 +58,7 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     limits_pids: bool = True
     unit: str | None = None
     apparmor_profile: str | None = None
+    keeps_keyring: bool = False
     filter: FilterRecord | None = None
     hooks: Hooks | msgspec.UnsetType = msgspec.UNSET
 

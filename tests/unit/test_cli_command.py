@@ -1,4 +1,4 @@
-"""What is made of the messages of runc and crun; the messages are theirs, word by word."""
+"""What is made of the messages of runc, crun and our own command line; the messages are theirs, word by word."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ STEPS = [
     ("executable file `/no` not found in $PATH: No such file or directory", "execute program", "/no", errno.ENOENT),
     ("open executable: Permission denied", "execute program", None, errno.EACCES),
     ("chdir `/etc/x`: Not a directory", "change directory", "/etc/x", errno.ENOTDIR),
+    ("find program '/no' ($.process.args): ENOENT: No such file or directory", "execute program", "/no", errno.ENOENT),
+    ("execute program 'no' ($.args): EACCES: Permission denied", "execute program", "no", errno.EACCES),
+    ("change directory '/etc/x' ($.process.cwd): open: ENOTDIR: Not a directory", "change directory", "/etc/x", errno.ENOTDIR),
+    ("set identity '5000:0' ($.process.user): setresuid: EINVAL: Invalid argument", "set identity", None, errno.EINVAL),
     ("cannot setresuid to 5000: Invalid argument", "set identity", None, errno.EINVAL),
 ]
 

@@ -12,7 +12,7 @@ from pyruntime.errors import UnsupportedFieldError
 from pyruntime.host import Hierarchy, Host
 from pyruntime.plan import flags
 from pyruntime.plan import operations as op
-from pyruntime.plan.compile import Place, compile, compile_exec
+from pyruntime.plan.compile import Manner, Place, compile, compile_exec
 from pyruntime.plan.mount_options import parse_mount_options
 from pyruntime.plan.operations import Plan
 from pyruntime.spec import decode_process, load_spec
@@ -24,10 +24,10 @@ V2 = Host((6, 1), (Hierarchy("/cg", True),), 0)
 PLACE = Place("c", "/b", "/b/rootfs", "/run/c")
 
 
-def plan_of(host: Host = V2, *, no_pivot: bool = False, **changes: Any) -> Plan:
+def plan_of(host: Host = V2, manner: Manner = Manner(), **changes: Any) -> Plan:
     config = default_config()
     merge(config, changes)
-    return compile(load_spec(json.dumps(config).encode()), host, PLACE, no_pivot=no_pivot)
+    return compile(load_spec(json.dumps(config).encode()), host, PLACE, manner)
 
 
 def kinds(plan: Plan) -> list[type]:
@@ -60,8 +60,26 @@ def test_the_child_is_not_where_memory_is_limited_while_it_shares_the_callers(co
 
 
 def test_no_pivot() -> None:
-    found = kinds(plan_of(no_pivot=True))
+    found = kinds(plan_of(manner=Manner(no_pivot=True)))
     assert op.SwitchRoot in found and op.PivotRoot not in found
+
+
+def test_keyring_of_the_caller() -> None:
+    """Also for what is executed in the container later."""
+    process = decode_process({"args": ["x"], "cwd": "/"})
+    for keeps in (False, True):
+        assert (op.JoinSessionKeyring in kinds(plan_of(manner=Manner(keeps_keyring=keeps)))) is not keeps
+        assert (op.JoinSessionKeyring in kinds(compile_exec(process, (), 0, "c", keeps_keyring=keeps))) is not keeps
+
+
+def test_program_is_found_with_its_own_rights_before_start() -> None:
+    plan = plan_of(manner=Manner(finds_program=True), process={"args": ["a", "b"], "env": ["X=1", "PATH=/p", "PATH=/q"]})
+    found = kinds(plan)
+    assert found.index(op.SetIdentity) < found.index(op.FindProgram) < found.index(op.AwaitStart)
+    (step,) = [step for step in plan.init if isinstance(step, op.FindProgram)]
+    assert (step.arguments, step.environment, step.json_path) == ((b"a",), (b"PATH=/p", b"PATH=/q"), "$.process.args")
+    assert op.FindProgram not in kinds(plan_of())
+    assert op.FindProgram not in kinds(plan_of(manner=Manner(finds_program=True), process=None))
 
 
 @pytest.mark.parametrize("host", [V1, V2])

@@ -1,0 +1,196 @@
+"""What may stand on the command line: the global options, then a command, then its options and operands.
+
+Only the parser of the command that was given is made.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+DEFAULT_ROOT = "/run/pyruntime"
+
+
+class UsageError(Exception):
+    """The command line is not one of those that there are; `exit_code` is what runc ends with."""
+
+    def __init__(self, message: str, usage: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.usage = usage
+        self.exit_code = exit_code
+
+
+class Parser(argparse.ArgumentParser):
+    """One that raises UsageError instead of ending the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, self.format_usage())
+
+
+class Command:
+    """handler        the module below pyruntime.cli and the function in it, imported when the command is given
+    failure_code   the exit code for errors: those of a process that runs are told apart from it, as with runc"""
+
+    def __init__(self, handler: str, help: str, fill: Callable[[Parser], None], failure_code: int = 1) -> None:
+        self.handler = handler
+        self.help = help
+        self.fill = fill
+        self.failure_code = failure_code
+
+
+def _count(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is less than 0")
+    return number
+
+
+def _id(parser: Parser) -> None:
+    parser.add_argument("id", metavar="ID", help="the container")
+
+
+def _new_container(parser: Parser) -> None:
+    parser.add_argument("-b", "--bundle", default=".", help="the directory with config.json; by default this one")
+    _pid_file(parser)
+    parser.add_argument("--no-pivot", action="store_true", help="cover the root instead of pivoting: for a host that runs from an initramfs")
+    parser.add_argument("--no-new-keyring", action="store_true", help="leave the session keyring as it is")
+    _preserved(parser)
+
+
+def _pid_file(parser: Parser) -> None:
+    parser.add_argument("--pid-file", metavar="FILE", help="where to write the process's pid, once all is done")
+    parser.add_argument("--console-socket", metavar="SOCKET", help="a unix socket to send the terminal's master to")
+
+
+def _preserved(parser: Parser) -> None:
+    parser.add_argument("--preserve-fds", type=_count, default=0, metavar="N", help="pass on the N descriptors after the standard streams")
+
+
+def _create(parser: Parser) -> None:
+    _new_container(parser)
+    _id(parser)
+
+
+def _run(parser: Parser) -> None:
+    _new_container(parser)
+    parser.add_argument("-d", "--detach", action="store_true", help="do not wait for the container to end")
+    parser.add_argument("--keep", action="store_true", help="do not delete the container when it has ended")
+    _id(parser)
+
+
+def _exec(parser: Parser) -> None:
+    parser.add_argument("-p", "--process", metavar="FILE", help="the whole of `process` as JSON; otherwise the container's own is changed")
+    parser.add_argument("-d", "--detach", action="store_true", help="do not wait for the process to end")
+    _pid_file(parser)
+    _preserved(parser)
+    parser.add_argument("-t", "--tty", action="store_true", help="give it a terminal")
+    parser.add_argument("-e", "--env", action="append", default=[], metavar="NAME=VALUE", help="a further variable")
+    parser.add_argument("-u", "--user", metavar="UID[:GID]")
+    parser.add_argument("-g", "--additional-gids", type=_count, action="append", default=[], metavar="GID")
+    parser.add_argument("--cwd", metavar="DIRECTORY")
+    parser.add_argument("-c", "--cap", action="append", default=[], metavar="NAME", help="a further capability")
+    parser.add_argument("--no-new-privs", action="store_true")
+    _id(parser)
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="PROGRAM [ARGUMENT ...]")
+
+
+def _kill(parser: Parser) -> None:
+    parser.add_argument("-a", "--all", action="store_true", help="send it to all processes of the container")
+    _id(parser)
+    parser.add_argument("signal", nargs="?", default="TERM", metavar="SIGNAL", help="name or number; by default TERM")
+
+
+def _delete(parser: Parser) -> None:
+    parser.add_argument("-f", "--force", action="store_true", help="kill it first; none is fine too")
+    _id(parser)
+
+
+def _list(parser: Parser) -> None:
+    parser.add_argument("-f", "--format", choices=("table", "json"), default="table")
+    parser.add_argument("-q", "--quiet", action="store_true", help="only the ids")
+
+
+def _ps(parser: Parser) -> None:
+    parser.add_argument("-f", "--format", choices=("table", "json"), default="table")
+    _id(parser)
+
+
+def _update(parser: Parser) -> None:
+    parser.add_argument("-r", "--resources", metavar="FILE", required=True, help="`linux.resources` as JSON; - for standard input")
+    _id(parser)
+
+
+def _spec(parser: Parser) -> None:
+    parser.add_argument("-b", "--bundle", default=".", help="the directory to write config.json to; by default this one")
+
+
+COMMANDS = {
+    "create": Command("life_cycle:create", "apply everything of a bundle's config.json but its program", _create),
+    "start": Command("life_cycle:start", "run the program of a created container", _id),
+    "run": Command("life_cycle:run", "create, start, wait and delete", _run),
+    "state": Command("states:state", "print a container's state as JSON", _id),
+    "kill": Command("life_cycle:kill", "send a signal to a container's first process", _kill),
+    "delete": Command("life_cycle:delete", "remove every trace of a stopped container", _delete),
+    "exec": Command("processes:execute", "run a further process in a container", _exec, 255),
+    "ps": Command("processes:ps", "print a container's processes", _ps),
+    "pause": Command("life_cycle:pause", "stop all processes of a container", _id),
+    "resume": Command("life_cycle:resume", "let them go on", _id),
+    "update": Command("life_cycle:update", "change a container's limits", _update),
+    "list": Command("states:list_containers", "print all containers", _list),
+    "spec": Command("documents:write_spec", "write a config.json to begin with", _spec),
+    "features": Command("documents:print_features", "print what this runtime can do as JSON", lambda parser: None),
+}
+# the functions that need no runtime
+WITHOUT_RUNTIME = frozenset({"write_spec", "print_features"})
+
+
+def _global_parser() -> Parser:
+    commands = "\n".join(f"  {name:10}{command.help}" for name, command in COMMANDS.items())
+    parser = Parser("pyruntime", "pyruntime [OPTION ...] COMMAND [ARGUMENT ...]", "An OCI runtime.", f"commands:\n{commands}",
+                    formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser.add_argument("--root", default=DEFAULT_ROOT, metavar="DIRECTORY", help="where the containers' state is; by default %(default)s")
+    parser.add_argument("--log", metavar="FILE", help="where to write errors and warnings besides standard error")
+    parser.add_argument("--log-format", choices=("text", "json"), default="text")
+    parser.add_argument("--debug", action="store_true", help="log what is done, and where errors come from")
+    parser.add_argument("--systemd-cgroup", action="store_true", help="leave the containers' cgroups to systemd")
+    parser.add_argument("--rootless", choices=("true", "false", "auto"), default="auto", help="accepted for callers of runc, of no effect")
+    parser.add_argument("-v", "--version", action="store_true", help="print the version")
+    return parser
+
+
+_WITH_VALUE = ("--root", "--log", "--log-format", "--rootless")
+
+
+def _split(arguments: Sequence[str]) -> int:
+    """The index of the command, after the global options."""
+    at = 0
+    while at < len(arguments) and arguments[at].startswith("-"):
+        at += 2 if arguments[at] in _WITH_VALUE else 1
+    return at
+
+
+def parse_global(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The global options, and the rest: the command and what belongs to it. Raises UsageError."""
+    at = _split(arguments)
+    parser = _global_parser()
+    options = parser.parse_args(arguments[:at])
+    rest = list(arguments[at:])
+    if not rest and not options.version:
+        parser.print_help()
+    return options, rest
+
+
+def parse_command(options: argparse.Namespace, arguments: Sequence[str]) -> Command:
+    """Add the command's options to the global ones. Raises UsageError."""
+    name = arguments[0]
+    command = COMMANDS.get(name)
+    if command is None:
+        raise UsageError(f"no command {name!r}: there are {', '.join(COMMANDS)}", "", 3)
+    parser = Parser(f"pyruntime {name}", description=f"{name}: {command.help}.", allow_abbrev=False)
+    command.fill(parser)
+    parser.parse_args(arguments[1:], options)
+    return command

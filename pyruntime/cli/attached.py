@@ -1,0 +1,145 @@
+"""While a command waits for its process: signals go on to it, and the terminal of the command is the process's."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import struct
+import termios
+import tty
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyruntime.runtimes.native import NativeRuntime
+
+_FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGCONT)
+_CHUNK = 65536
+
+
+def follow(runtime: NativeRuntime, id: str, pid: int, signals: int, relay: Relay | None) -> None:
+    """Return once the process, a child of this one, has ended.
+
+    signals   of `received_signals`, entered before the process could run: whoever sees it run may send one
+    relay     of its terminal, if it has one
+    """
+    pidfd = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        while True:
+            wanted = {pidfd: select.POLLIN, signals: select.POLLIN, **(relay.wanted() if relay is not None else {})}
+            for descriptor, events in wanted.items():
+                poll.register(descriptor, events)
+            ready = dict(poll.poll())
+            for descriptor in wanted:
+                poll.unregister(descriptor)
+            if relay is not None:
+                relay.pass_on(ready)
+            if signals in ready:
+                for number in os.read(signals, _CHUNK):
+                    if number == signal.SIGWINCH and relay is not None:
+                        relay.resize()
+                    elif number in _FORWARDED:
+                        runtime.kill_process(id, pid, number)
+            if pidfd in ready:
+                if relay is not None:
+                    relay.drain()
+                return
+    finally:
+        os.close(pidfd)
+
+
+def relay_of(terminal: int | None) -> contextlib.AbstractContextManager[Relay | None]:
+    """terminal: the master of a process's pseudoterminal, if it has one"""
+    return contextlib.nullcontext() if terminal is None else Relay(terminal)
+
+
+@contextlib.contextmanager
+def received_signals() -> Iterator[int]:
+    """A descriptor from which the numbers of the signals that come in are read."""
+    read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    before = {number: signal.signal(number, lambda *_: None) for number in (*_FORWARDED, signal.SIGWINCH)}
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    try:
+        yield read
+    finally:
+        signal.set_wakeup_fd(-1)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(read)
+        os.close(write)
+
+
+class Relay:
+    """Between standard input and output of this command and a terminal's master. A terminal of the command's own is raw meanwhile:
+    what is typed means what the other one makes of it."""
+
+    def __init__(self, master: int) -> None:
+        self._master = master
+        self._is_open = True
+        self._reads_input = True
+        self._typed = b""
+        self._before: list[Any] | None = None
+
+    def __enter__(self) -> Relay:
+        os.set_blocking(self._master, False)
+        if os.isatty(0):
+            self._before = termios.tcgetattr(0)
+            tty.setraw(0, termios.TCSANOW)
+        self.resize()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            termios.tcsetattr(0, termios.TCSADRAIN, self._before)
+
+    def resize(self) -> None:
+        """As large as the terminal that this command runs in, if it runs in one."""
+        with contextlib.suppress(OSError):
+            size = fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(8))
+            if any(struct.unpack("=4H", size)[:2]):
+                fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
+
+    def wanted(self) -> dict[int, int]:
+        """What to poll for. Nothing more is read than the terminal takes."""
+        found = {}
+        if self._is_open:
+            found[self._master] = select.POLLIN | (select.POLLOUT if self._typed else 0)
+            if self._reads_input and not self._typed:
+                found[0] = select.POLLIN
+        return found
+
+    def pass_on(self, ready: dict[int, int]) -> None:
+        if 0 in ready:
+            self._typed = os.read(0, _CHUNK)
+            self._reads_input = bool(self._typed)
+        if self._typed and self._is_open:
+            try:
+                self._typed = self._typed[os.write(self._master, self._typed):]
+            except BlockingIOError:
+                pass
+            except OSError:
+                self._typed = b""
+        if self._master in ready:
+            self._copy_output()
+
+    def _copy_output(self) -> bool:
+        """Whether there was any."""
+        try:
+            data = os.read(self._master, _CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError:  # EIO: nobody has the other side open
+            data = b""
+        self._is_open = bool(data)
+        while data:
+            data = data[os.write(1, data):]
+        return self._is_open
+
+    def drain(self) -> None:
+        """What the process has written before its end."""
+        while self._is_open and self._copy_output():
+            pass

@@ -1,0 +1,137 @@
+"""create, start, run, kill, pause, resume, update, delete."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pyruntime.cli.failures import CommandError, words_of
+from pyruntime.cli.streams import ConsoleSocket, hand_over_terminal, inherited, terminal_of, write_pid_file
+from pyruntime.errors import ContainerNotFoundError, InvalidBundleError, NotRunningError
+
+if TYPE_CHECKING:
+    from pyruntime.interface import StdioOptions
+    from pyruntime.runtimes.native import NativeRuntime
+
+
+def create(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+    """Leave a created container, whose terminal somebody else has."""
+    _create(runtime, options, inherited(options), detaches=True)
+    return 0
+
+
+def _create(runtime: NativeRuntime, options: argparse.Namespace, stdio: StdioOptions, *, detaches: bool) -> int:
+    """Init's pid."""
+    if options.console_socket and not detaches:
+        raise CommandError("--console-socket is for containers that the command does not wait for")
+    with contextlib.ExitStack() as held:
+        console = held.enter_context(ConsoleSocket(options.console_socket)) if options.console_socket else None
+        pid = runtime.create_container(options.id, options.bundle, stdio, no_pivot=options.no_pivot,
+                                       keeps_keyring=options.no_new_keyring, finds_program=True)
+        with _deleted_on_failure(runtime, options.id):
+            if detaches:
+                hand_over_terminal(terminal_of(runtime, options.id, pid), console)
+            write_pid_file(options.pid_file, pid)
+    return pid
+
+
+def run(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+    """The exit code of the container's program; 0 for a detached one once it runs."""
+    stdio = inherited(options)
+    if options.detach:
+        _create(runtime, options, stdio, detaches=True)
+        with _deleted_on_failure(runtime, options.id):
+            runtime.start_container(options.id)
+        return 0
+    from pyruntime.cli.attached import follow, received_signals, relay_of
+
+    with received_signals() as signals:
+        pid = _create(runtime, options, stdio, detaches=False)
+        with _deleted_on_failure(runtime, options.id), relay_of(terminal_of(runtime, options.id, pid)) as relay:
+            runtime.start_container(options.id)
+            follow(runtime, options.id, pid, signals, relay)
+            exit_state = runtime.wait_on_container(options.id)
+    if not options.keep:
+        runtime.delete_container(options.id)
+    return exit_state.exit_code
+
+
+@contextlib.contextmanager
+def _deleted_on_failure(runtime: NativeRuntime, id: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(ContainerNotFoundError):  # a failed start has removed it
+            runtime.delete_container(id, force=True)
+        raise
+
+
+def start(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+    """Returns once the program is executed."""
+    runtime.start_container(options.id)
+    return 0
+
+
+def kill(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+    """Engines tell by the errno's words that there is nothing to kill any more."""
+    number = signal_number(options.signal)
+    if options.all:
+        runtime.signal_all(options.id, number)
+        return 0
+    try:
+        runtime.kill_container(options.id, number)
+    except NotRunningError as error:
+        raise CommandError(f"{error}: {words_of(errno.ESRCH)}") from error
+    return 0
+
+
+def pause(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+    """Returns once all processes have stopped."""
+    runtime.pause_container(options.id)
+    return 0
+
+
+def resume(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+    """The opposite of pause."""
+    runtime.resume_container(options.id)
+    return 0
+
+
+def update(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+    """What is not told stays as it is."""
+    with contextlib.ExitStack() as held:
+        file = sys.stdin.buffer if options.resources == "-" else held.enter_context(open(options.resources, "rb"))
+        data = file.read()
+    try:
+        runtime.update_container(options.id, data)
+    except InvalidBundleError as error:
+        raise type(error)(None if options.resources == "-" else options.resources, error.json_path, error.reason) from error
+    return 0
+
+
+def delete(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+    """By force, a container that does not exist is no error."""
+    try:
+        runtime.delete_container(options.id, force=options.force)
+    except ContainerNotFoundError:
+        if not options.force:
+            raise
+    return 0
+
+
+def signal_number(text: str) -> int:
+    """`9`, `KILL`, `SIGKILL` and `sigkill` are 9. Raises CommandError."""
+    import signal
+
+    if text.isascii() and text.isdigit():
+        if int(text) < signal.NSIG:
+            return int(text)
+    else:
+        name = text.upper()
+        with contextlib.suppress(KeyError):
+            return signal.Signals[name if name.startswith("SIG") else f"SIG{name}"]
+    raise CommandError(f"{text!r} is not a signal")

@@ -1,0 +1,62 @@
+"""Where errors and warnings go: one line for people, and one record for whoever called."""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import logging
+import os
+import sys
+
+import msgspec
+
+
+class Log(logging.Handler):
+    """The handler of what the runtime logs.
+
+    path     the file of --log; None: standard error
+    lowest   the file gets no lower descriptor: those below are what the caller passes on
+    Raises OSError.
+    """
+
+    def __init__(self, path: str | None = None, is_json: bool = False, lowest: int = 3) -> None:
+        super().__init__()
+        self._is_json = is_json
+        self._file = -1 if path is None else _open_above(path, lowest)
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Of the module `logging`."""
+        self.write(record.levelname.lower(), self.format(record))
+
+    def write(self, level: str, message: str) -> None:
+        """One line, in the file or else on standard error."""
+        message = message.encode(errors="backslashreplace").decode()
+        time = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        if self._is_json:
+            line = msgspec.json.encode({"level": level, "msg": message, "time": time})
+        else:
+            line = f'time="{time}" level={level} msg={msgspec.json.encode(message).decode()}'.encode()
+        os.write(2 if self._file < 0 else self._file, line + b"\n")
+
+    def error(self, message: str) -> None:
+        """Why the command fails: a line on standard error, and a record in the file if there is one."""
+        print(f"pyruntime: {message}".encode(errors="backslashreplace").decode(), file=sys.stderr, flush=True)
+        if self._file >= 0:
+            self.write("error", message)
+
+
+def _open_above(path: str, lowest: int) -> int:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    if descriptor >= lowest:
+        return descriptor
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, lowest)
+    finally:
+        os.close(descriptor)

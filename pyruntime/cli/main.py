@@ -1,0 +1,90 @@
+"""One call of the command line, from the arguments to the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from pyruntime.cli.arguments import WITHOUT_RUNTIME, Command, UsageError, parse_command, parse_global
+from pyruntime.cli.failures import CommandError, explain
+from pyruntime.cli.log import Log
+from pyruntime.errors import ContainerRuntimeError
+
+if TYPE_CHECKING:
+    from pyruntime.runtimes.native import NativeRuntime
+
+    NewRuntime = Callable[[argparse.Namespace], NativeRuntime]
+
+_log = logging.getLogger("pyruntime")
+
+
+def open_runtime(options: argparse.Namespace) -> NativeRuntime:
+    """The runtime that the global options ask for. Raises UnsupportedHostError, SetupError."""
+    from pyruntime.runtimes.native import NativeRuntime
+
+    return NativeRuntime(options.root, systemd_cgroup=options.systemd_cgroup)
+
+
+def main(arguments: Sequence[str] | None = None, new_runtime: NewRuntime = open_runtime) -> int:
+    """Run a command; the exit code is the process's for `run` and `exec`, 0, or one of those that runc has for errors."""
+    _open_standard_streams()
+    refused: UsageError | None = None
+    try:
+        options, rest = parse_global(sys.argv[1:] if arguments is None else list(arguments))
+    except UsageError as error:
+        return _refuse(Log(), error)
+    if options.version:
+        from pyruntime.cli.documents import print_version
+        return print_version()
+    if not rest:
+        return 0
+    try:
+        command = parse_command(options, rest)
+    except UsageError as error:
+        refused = error
+    try:
+        log = Log(options.log, options.log_format == "json", 3 + getattr(options, "preserve_fds", 0))
+    except OSError as error:
+        Log().error(f"open log {explain(error)}")
+        return 1
+    with log:
+        return _refuse(log, refused) if refused is not None else _run(command, options, new_runtime, log)
+
+
+def _run(command: Command, options: argparse.Namespace, new_runtime: NewRuntime, log: Log) -> int:
+    _log.addHandler(log)
+    _log.setLevel(logging.DEBUG if options.debug else logging.WARNING)
+    module, _, name = command.handler.partition(":")
+    try:
+        function = getattr(importlib.import_module(f"pyruntime.cli.{module}"), name)
+        code: int = function(options) if name in WITHOUT_RUNTIME else function(new_runtime(options), options)
+        return code
+    except (ContainerRuntimeError, CommandError, OSError) as error:
+        _log.debug("where it failed:", exc_info=error)
+        log.error(explain(error))
+        return command.failure_code
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        _log.removeHandler(log)
+
+
+def _refuse(log: Log, error: UsageError) -> int:
+    sys.stderr.write(error.usage)
+    log.error(str(error))
+    return error.exit_code
+
+
+def _open_standard_streams() -> None:
+    """What the caller has closed is the null device: it would be the number of the next file that is opened, and that of the container's
+    stream too."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open("/dev/null", os.O_RDWR), True)

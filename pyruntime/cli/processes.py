@@ -1,0 +1,112 @@
+"""exec and ps."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pyruntime.cli.attached import follow, received_signals, relay_of
+from pyruntime.cli.failures import CommandError
+from pyruntime.cli.states import print_json, print_table
+from pyruntime.cli.streams import ConsoleSocket, hand_over_terminal, inherited, terminal_of, write_pid_file
+from pyruntime.errors import InvalidBundleError
+from pyruntime.spec import Capabilities, ConsoleSize, Process, User, decode_process, load_bundle
+
+if TYPE_CHECKING:
+    from pyruntime.runtimes.native import NativeRuntime
+
+
+def execute(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+    """The process's exit code; 0 for a detached one once it runs."""
+    stdio = inherited(options)
+    process = _read_process(options) if options.process is not None else _changed_process(runtime, options)
+    if process.terminal and options.detach and not options.console_socket:
+        raise CommandError("a detached process cannot have a terminal without --console-socket")
+    if options.console_socket and not (process.terminal and options.detach):
+        raise CommandError("--console-socket is for detached processes with a terminal")
+    with contextlib.ExitStack() as held:
+        signals = -1 if options.detach else held.enter_context(received_signals())
+        console = held.enter_context(ConsoleSocket(options.console_socket)) if options.console_socket else None
+        pid = runtime.exec_process(options.id, process, stdio)
+        terminal = terminal_of(runtime, options.id, pid)
+        try:
+            if options.detach:
+                hand_over_terminal(terminal, console)
+            write_pid_file(options.pid_file, pid)
+        except BaseException:
+            runtime.kill_process(options.id, pid, 9)
+            raise
+        if options.detach:
+            runtime.forget_reaped_processes(options.id)
+            return 0
+        follow(runtime, options.id, pid, signals, held.enter_context(relay_of(terminal)))
+    exit_state = runtime.wait_on_process(options.id, pid)
+    runtime.delete_process(options.id, pid)
+    return exit_state.exit_code
+
+
+def _read_process(options: argparse.Namespace) -> Process:
+    if options.command:
+        raise CommandError("--process tells the program already, so none can be given besides")
+    with open(options.process, "rb") as file:
+        data = file.read()
+    try:
+        return decode_process(data)
+    except InvalidBundleError as error:
+        raise type(error)(options.process, error.json_path, error.reason) from error
+
+
+def _changed_process(runtime: NativeRuntime, options: argparse.Namespace) -> Process:
+    """The container's own process with the program and what else is given."""
+    if not options.command:
+        raise CommandError("a program or --process has to be given")
+    bundle = runtime.get_container_state(options.id).bundle_path
+    own = load_bundle(bundle).process
+    process = own if own is not None else Process(cwd="/", user=User(uid=0, gid=0))
+    user = process.user
+    if options.user is not None:
+        user = msgspec.structs.replace(user, **_ids(options.user))
+    if options.additional_gids:
+        user = msgspec.structs.replace(user, additional_gids=(*user.additional_gids, *options.additional_gids))
+    given = {variable.partition("=")[0] for variable in options.env}
+    env = (*(variable for variable in process.env if variable.partition("=")[0] not in given), *options.env)
+    capabilities = process.capabilities
+    if options.cap:
+        held = capabilities if capabilities is not None else Capabilities()
+        capabilities = msgspec.structs.replace(held, **{
+            name: (*getattr(held, name), *options.cap) for name in ("bounding", "effective", "permitted")})
+    return decode_process(msgspec.structs.replace(
+        process, args=tuple(options.command), env=env, user=user, capabilities=capabilities, terminal=options.tty,
+        cwd=options.cwd or process.cwd, no_new_privileges=options.no_new_privs or process.no_new_privileges,
+        console_size=_console_size() if options.tty else None))
+
+
+def _console_size() -> ConsoleSize | None:
+    """As large as the terminal that this command runs in, if it runs in one."""
+    try:
+        size = os.get_terminal_size(0)
+    except OSError:
+        return None
+    return ConsoleSize(height=size.lines, width=size.columns)
+
+
+def _ids(text: str) -> dict[str, int]:
+    """`1000` and `1000:100`. Raises CommandError."""
+    numbers = text.split(":")
+    if len(numbers) > 2 or not all(number.isascii() and number.isdigit() for number in numbers):
+        raise CommandError(f"user {text!r} is not of the form UID or UID:GID")
+    return dict(zip(("uid", "gid"), map(int, numbers), strict=False))
+
+
+def ps(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+    """As JSON a list of pids, as other runtimes print it."""
+    found = runtime.get_running_container_processes(options.id)
+    if options.format == "json":
+        print_json([process.pid for process in found], indent=0)
+    else:
+        print_table(("PID", "COMMAND"), [(str(process.pid), " ".join(process.command)) for process in found])
+    return 0

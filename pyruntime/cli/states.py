@@ -1,0 +1,54 @@
+"""state and list."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pyruntime.interface import ContainerState
+
+if TYPE_CHECKING:
+    from pyruntime.runtimes.native import NativeRuntime
+
+
+def state(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+    """As the specification has it (runtime.md, "State"), with what runc adds."""
+    print_json(_described(runtime.get_container_state(options.id)))
+    return 0
+
+
+def list_containers(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+    """Damaged entries are warned of and left out."""
+    states = runtime.list_container_states()
+    if options.quiet:
+        for container in states:
+            print(container.id)
+    elif options.format == "json":
+        print_json([_described(container) for container in states], indent=0)
+    else:
+        print_table(("ID", "PID", "STATUS", "BUNDLE", "CREATED"), [
+            (container.id, str(container.pid), container.status, container.bundle_path, container.created.isoformat())
+            for container in states])
+    return 0
+
+
+def _described(container: ContainerState) -> dict[str, Any]:
+    return {"ociVersion": container.oci_version, "id": container.id, "pid": container.pid, "status": container.status,
+            "bundle": container.bundle_path, "rootfs": container.rootfs_path, "created": container.created,
+            "annotations": container.annotations}
+
+
+def print_json(value: object, indent: int = 2) -> None:
+    """One document and the end of the line; paths that are not UTF-8 as far as JSON can hold them."""
+    data = msgspec.json.encode(value)
+    sys.stdout.write(msgspec.json.format(data, indent=indent if indent else -1).decode() + "\n")
+
+
+def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Columns as wide as what stands in them."""
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    for row in (head, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

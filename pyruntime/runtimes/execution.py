@@ -1,0 +1,44 @@
+"""A further process in a container."""
+
+from __future__ import annotations
+
+import errno
+
+import msgspec
+
+from pyruntime.cgroups import ContainerCgroups
+from pyruntime.errors import SetupError
+from pyruntime.host import Host
+from pyruntime.interface import ProcessLike, Status, StdioOptions
+from pyruntime.native import process as native
+from pyruntime.runtimes.launch import launch
+from pyruntime.runtimes.listener import passing_on
+from pyruntime.runtimes.live import Entry, LiveProcess
+from pyruntime.state import ContainerRecord, ProcessRecord, Store
+
+
+def launch_in(record: ContainerRecord, entry: Entry, process: ProcessLike, stdio_options: StdioOptions, descriptors: tuple[int, ...],
+              store: Store, host: Host) -> LiveProcess:
+    """Make it and note it in the store. descriptors: the container's init as a pidfd and, where it was passed, its root.
+
+    Raises InvalidBundleError, SetupError; then nothing of it is left.
+    """
+    id, noted = record.id, []
+
+    def note(pid: int, start_time: int) -> None:
+        noted.append(ProcessRecord(pid, start_time))
+        store.add_process(id, noted[-1])
+
+    encoded = entry.process_cache.compile(process, record, host, stdio_options.preserve_fds)
+    try:
+        pass_on = passing_on(record.filter, lambda: record, Status.RUNNING)
+        return launch(encoded, id, stdio_options, native.MESSAGE_EXECUTING, note, descriptors, pass_on=pass_on)
+    except SetupError as error:
+        cgroups = ContainerCgroups(record.cgroups).beside(record.pid)
+        if error.errno != errno.EBUSY or cgroups == record.cgroups:
+            raise
+        return launch_in(msgspec.structs.replace(record, cgroups=cgroups), entry, process, stdio_options, descriptors, store, host)
+    except BaseException:
+        for made in noted:
+            store.remove_process(id, made)
+        raise

@@ -1,0 +1,230 @@
+"""The command line without containers: arguments, errors, exit codes, and what is said where; with a MockRuntime."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyruntime import MockRuntime, StdioOptions
+from pyruntime.cli.arguments import COMMANDS, UsageError, parse_command, parse_global
+from pyruntime.cli.failures import explain
+from pyruntime.cli.life_cycle import signal_number
+from pyruntime.cli.main import main
+from pyruntime.errors import SetupError
+from pyruntime.spec import load_spec
+from pyruntime.testing import make_bundle
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+def parse(*arguments: str) -> argparse.Namespace:
+    options, rest = parse_global(arguments)
+    parse_command(options, rest)
+    return options
+
+
+def test_what_conmon_passes() -> None:
+    options = parse("--systemd-cgroup", "--log-format=json", "--log", "/l", "create", "--bundle", "/b", "--pid-file", "/p", "--no-pivot",
+                    "--no-new-keyring", "--preserve-fds", "2", "--console-socket", "/s", "c1")
+    assert (options.systemd_cgroup, options.log_format, options.log, options.bundle, options.pid_file) == (True, "json", "/l", "/b", "/p")
+    assert (options.no_pivot, options.no_new_keyring, options.preserve_fds, options.console_socket, options.id) == (True, True, 2, "/s", "c1")
+
+
+def test_what_containerd_passes() -> None:
+    options = parse("--root", "/r", "--log", "/l", "--log-format", "json", "exec", "--process", "/p", "--console-socket", "/s", "--detach",
+                    "--pid-file", "/pid", "c1")
+    assert (options.root, options.process, options.console_socket, options.detach, options.command) == ("/r", "/p", "/s", True, [])
+    options = parse("--root", "/r", "kill", "--all", "c1", "9")
+    assert (options.all, options.id, options.signal) == (True, "c1", "9")
+
+
+def test_the_programs_arguments_are_its_own() -> None:
+    options = parse("exec", "-t", "-e", "A=b", "c1", "ls", "-l", "--root", "--", "-x")
+    assert (options.tty, options.env, options.id, options.command) == (True, ["A=b"], "c1", ["ls", "-l", "--root", "--", "-x"])
+
+
+@pytest.mark.parametrize("command", ["start", "state", "delete", "pause", "resume", "ps"])
+def test_an_id_that_begins_with_a_dash(command: str) -> None:
+    assert parse(command, "--", "-c1").id == "-c1"
+
+
+@pytest.mark.parametrize(("arguments", "code", "said"), [
+    (["fly"], 3, "no command 'fly'"), (["state"], 1, "required: ID"), (["state", "c1", "c2"], 1, "unrecognized arguments: c2"),
+    (["state", "--fast", "c1"], 1, "unrecognized arguments: --fast"), (["--fast", "state", "c1"], 1, "unrecognized arguments: --fast"),
+    (["create", "--preserve-fds", "-1", "c1"], 1, "-1 is less than 0"),
+    (["create", "--preserve-fds", "many", "c1"], 1, "'many' is not a number"),
+    (["--log-format", "xml", "list"], 1, "invalid choice: 'xml'"), (["list", "--format", "xml"], 1, "invalid choice: 'xml'"),
+    (["--root"], 1, "expected one argument"), (["--ro", "/r", "list"], 1, "--ro")])
+def test_bad_usage(arguments: list[str], code: int, said: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == code
+    shown = capfd.readouterr()
+    assert shown.out == "" and said in shown.err and shown.err.splitlines()[-1].startswith("pyruntime: ")
+
+
+def test_usage_error_is_logged(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "log"
+    assert main(["--log", str(log), "--log-format", "json", "kill"]) == 1
+    record = json.loads(log.read_text())
+    assert record["level"] == "error" and "ID" in record["msg"] and record["time"].endswith("Z")
+    assert record["msg"] in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_function_and_help(command: str, capfd: pytest.CaptureFixture[str]) -> None:
+    module, _, name = COMMANDS[command].handler.partition(":")
+    assert callable(getattr(__import__(f"pyruntime.cli.{module}", fromlist=[name]), name))
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0 and f"usage: pyruntime {command}" in capfd.readouterr().out
+
+
+def test_without_a_command_it_tells_which_there_are(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    shown = capfd.readouterr().out
+    assert all(f"\n  {command} " in shown for command in COMMANDS)
+
+
+@pytest.mark.parametrize(("text", "number"), [("9", 9), ("KILL", 9), ("SIGKILL", 9), ("sigterm", 15), ("0", 0), ("64", 64), ("RTMIN", 34)])
+def test_signals(text: str, number: int) -> None:
+    assert signal_number(text) == number
+
+
+@pytest.fixture
+def mock(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Call:
+    """Call a command on a MockRuntime with one running container, c1; returns exit code, output, errors."""
+    runtime: Any = MockRuntime()
+    bundle = make_bundle(tmp_path / "bundle", ["/bin/sleep", "1000"], annotations={"a.b": "c"})
+    runtime.create_container("c1", str(bundle), StdioOptions())
+    runtime.start_container("c1")
+    capfd.readouterr()
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = main(arguments, lambda options: runtime)
+        shown = capfd.readouterr()
+        return code, shown.out, shown.err
+
+    return call
+
+
+def test_state(mock: Call, tmp_path: Path) -> None:
+    code, out, err = mock("state", "c1")
+    state = json.loads(out)
+    assert (code, err, state["id"], state["status"], state["bundle"]) == (0, "", "c1", "running", f"{tmp_path}/bundle")
+    assert state["annotations"] == {"a.b": "c"} and state["pid"] > 0 and state["ociVersion"] == "1.0.2"
+
+
+def test_list(mock: Call) -> None:
+    assert [entry["id"] for entry in json.loads(mock("list", "--format", "json")[1])] == ["c1"]
+    assert mock("list", "-q")[1] == "c1\n"
+    head, row = mock("list")[1].splitlines()
+    assert head.split() == ["ID", "PID", "STATUS", "BUNDLE", "CREATED"] and row.split()[2] == "running"
+
+
+def test_ps(mock: Call) -> None:
+    pid = json.loads(mock("state", "c1")[1])["pid"]
+    assert json.loads(mock("ps", "--format", "json", "c1")[1]) == [pid]
+    assert mock("ps", "c1")[1] == f"PID   COMMAND\n{pid}  /bin/sleep 1000\n".replace("PID   ", f"{'PID':{len(str(pid))}}  ")
+
+
+@pytest.mark.parametrize(("arguments", "code", "said"), [
+    (["state", "c2"], 1, "container 'c2' does not exist"), (["start", "c1"], 1, "it is running, not created"),
+    (["delete", "c1"], 1, "it is running, not stopped"), (["resume", "c1"], 1, "it is running, not paused"),
+    (["kill", "c1", "FOO"], 1, "'FOO' is not a signal"), (["kill", "c1", "65"], 1, "'65' is not a signal"),
+    (["kill", "c1", "-9"], 1, "'-9' is not a signal"), (["exec", "c1"], 255, "a program or --process"),
+    (["exec", "--user", "root", "c1", "true"], 255, "user 'root' is not"),
+    (["exec", "--user", "1:2:3", "c1", "true"], 255, "user '1:2:3' is not"),
+    (["exec", "--process", "/no/file", "c1"], 255, "'/no/file': ENOENT: no such file or directory"),
+    (["exec", "--process", "/no/file", "c1", "true"], 255, "--process tells the program already"),
+    (["exec", "--console-socket", "/s", "c1", "true"], 255, "for detached processes with a terminal"),
+    (["exec", "--detach", "--tty", "c1", "true"], 255, "cannot have a terminal without --console-socket"),
+    (["state", "../c1"], 1, "invalid container id"), (["exec", "--preserve-fds", "900", "c1", "true"], 255, "is not open")])
+def test_errors(mock: Call, arguments: list[str], code: int, said: str) -> None:
+    found = mock(*arguments)
+    assert (found[0], found[1]) == (code, "") and said in found[2]
+    assert len([line for line in found[2].splitlines() if line.startswith("pyruntime: ")]) == 1
+
+
+def test_killing_what_has_ended(mock: Call) -> None:
+    """containerd knows by these words that there is nothing left to kill."""
+    assert mock("kill", "c1", "KILL") == (0, "", "")
+    while json.loads(mock("state", "c1")[1])["status"] != "stopped":
+        pass
+    code, _, err = mock("kill", "c1", "KILL")
+    assert code == 1 and err.endswith(": ESRCH: no such process\n")
+    assert mock("delete", "c1") == (0, "", "")
+
+
+def test_deleting_what_is_not_there(mock: Call) -> None:
+    assert mock("delete", "--force", "c2") == (0, "", "")
+    assert mock("delete", "c2")[0] == 1
+    assert mock("delete", "--force", "c1") == (0, "", "")
+    assert mock("list", "-q") == (0, "", "")
+
+
+def test_log_that_cannot_be_opened(mock: Call) -> None:
+    assert mock("--log", "/no/directory/log", "list") == (
+        1, "", "pyruntime: open log '/no/directory/log': ENOENT: no such file or directory\n")
+
+
+def test_text_log(mock: Call, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("earlier\n")
+    mock("--log", str(log), "state", "c2")
+    earlier, line = log.read_text().splitlines()
+    assert earlier == "earlier" and line.startswith('time="') and line.endswith("\" level=error msg=\"container 'c2' does not exist\"")
+
+
+def test_errno_is_told_in_small_letters() -> None:
+    """As Go has it: Docker's client looks for these very words."""
+    assert explain(SetupError("find program", "x", 2, "$.process.args")) == (
+        "find program 'x' ($.process.args): ENOENT: no such file or directory")
+    assert explain(SetupError("find program", "x", 0, None, "Why")) == "find program 'x': Why"
+    assert explain(FileNotFoundError(2, "", "/f")) == "'/f': ENOENT: no such file or directory"
+    assert explain(OSError("AF_UNIX path too long")) == "AF_UNIX path too long"
+
+
+def test_version(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    first, second = capfd.readouterr().out.splitlines()
+    assert first == "pyruntime version 0.1.0" and second == "spec: 1.3.0"
+
+
+def test_spec(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["spec", "--bundle", str(tmp_path)]) == 0
+    written = (tmp_path / "config.json").read_bytes()
+    assert load_spec(written).process.terminal is True  # type: ignore[union-attr]
+    assert main(["spec", "--bundle", str(tmp_path)]) == 1
+    assert "exists already" in capfd.readouterr().err and (tmp_path / "config.json").read_bytes() == written
+
+
+def test_features(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["features"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert (found["ociVersionMin"], found["ociVersionMax"]) == ("1.0.0", "1.3.0")
+    assert {"bind", "rro", "rprivate", "nosymfollow"} < set(found["mountOptions"]) and "remount" not in found["mountOptions"]
+    assert found["linux"]["capabilities"][0] == "CAP_CHOWN" and "time" in found["linux"]["namespaces"]
+
+
+def test_as_a_module() -> None:
+    shown = subprocess.run([sys.executable, "-m", "pyruntime", "--version"], capture_output=True, text=True, check=True).stdout
+    assert shown.startswith("pyruntime version ")
+
+
+def test_few_modules_are_imported() -> None:
+    script = ("import sys; from pyruntime.cli.main import main; main(['list']); "
+              "print([m for m in ('subprocess', 'asyncio', 'pyroute2', 'socket', 'prctl', 'json') if m in sys.modules])")
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines()[-1] == "[]"
+
+
+def test_usage_error_carries_the_usage() -> None:
+    with pytest.raises(UsageError) as raised:
+        parse("state")
+    assert raised.value.usage.startswith("usage: pyruntime state")
