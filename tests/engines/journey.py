@@ -1,0 +1,81 @@
+"""What users do with an engine, whatever the runtime below it is."""
+
+from __future__ import annotations
+
+import pytest
+from engine import Engine
+
+# ends with 9 when it is told to
+SERVICE = "trap 'echo told to stop; exit 9' TERM; echo started; while :; do sleep 0.1; done"
+
+
+class Journey:
+    """Tests for one engine; subclasses have the fixture `engine`, which is also parametrised with the engine's stock runtime."""
+
+    @pytest.mark.parametrize(("command", "code"), [
+        (["true"], 0), (["sh", "-c", "exit 3"], 3), (["sh", "-c", "sleep 60 & kill -9 $!; wait $!"], 137),
+        (["no-such-program"], 127), (["/no/such/program"], 127), (["/etc/not-executable"], 126)])
+    def test_exit_code(self, engine: Engine, command: list[str], code: int) -> None:
+        ended = engine.run("--rm", "box", *command)
+        assert ended.code == code, ended
+        if code == 127:  # where it is 126, crun names no program
+            assert command[0] in ended.err, ended
+
+    def test_streams(self, engine: Engine) -> None:
+        ended = engine.run("--rm", "-i", "box", "sh", "-c", "cat; echo wrong >&2", stdin="typed")
+        assert (ended.code, ended.out, ended.err) == (0, "typed", "wrong")
+
+    def test_terminal(self, engine: Engine) -> None:
+        ended = engine.in_terminal("run", *engine.run_options, "--rm", "-it", "box", "sh", "-c", "tty; test -t 0 -a -t 1 -a -t 2; exit 5")
+        assert ended.code == 5, ended
+        assert "/dev/pts/0" in ended.out
+
+    def test_user_and_files(self, engine: Engine, volume: str) -> None:
+        script = "id -u; id -g; cat /volume/file; echo $NAME; hostname; touch /volume/new || echo read-only"
+        ended = engine.run("--rm", "-u", "1000:100", "-v", f"{volume}:/volume:ro", "-e", "NAME=value", "box", "sh", "-c", script)
+        lines = ended.out.splitlines()
+        assert (ended.code, lines[:4], lines[-1], len(lines)) == (0, ["1000", "100", "text", "value"], "read-only", 6), ended
+
+    def test_output_is_reopened_by_who_is_not_root(self, engine: Engine) -> None:
+        """Images log to /dev/stdout, which opens the pipe anew."""
+        ended = engine.run("--rm", "-u", "1000", "box", "sh", "-c", "echo line >/proc/self/fd/1")
+        assert (ended.code, ended.out) == (0, "line"), ended
+
+    def test_limits(self, engine: Engine) -> None:
+        ended = engine.run("--rm", "--pids-limit", "5", "box", "sh", "-c", "for i in 1 2 3 4 5 6 7; do sleep 1 & done; wait")
+        assert "fork" in ended.err, ended
+
+    def test_service(self, engine: Engine) -> None:
+        engine_out = engine.run("-d", "--name", "service", "box", "sh", "-c", SERVICE)
+        assert engine_out.code == 0, engine_out
+        try:
+            engine.await_output("service", "started")
+            self.execute(engine)
+            assert SERVICE[:20] in engine.succeed("top", "service")
+            engine.succeed("pause", "service")
+            assert engine.succeed("inspect", "-f", "{{.State.Status}}", "service") == "paused"
+            engine.succeed("unpause", "service")
+            engine.succeed("stop", "-t", "20", "service")
+            assert engine.succeed("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "service") == "exited 9"
+            assert engine.succeed("logs", "service").splitlines() == ["started", "told to stop"]
+            engine.succeed("start", "service")
+            assert engine.succeed("inspect", "-f", "{{.State.Status}}", "service") == "running"
+            engine.succeed("kill", "service")
+            assert engine.succeed("wait", "service") == "137"
+        finally:
+            engine.succeed("rm", "-f", "service")
+
+    def execute(self, engine: Engine) -> None:
+        """In the running container."""
+        assert engine.succeed("exec", "service", "cat", "/etc/passwd") == "root:x:0:0:root:/:/bin/sh"
+        assert engine("exec", "service", "sh", "-c", "exit 6").code == 6
+        assert engine("exec", "-u", "5", "-i", "service", "sh", "-c", "id -u; cat", stdin="in").out == "5\nin"
+        missing = engine("exec", "service", "no-such-program")
+        assert missing.code in (126, 127) and "no-such-program" in missing.out + missing.err, missing
+        typed = engine.in_terminal("exec", "-it", "service", "sh", "-c", "tty; exit 7")
+        assert (typed.code, "/dev/pts/" in typed.out) == (7, True), typed
+
+    def test_removal_by_force(self, engine: Engine) -> None:
+        id = engine.run("-d", "box", "sh", "-c", SERVICE).out
+        engine.succeed("rm", "-f", id)
+        assert engine.succeed("ps", "-aq") == ""

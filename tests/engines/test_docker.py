@@ -1,0 +1,70 @@
+"""Docker and containerd, with this runtime and with runc."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from engine import PYRUNTIME, Engine, daemon, import_image, leaving_no_files, remove_cgroups, require, unmount_below
+from journey import Journey
+
+pytestmark = pytest.mark.privileged
+CONTAINERD = """
+version = 2
+root = "{directory}/containerd"
+state = "{directory}/containerd-state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+address = "{directory}/containerd.sock"
+"""
+# Docker hands a container its network by a hook, which is not executed: the host's needs none
+NETWORK = "--network=host"
+
+
+@pytest.fixture(scope="module")
+def docker() -> Iterator[Engine]:
+    """A client of a daemon of its own, which has the image."""
+    require("docker", "dockerd", "containerd", "runc", "script")
+    directory = Path(tempfile.mkdtemp(prefix="docker-"))
+    (directory / "containerd.toml").write_text(CONTAINERD.format(directory=directory))
+    (directory / "daemon.json").write_text("{}")
+    socket = directory / "docker.sock"
+    with contextlib.ExitStack() as held:
+        held.callback(shutil.rmtree, directory)
+        held.callback(unmount_below, directory)
+        held.callback(remove_cgroups, "docker")
+        held.enter_context(leaving_no_files("/etc/docker", "/run/containerd", "/run/docker", "/run/runc", "/var/lib/docker"))
+        held.enter_context(daemon(["containerd", "--config", f"{directory}/containerd.toml"], directory, directory / "containerd.sock"))
+        held.enter_context(daemon(
+            ["dockerd", "--config-file", f"{directory}/daemon.json", "--host", f"unix://{socket}", "--data-root", f"{directory}/data",
+             "--exec-root", f"{directory}/exec", "--pidfile", f"{directory}/pid", "--containerd", f"{directory}/containerd.sock",
+             "--add-runtime", f"pyruntime={PYRUNTIME}", "--storage-driver", "vfs", "--exec-opt", "native.cgroupdriver=cgroupfs",
+             "--iptables=false", "--ip6tables=false", "--bridge=none"], directory, socket))
+        engine = Engine(["docker", "--config", f"{directory}/client", "--host", f"unix://{socket}"], {}, [])
+        import_image(engine, directory)
+        yield engine
+        assert engine.succeed("ps", "-aq") == ""
+
+
+@pytest.fixture(params=["pyruntime", "runc"])
+def engine(request: pytest.FixtureRequest, docker: Engine) -> Engine:
+    return Engine(docker.command, {}, ["--runtime", request.param, NETWORK])
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> str:
+    tmp_path.chmod(0o755)
+    (tmp_path / "file").write_text("text\n")
+    return str(tmp_path)
+
+
+class TestDocker(Journey):
+    """Debian's."""
+
+    def test_init(self, engine: Engine) -> None:
+        ended = engine.run("--rm", "--init", "box", "sh", "-c", "head -c 17 /proc/1/cmdline")
+        assert ended.out == "/sbin/docker-init", ended

@@ -1,0 +1,93 @@
+"""podman and conmon, with this runtime and with crun."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from engine import PYRUNTIME, Engine, import_image, leaving_no_files, remove_cgroups, require, unmount_below
+from journey import Journey
+
+pytestmark = pytest.mark.privileged
+CONFIGURATION = """
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+[engine]
+tmp_dir = "{directory}/tmp"
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+runtime_supports_json = ["pyruntime", "crun"]
+[engine.runtimes]
+pyruntime = ["{directory}/pyruntime"]
+crun = ["{directory}/crun"]
+[network]
+network_backend = "netavark"
+"""
+STORAGE = """
+[storage]
+driver = "vfs"
+graphroot = "{directory}/storage"
+runroot = "{directory}/run"
+"""
+
+
+@pytest.fixture(scope="module")
+def podman() -> Iterator[Engine]:
+    """With directories of its own, which hold the image. All is said in files, which also the podman reads that conmon calls when a
+    container has ended."""
+    require("podman", "conmon", "crun", "script")
+    directory = Path(tempfile.mkdtemp(prefix="podman-"))
+    # podman passes no --root on
+    for name, program in (("pyruntime", PYRUNTIME), ("crun", "crun")):
+        runtime = directory / name
+        runtime.write_text(f'#!/bin/sh\nexec {program} --root {directory}/containers-{name} "$@"\n')
+        runtime.chmod(0o755)
+    (directory / "containers.conf").write_text(CONFIGURATION.format(directory=directory))
+    (directory / "storage.conf").write_text(STORAGE.format(directory=directory))
+    with leaving_no_files("/run/libpod", "/run/containers", "/var/lib/containers", "/var/lib/cni"):
+        engine = Engine(["podman"], {"CONTAINERS_CONF": f"{directory}/containers.conf",
+                                     "CONTAINERS_STORAGE_CONF": f"{directory}/storage.conf"}, [])
+        try:
+            import_image(engine, directory)
+            yield engine
+        finally:
+            engine("rm", "-af")
+            left = list(directory.glob("containers-*/*"))
+            remove_cgroups("libpod_parent/conmon", "libpod_parent")
+            unmount_below(directory)
+            shutil.rmtree(directory)
+            assert left == []
+
+
+@pytest.fixture(params=["pyruntime", "crun"])
+def engine(request: pytest.FixtureRequest, podman: Engine) -> Engine:
+    return Engine([*podman.command, "--runtime", request.param], podman.environment, ["--network=none"])
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> str:
+    tmp_path.chmod(0o755)
+    (tmp_path / "file").write_text("text\n")
+    return str(tmp_path)
+
+
+class TestPodman(Journey):
+    """Debian's."""
+
+    def test_the_error_is_the_runtimes(self, engine: Engine) -> None:
+        """What podman says comes out of the runtime's log, and not from what it has printed."""
+        ended = engine.run("--rm", "box", "no-such-program")
+        assert "OCI runtime attempted to invoke a command that was not found" in ended.err
+        assert "pyruntime: pyruntime:" not in ended.err
+
+    def test_exec_of_what_is_missing(self, engine: Engine) -> None:
+        id = engine.run("-d", "box", "sleep", "1000").out
+        assert [engine("exec", id, program).code for program in ("no-such-program", "/etc/not-executable")] == [127, 126]
+        engine.succeed("rm", "-f", "-t", "0", id)
+
+    def test_version(self, engine: Engine) -> None:
+        version = engine.succeed("info", "--format", "{{.Host.OCIRuntime.Version}}")
+        assert f"{engine.command[-1]} version " in version and "spec: " in version
