@@ -24,6 +24,9 @@ _DEFAULT_LINKS = ((b"/dev/fd", b"/proc/self/fd"), (b"/dev/stdin", b"/proc/self/f
 _NODE_TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 # file systems that the kernel lets a user namespace mount only where one of the kind is visible, so before the change of root
 _NEED_VISIBLE = ("proc", "sysfs")
+# and those that name no path of the host; a block device or the layers of an overlay are found before the change of root alone
+_WITHOUT_PATHS = frozenset({"bpf", "cgroup", "cgroup2", "debugfs", "devpts", "devtmpfs", "efivarfs", "fusectl", "hugetlbfs", "mqueue", "proc",
+                            "ramfs", "securityfs", "sysfs", "tmpfs", "tracefs"})
 _NULL = os.makedev(1, 3)
 
 
@@ -154,7 +157,7 @@ class FilesystemCompiler:
             elif kind not in ("proc", "sysfs", "devpts", "mqueue"):
                 data.append(b"ro")
         new = op.NewFilesystem(json_path, kind.encode(), tuple(data), slot, attributes, target.decode())
-        early = kind in _NEED_VISIBLE and self.in_user_namespace
+        early = kind not in _WITHOUT_PATHS or (kind in _NEED_VISIBLE and self.in_user_namespace)
         (self.before if early else self.after).append(new)
         self._attach(target, slot, json_path, refuses_links=kind in _NEED_VISIBLE)
         self._propagate(slot, options, json_path, target)

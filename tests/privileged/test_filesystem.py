@@ -141,3 +141,15 @@ def test_exec_with_terminal(lab: Lab) -> None:
     out = lab.exec("stty size; echo here >/dev/tty; test -t 2 && echo is", terminal=True,
                    consoleSize={"height": 12, "width": 34})
     assert out.split("\r\n") == ["12 34", "here", "is", ""]
+
+
+def test_overlay_of_directories_of_the_host(lab: Lab) -> None:
+    """What podman makes of `--volume DIRECTORY:/data:O`. The layers are named by paths of the host."""
+    layers = {name: lab.directory / name for name in ("lower", "upper", "work")}
+    for path in layers.values():
+        path.mkdir()
+    (layers["lower"] / "file").write_text("text\n")
+    options = [f"{name}dir={path}" for name, path in layers.items()]
+    mounts = with_mounts({"destination": "/data", "type": "overlay", "source": "overlay", "options": options})
+    assert lab.run("cat /data/file; echo changed >/data/file; cat /data/file", mounts=mounts) == "text\nchanged\n"
+    assert (layers["lower"] / "file").read_text() == "text\n" and (layers["upper"] / "file").read_text() == "changed\n"

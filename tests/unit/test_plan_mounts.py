@@ -120,6 +120,17 @@ def test_proc_and_sysfs_of_a_user_namespace_are_made_before_the_change_of_root()
         assert kinds[b"devpts"] > pivot
 
 
+def test_file_systems_of_the_hosts_paths_are_made_before_the_change_of_root() -> None:
+    mounts = [{"destination": "/disk", "type": "ext4", "source": "/dev/vdb"},
+              {"destination": "/layers", "type": "overlay", "source": "overlay", "options": ["lowerdir=/a:/b"]},
+              {"destination": "/own", "type": "tmpfs", "source": "tmpfs"}]
+    plan = plan_of(V2, mounts=mounts)
+    kinds = {o.type: i for i, o in enumerate(plan.init) if isinstance(o, op.NewFilesystem)}
+    pivot = next(i for i, o in enumerate(plan.init) if isinstance(o, op.PivotRoot))
+    assert max(kinds[b"ext4"], kinds[b"overlay"]) < pivot < kinds[b"tmpfs"]
+    assert [o.path for o in plan.init if isinstance(o, op.AttachMount)] == [b"/disk", b"/layers", b"/own"]
+
+
 def test_a_read_only_tmpfs_is_filled_first() -> None:
     mounts = [*default_config()["mounts"], {"destination": "/data", "type": "tmpfs", "options": ["ro", "nosuid"]},
               {"destination": "/data/inner", "type": "tmpfs", "options": ["ro"]}]
