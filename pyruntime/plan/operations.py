@@ -10,6 +10,21 @@ from __future__ import annotations
 import msgspec
 
 from pyruntime.plan import flags
+from pyruntime.plan.host_operations import AttachDeviceProgram as AttachDeviceProgram
+from pyruntime.plan.host_operations import EnableControllers as EnableControllers
+from pyruntime.plan.host_operations import ListenForStart as ListenForStart
+from pyruntime.plan.host_operations import MakeCgroup as MakeCgroup
+from pyruntime.plan.host_operations import OpenCgroup as OpenCgroup
+from pyruntime.plan.host_operations import OpenNamespace as OpenNamespace
+from pyruntime.plan.host_operations import OpenTasks as OpenTasks
+from pyruntime.plan.host_operations import OpenTree as OpenTree
+from pyruntime.plan.host_operations import PassDescriptor as PassDescriptor
+from pyruntime.plan.host_operations import PassSlots as PassSlots
+from pyruntime.plan.host_operations import RaiseHardLimit as RaiseHardLimit
+from pyruntime.plan.host_operations import ReleaseChild as ReleaseChild
+from pyruntime.plan.host_operations import WriteChildProc as WriteChildProc
+from pyruntime.plan.host_operations import WriteFile as WriteFile
+from pyruntime.plan.host_operations import rlimit_name
 from pyruntime.plan.operation import Operation as Operation
 from pyruntime.plan.operation import Slot as Slot
 from pyruntime.spec import Hooks
@@ -17,99 +32,6 @@ from pyruntime.spec import Hooks
 
 def _namespaces(bits: int) -> str:
     return ", ".join(name for name, bit in flags.NAMESPACES.items() if bits & bit)
-
-
-def _rlimit(number: int) -> str:
-    return next((name for name, known in flags.RLIMITS.items() if known == number), str(number))
-
-
-# host, before the clone
-
-
-class MakeCgroup(Operation, frozen=True):
-    path: bytes
-    mount_length: int
-    is_cpuset: int = 0
-    may_be_populated: int = 0
-
-
-class EnableControllers(Operation, frozen=True):
-    path: bytes
-    controllers: bytes
-    mount_length: int
-
-
-class WriteFile(Operation, frozen=True):
-    path: bytes
-    values: tuple[bytes, ...]
-
-
-class AttachDeviceProgram(Operation, frozen=True):
-    path: bytes
-    program: bytes
-    size: int
-
-
-class OpenCgroup(Operation, frozen=True):
-    path: bytes
-    slot: Slot
-
-
-class OpenTasks(Operation, frozen=True):
-    path: bytes
-    slot: Slot
-
-
-class OpenTree(Operation, frozen=True):
-    path: bytes
-    slot: Slot
-    recursive: int
-    propagation: int
-    device: int = 0
-    is_block: int = 0
-
-
-class OpenNamespace(Operation, frozen=True):
-    path: bytes
-    slot: Slot
-    type: int
-    must_differ: int = 0
-
-
-class PassDescriptor(Operation, frozen=True):
-    slot: Slot
-    index: int
-
-
-class ListenForStart(Operation, frozen=True):
-    path: bytes
-    name: bytes
-    slot: Slot
-
-
-# host, after the clone
-
-
-class WriteChildProc(Operation, frozen=True):
-    path: bytes
-    value: bytes
-
-
-class RaiseHardLimit(Operation, frozen=True):
-    resource: int
-    hard: int
-
-    def subject(self) -> str:
-        return _rlimit(self.resource)
-
-
-class ReleaseChild(Operation, frozen=True):
-    pass
-
-
-class PassSlots(Operation, frozen=True):
-    first: int
-    count: int
 
 
 # init
@@ -347,7 +269,7 @@ class SetRlimit(Operation, frozen=True):
     hard: int
 
     def subject(self) -> str:
-        return _rlimit(self.resource)
+        return rlimit_name(self.resource)
 
 
 class OwnStdio(Operation, frozen=True):

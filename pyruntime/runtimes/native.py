@@ -36,9 +36,8 @@ from pyruntime.runtimes.execution import launch_in
 from pyruntime.runtimes.hooks import run_poststart_hooks, run_poststop_hooks, start_container_hook
 from pyruntime.runtimes.identity import is_alive, open_process, require_process
 from pyruntime.runtimes.joined_mounts import detach_root, root_of
-from pyruntime.runtimes.launch import launch
-from pyruntime.runtimes.listener import passing_on, passing_on_at_start
-from pyruntime.runtimes.live import Entry, LiveProcess
+from pyruntime.runtimes.listener import passing_on_at_start
+from pyruntime.runtimes.live import Entry
 from pyruntime.runtimes.process_list import list_processes
 from pyruntime.runtimes.status import status_of, status_of_living
 from pyruntime.runtimes.stdio import check_preserved

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine import PYRUNTIME, Engine, daemon, import_image, leaving_no_files, remove_cgroups, require, unmount_below
+from engine import CGROUP_DRIVER, PYRUNTIME, Engine, daemon, import_image, leaving_no_files, remove_cgroups, require, unmount_below
 from journey import Journey
 
 pytestmark = pytest.mark.privileged
@@ -21,8 +21,8 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 [grpc]
 address = "{directory}/containerd.sock"
 """
-# Docker hands a container its network by a hook, which is not executed: the host's needs none
-NETWORK = "--network=host"
+# one of its own, which Docker sets up by a hook
+NETWORK = "--network=none"
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def docker() -> Iterator[Engine]:
         held.enter_context(daemon(
             ["dockerd", "--config-file", f"{directory}/daemon.json", "--host", f"unix://{socket}", "--data-root", f"{directory}/data",
              "--exec-root", f"{directory}/exec", "--pidfile", f"{directory}/pid", "--containerd", f"{directory}/containerd.sock",
-             "--add-runtime", f"pyruntime={PYRUNTIME}", "--storage-driver", "vfs", "--exec-opt", "native.cgroupdriver=cgroupfs",
+             "--add-runtime", f"pyruntime={PYRUNTIME}", "--storage-driver", "vfs", "--exec-opt", f"native.cgroupdriver={CGROUP_DRIVER}",
              "--iptables=false", "--ip6tables=false", "--bridge=none"], directory, socket))
         engine = Engine(["docker", "--config", f"{directory}/client", "--host", f"unix://{socket}"], {}, [])
         import_image(engine, directory)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine import PYRUNTIME, Engine, import_image, leaving_no_files, remove_cgroups, require, unmount_below
+from engine import CGROUP_DRIVER, PYRUNTIME, Engine, import_image, leaving_no_files, remove_cgroups, require, unmount_below
 from journey import Journey
 
 pytestmark = pytest.mark.privileged
@@ -17,7 +17,7 @@ CONFIGURATION = """
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
 [engine]
 tmp_dir = "{directory}/tmp"
-cgroup_manager = "cgroupfs"
+cgroup_manager = "{driver}"
 events_logger = "none"
 runtime_supports_json = ["pyruntime", "crun"]
 [engine.runtimes]
@@ -45,7 +45,7 @@ def podman() -> Iterator[Engine]:
         runtime = directory / name
         runtime.write_text(f'#!/bin/sh\nexec {program} --root {directory}/containers-{name} "$@"\n')
         runtime.chmod(0o755)
-    (directory / "containers.conf").write_text(CONFIGURATION.format(directory=directory))
+    (directory / "containers.conf").write_text(CONFIGURATION.format(directory=directory, driver=CGROUP_DRIVER))
     (directory / "storage.conf").write_text(STORAGE.format(directory=directory))
     with leaving_no_files("/run/libpod", "/run/containers", "/var/lib/containers", "/var/lib/cni"):
         engine = Engine(["podman"], {"CONTAINERS_CONF": f"{directory}/containers.conf",
@@ -55,7 +55,7 @@ def podman() -> Iterator[Engine]:
             yield engine
         finally:
             engine("rm", "-af")
-            left = list(directory.glob("containers-*/*"))
+            left = list(directory.glob("containers-*/[!.]*"))
             remove_cgroups("libpod_parent/conmon", "libpod_parent")
             unmount_below(directory)
             shutil.rmtree(directory)
