@@ -11,9 +11,11 @@ import msgspec
 from pyruntime import __version__
 from pyruntime.cli.failures import CommandError
 from pyruntime.cli.states import print_json
-from pyruntime.plan import flags
+from pyruntime.native.seccomp import can_filter
+from pyruntime.plan import flags, hooks
 from pyruntime.plan.mount_options import names_of_options
 from pyruntime.spec.default_config import default_config
+from pyruntime.spec.seccomp import SeccompAction, SeccompArchitecture, SeccompFlag, SeccompOperator
 
 _OLDEST_SPEC, _NEWEST_SPEC = "1.0.0", "1.3.0"
 
@@ -40,13 +42,19 @@ def print_features(options: argparse.Namespace) -> int:
     document: dict[str, Any] = {
         "ociVersionMin": _OLDEST_SPEC,
         "ociVersionMax": _NEWEST_SPEC,
-        "hooks": [],
+        "hooks": list(hooks.KINDS),
         "mountOptions": names_of_options(),
         "linux": {
             "namespaces": sorted(flags.NAMESPACES),
             "capabilities": sorted(flags.CAPABILITIES, key=flags.CAPABILITIES.__getitem__),
             "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": False, "rdma": False},
-            "seccomp": {"enabled": False},
+            "seccomp": {
+                "enabled": True,
+                "actions": [str(action) for action in SeccompAction],
+                "operators": [str(operator) for operator in SeccompOperator],
+                "archs": [str(architecture) for architecture in SeccompArchitecture if can_filter(architecture)],
+                "knownFlags": [str(flag) for flag in SeccompFlag],
+            },
             "apparmor": {"enabled": True},
             "selinux": {"enabled": False},
             "intelRdt": {"enabled": False},

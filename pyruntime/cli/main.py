@@ -57,6 +57,7 @@ def main(arguments: Sequence[str] | None = None, new_runtime: NewRuntime = open_
 
 
 def _run(command: Command, options: argparse.Namespace, new_runtime: NewRuntime, log: Log) -> int:
+    level = _log.level
     _log.addHandler(log)
     _log.setLevel(logging.DEBUG if options.debug else logging.WARNING)
     module, _, name = command.handler.partition(":")
@@ -72,6 +73,7 @@ def _run(command: Command, options: argparse.Namespace, new_runtime: NewRuntime,
         return 130
     finally:
         _log.removeHandler(log)
+        _log.setLevel(level)  # who calls this as a function has a logger too
 
 
 def _refuse(log: Log, error: UsageError) -> int:

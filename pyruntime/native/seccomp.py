@@ -63,6 +63,12 @@ def _too_large(instructions: int) -> InvalidBundleError:
                               f"{INSTRUCTIONS_MAX} at most")
 
 
+def can_filter(architecture: str) -> bool:
+    """Whether a filter can be for that architecture (`SCMP_ARCH_...`) here, besides this machine's."""
+    token = int(lib.filter_architecture(architecture.removeprefix("SCMP_ARCH_").lower().encode()))
+    return bool(token) and lib.check_architecture(token) == 0
+
+
 def _architectures(source: FilterSource) -> list[int]:
     """This machine's, which a filter always has, and those of the profile."""
     tokens = [machine()]

@@ -258,10 +258,10 @@ def test_id_in_use(service: Line) -> None:
 
 
 @pytest.mark.parametrize(("args", "said"), [
-    (["no-such-program"], "find program 'no-such-program' ($.process.args): ENOENT: no such file or directory"),
-    (["/bin"], "find program '/bin' ($.process.args): EACCES: permission denied"),
-    (["/etc/not-executable"], "find program '/etc/not-executable' ($.process.args): EACCES: permission denied"),
-    (["/etc/passwd/x"], "find program '/etc/passwd/x' ($.process.args): ENOTDIR: not a directory")])
+    (["no-such-program"], "execute program 'no-such-program' ($.process.args): ENOENT: no such file or directory"),
+    (["/bin"], "execute program '/bin' ($.process.args): EACCES: permission denied"),
+    (["/etc/not-executable"], "execute program '/etc/not-executable' ($.process.args): EACCES: permission denied"),
+    (["/etc/passwd/x"], "execute program '/etc/passwd/x' ($.process.args): ENOTDIR: not a directory")])
 def test_program_that_cannot_be_executed_fails_create(line: Line, args: list[str], said: str) -> None:
     assert line.fail("create", "--bundle", line.lab.bundle(args), "p1") == said
     assert line.succeed("list", "-q") == ""
@@ -273,7 +273,7 @@ def test_program_that_only_root_may_execute(line: Line) -> None:
     program.write_text("#!/bin/sh\n")
     program.chmod(0o700)
     bundle = line.lab.bundle(["private"], process={"user": {"uid": 5, "gid": 5}})
-    assert line.fail("create", "--bundle", bundle, "p1") == "find program 'private' ($.process.args): EACCES: permission denied"
+    assert line.fail("create", "--bundle", bundle, "p1") == "execute program 'private' ($.process.args): EACCES: permission denied"
     line.succeed("run", "--bundle", line.lab.bundle(["private"]), "p1")
 
 

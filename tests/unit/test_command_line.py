@@ -210,6 +210,9 @@ def test_features(capfd: pytest.CaptureFixture[str]) -> None:
     assert (found["ociVersionMin"], found["ociVersionMax"]) == ("1.0.0", "1.3.0")
     assert {"bind", "rro", "rprivate", "nosymfollow"} < set(found["mountOptions"]) and "remount" not in found["mountOptions"]
     assert found["linux"]["capabilities"][0] == "CAP_CHOWN" and "time" in found["linux"]["namespaces"]
+    assert found["hooks"] == ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
+    assert {"SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"} < set(found["linux"]["seccomp"]["archs"])
+    assert "SCMP_ACT_NOTIFY" in found["linux"]["seccomp"]["actions"]
 
 
 def test_as_a_module() -> None:

@@ -10,12 +10,14 @@ from typing import get_type_hints
 import pytest
 
 from pyruntime.native.encoder import encode
-from pyruntime.plan import flags
+from pyruntime.plan import flags, host_operations
 from pyruntime.plan import operations as op
 from pyruntime.plan.operations import Operation, Plan, Slot
 
 NATIVE = Path(__file__).parents[2] / "native"
-CLASSES = [cls for cls in vars(op).values() if isinstance(cls, type) and issubclass(cls, Operation) and cls is not Operation]
+# in the order of their definition: what `operations` has of the host's, it has imported
+CLASSES = list(dict.fromkeys(cls for module in (host_operations, op) for cls in vars(module).values()
+                             if isinstance(cls, type) and issubclass(cls, Operation) and cls is not Operation))
 HEADER, RECORD = struct.Struct("=QIIIIIIII"), struct.Struct("=3I2iI5Q")
 BLOCKS = {"program", "groups"}
 # of each kind, by its number
