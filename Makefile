@@ -7,9 +7,9 @@ TEST_PACKAGES := runc crun podman docker.io
 VM_PACKAGES := linux-image-cloud-amd64 kmod qemu-system-x86 qemu-system-common busybox-static procps apparmor systemd dbus
 # what `make test-vm` runs on cgroup v2 alone, and what under systemd; nothing is left out of the latter, of the former what CI runs
 TESTS := tests/unit tests/contract/test_native.py tests/privileged tests/security tests/vm/test_features.py
-SYSTEMD_TESTS := tests/vm/test_systemd.py
+SYSTEMD_TESTS := tests/vm/test_systemd.py tests/engines
 SELECTED_TESTS := tests/vm/test_features.py $(addprefix tests/privileged/test_,cgroups.py devices.py limits.py update.py accounting.py)
-SELECTED_SYSTEMD_TESTS := tests/vm/test_systemd.py -k 'not TestSystemd'
+SELECTED_SYSTEMD_TESTS := $(SYSTEMD_TESTS) -k 'not TestSystemd and (test_systemd or (pyruntime and test_cgroup))'
 
 # Nothing stays on the host outside of the clone: neither caches in the home directory, nor what pytest keeps of its last runs.
 # The root of a user namespace must pass the tests' directory too, hence 755.
@@ -41,7 +41,7 @@ test-sanitized: $(VENV)/.built-test
 
 # the same on Debian's stock kernel with cgroup v2 alone, and the rest of it under systemd
 IN_VM := $(BIN)/python tests/vm/run.py $(VM)
-PYTEST_IN_VM := $(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider
+PYTEST_IN_VM := $(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider -o timeout=600
 test-vm: $(VENV)/.built-test vm-packages
 	$(IN_VM) $(PYTEST_IN_VM) $(TESTS)
 	$(IN_VM) --systemd $(PYTEST_IN_VM) $(SYSTEMD_TESTS)

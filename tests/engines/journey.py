@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
-from engine import Engine
+from engine import CGROUP_DRIVER, Engine
 
 # ends with 9 when it is told to
 SERVICE = "trap 'echo told to stop; exit 9' TERM; echo started; while :; do sleep 0.1; done"
@@ -20,6 +23,24 @@ class Journey:
         assert ended.code == code, ended
         if code == 127:  # where it is 126, crun names no program
             assert command[0] in ended.err, ended
+
+    def test_cgroup(self, engine: Engine) -> None:
+        """By the driver that is the engine's default on the host; systemd then knows the limits."""
+        id = engine.run("-d", "--memory=64m", "--pids-limit=50", "box", "sleep", "1000").out.splitlines()[-1]
+        pid = engine.succeed("inspect", "--format", "{{.State.Pid}}", id)
+        cgroups = Path(f"/proc/{pid}/cgroup").read_text()
+        assert id in cgroups
+        cgroup = cgroups.splitlines()[-1].partition("::")[2]
+        if CGROUP_DRIVER == "systemd":
+            assert cgroup.endswith(f"-{id}.scope") and cgroup.split("/")[1].endswith(".slice"), cgroup
+            shown = subprocess.run(["systemctl", "show", "-pMemoryMax", "-pTasksMax", "-pActiveState", Path(cgroup).name], check=True,
+                                   capture_output=True, text=True).stdout
+            assert set(shown.split()) == {"MemoryMax=67108864", "TasksMax=50", "ActiveState=active"}
+            assert Path("/sys/fs/cgroup", cgroup.strip("/"), "memory.max").read_text() == "67108864\n"
+        engine.succeed("exec", id, "true")
+        engine.succeed("kill", id)
+        engine.succeed("rm", "-f", id)
+        assert CGROUP_DRIVER != "systemd" or not Path("/sys/fs/cgroup", cgroup.strip("/")).exists()
 
     def test_streams(self, engine: Engine) -> None:
         ended = engine.run("--rm", "-i", "box", "sh", "-c", "cat; echo wrong >&2", stdin="typed")
