@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from pyruntime.errors import UnsupportedHostError
@@ -20,6 +24,15 @@ def test_a_kernel_that_is_too_old() -> None:
     check_kernel((6, 0))
     with pytest.raises(UnsupportedHostError, match=r"Linux 5\.13 is too old: pyruntime needs 5\.14"):
         check_kernel((5, 13))
+
+
+def test_every_runtime_object_is_refused_on_a_kernel_that_is_too_old(tmp_path: Path) -> None:
+    """The kernel says that it is another one (personality(2), UNAME26)."""
+    script = "import sys; from pyruntime import NativeRuntime; NativeRuntime(sys.argv[1])"
+    ended = subprocess.run(["setarch", "--uname-2.6", sys.executable, "-c", script, str(tmp_path / "root")], capture_output=True, text=True,
+                           check=False)
+    assert ended.stderr.splitlines()[-1] == ("pyruntime.errors.UnsupportedHostError: Linux 2.6 is too old: pyruntime needs 5.14 or newer")
+    assert ended.returncode == 1 and not (tmp_path / "root").exists()
 
 
 def test_hierarchies_of_mountinfo() -> None:
