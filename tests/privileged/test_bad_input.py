@@ -16,6 +16,7 @@ from lab import NAMESPACES, Lab, namespaces, with_mounts
 
 from pyruntime import StdioOptions, UnsupportedFieldError
 from pyruntime.errors import ContainerExistsError, ContainerRuntimeError, InvalidBundleError, InvalidIdError, SetupError
+from pyruntime.host import read_host
 from pyruntime.testing.snapshot import HostSnapshot
 
 AT_ONCE_S = 5.0
@@ -167,7 +168,8 @@ LACKING: list[tuple[dict[str, Any], type[ContainerRuntimeError], str, str | None
     ({"linux": {"resources": {"unified": {"none.such": "1"}}}}, SetupError, '$.linux.resources.unified["none.such"]', "ENOENT"),
     ({"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_S390"]}}}, UnsupportedFieldError,
      "$.linux.seccomp.architectures[0]", None),
-    ({"process": {"apparmorProfile": "none"}}, UnsupportedFieldError, "$.process.apparmorProfile", None),
+    ({"process": {"apparmorProfile": "none"}}, *((SetupError, "$.process.apparmorProfile", "ENOENT") if read_host().has_apparmor else
+                                                 (UnsupportedFieldError, "$.process.apparmorProfile", None))),
     ({"linux": {"namespaces": namespaces("mount", network="/none")}}, SetupError, "$.linux.namespaces[1].path", "ENOENT"),
     ({"linux": {"namespaces": namespaces("mount", network="/proc/self/ns/uts")}}, SetupError, "$.linux.namespaces[1].path",
      "EINVAL"),
