@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import prctl
 import pytest
 from lab import Lab, cgroup_file
 
@@ -56,6 +57,12 @@ class Line:
 
     def status(self, id: str = "p1") -> str:
         return str(json.loads(self.succeed("state", id))["status"])
+
+
+@pytest.fixture(autouse=True)
+def _orphans_are_others() -> None:
+    """A CliRuntime of an earlier test has made this process adopt orphans, for good; here it is to be like an engine's client."""
+    prctl.set_child_subreaper(False)
 
 
 @pytest.fixture
@@ -293,7 +300,7 @@ def test_keyring(line: Line) -> None:
         return line.succeed("exec", id, "sh", "-c", f"grep -q _ses.{id} /proc/keys && echo own || echo callers").strip()
 
     for options, expected in (([], "own"), (["--no-new-keyring"], "callers")):
-        id = f"p{len(options)}"
+        id = f"p{len(options)}-keyring"  # others may have one for p1
         line.detach("run", *options, "--detach", "--bundle", line.lab.bundle(["/bin/sleep", "1000"], linux={"maskedPaths": []}), id)
         assert keyring(id) == expected
         line.succeed("delete", "--force", id)
