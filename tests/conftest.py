@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator
 
+import prctl
 import pytest
 
 import pyruntime
@@ -44,6 +45,12 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     fail_in_ci(report)
     return report
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _orphans_are_others() -> None:
+    """A CliRuntime makes this process adopt orphans, for good: those of engines and commands that later tests run are not its own."""
+    prctl.set_child_subreaper(False)
 
 
 @pytest.fixture(scope="session", autouse=True)

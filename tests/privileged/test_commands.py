@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import prctl
 import pytest
 from lab import Lab, cgroup_file
 
@@ -57,12 +56,6 @@ class Line:
 
     def status(self, id: str = "p1") -> str:
         return str(json.loads(self.succeed("state", id))["status"])
-
-
-@pytest.fixture(autouse=True)
-def _orphans_are_others() -> None:
-    """A CliRuntime of an earlier test has made this process adopt orphans, for good; here it is to be like an engine's client."""
-    prctl.set_child_subreaper(False)
 
 
 @pytest.fixture
