@@ -274,10 +274,10 @@ def test_a_create_that_fails_leaves_no_unit(units: Lab, changes: dict[str, Any])
 INTERRUPTED = """
 import os, sys
 from pyruntime import NativeRuntime, StdioOptions
-from pyruntime.runtimes import native
+from pyruntime.runtimes import creation
 def die(*arguments, **more):
     os.kill(os.getpid(), 9)
-native.launch = die
+creation.launch = die
 NativeRuntime(sys.argv[1], systemd_cgroup=True).create_container("p1", sys.argv[2], StdioOptions())
 """
 
