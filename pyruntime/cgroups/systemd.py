@@ -51,14 +51,14 @@ def start_unit(unit: Unit, properties: Sequence[Property]) -> None:
     """Start a new transient unit; it runs when this returns. Raises SetupError, also if one of that name is active."""
     with _connected() as manager:
         try:
-            manager.run_job("StartTransientUnit", "ssa(sv)a(sa(sv))", (unit.name, "replace", list(properties), []))
+            manager.start(unit.name, properties)
         except UnitError as error:
             if error.name != _UNIT_EXISTS:
                 raise
             # one that has failed keeps its name until it is reset
             with contextlib.suppress(UnitError):
-                manager.call("ResetFailedUnit", "s", (unit.name,))
-            manager.run_job("StartTransientUnit", "ssa(sv)a(sa(sv))", (unit.name, "replace", list(properties), []))
+                manager.reset_failed(unit.name)
+            manager.start(unit.name, properties)
 
 
 def set_unit_properties(unit: str, properties: Sequence[Property]) -> None:
@@ -129,6 +129,9 @@ class _Manager:
             bus.AddMatch(self._removed)
             self.call("Subscribe")
         return self._removed
+
+    def start(self, unit: str, properties: Sequence[Property]) -> None:
+        self.run_job("StartTransientUnit", "ssa(sv)a(sa(sv))", (unit, "replace", list(properties), []))
 
     def stop(self, unit: str) -> None:
         self.run_job("StopUnit", "ss", (unit, "replace"))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from pyruntime.cgroups.paths import Unit
+from pyruntime.cgroups.systemd import Property
 from pyruntime.plan.device_rules import Rule
 from pyruntime.plan.resources import cpu_weight, swap_alone
 from pyruntime.spec import Resources
 
-Property = tuple[str, tuple[str, Any]]
 INFINITY = 2**64 - 1
 _DEFAULT_PERIOD_US = 100_000
 # systemd keeps a quota as whole percents of a CPU

@@ -13,6 +13,7 @@ import msgspec
 
 from pyruntime import errors
 from pyruntime.cgroups import Unit, cgroups_of
+from pyruntime.cgroups.systemd import Property
 from pyruntime.host import Host, read_drivers
 from pyruntime.interface import ProcessLike
 from pyruntime.native.encoder import EncodedPlan, encode
@@ -22,7 +23,7 @@ from pyruntime.plan.device_rules import device_rules
 from pyruntime.plan.hooks import later_hooks
 from pyruntime.plan.resources import limits_pids
 from pyruntime.plan.seccomp import Filter, filter_flags, filter_source, notifies, notifies_of
-from pyruntime.plan.unit_properties import Property, device_properties, resource_properties, unit_properties
+from pyruntime.plan.unit_properties import device_properties, resource_properties, unit_properties
 from pyruntime.plan.warnings import filter_warnings, process_warnings, warnings_of
 from pyruntime.runtimes.bundle import OpenedBundle, check_rootfs
 from pyruntime.runtimes.filters import FilterCache

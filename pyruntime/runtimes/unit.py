@@ -8,10 +8,10 @@ import os
 from collections.abc import Callable, Iterator
 
 from pyruntime.cgroups import Unit, systemd
+from pyruntime.cgroups.systemd import Property
 from pyruntime.native import process as native
 from pyruntime.native.encoder import EncodedPlan, encode
 from pyruntime.plan.operations import AwaitRelease, Plan
-from pyruntime.plan.unit_properties import Property
 
 
 @functools.cache
