@@ -55,13 +55,6 @@ def engine(request: pytest.FixtureRequest, docker: Engine) -> Engine:
     return Engine(docker.command, {}, ["--runtime", request.param, NETWORK])
 
 
-@pytest.fixture
-def volume(tmp_path: Path) -> str:
-    tmp_path.chmod(0o755)
-    (tmp_path / "file").write_text("text\n")
-    return str(tmp_path)
-
-
 class TestDocker(Journey):
     """Debian's."""
 

@@ -67,13 +67,6 @@ def engine(request: pytest.FixtureRequest, podman: Engine) -> Engine:
     return Engine([*podman.command, "--runtime", request.param], podman.environment, ["--network=none"])
 
 
-@pytest.fixture
-def volume(tmp_path: Path) -> str:
-    tmp_path.chmod(0o755)
-    (tmp_path / "file").write_text("text\n")
-    return str(tmp_path)
-
-
 class TestPodman(Journey):
     """Debian's."""
 
