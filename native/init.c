@@ -196,7 +196,7 @@ int main(int argc, char **argv)
     init.parent = -1;
     init.home = NULL;
     init.hook = (struct hook_end){0};
-    init.is_announced = init.is_sealed = init.is_wire_alone = false;
+    init.has_masked[0] = init.has_masked[1] = init.is_announced = init.is_sealed = init.is_wire_alone = false;
     memset(init.detail, 0, sizeof init.detail);
     /* before any namespace is joined: nothing in a container may trace this process or open its descriptors */
     prctl(PR_SET_DUMPABLE, 0);

@@ -20,6 +20,7 @@ struct init {
     const char *parent_path;
     size_t parent_length;
     struct hook_end hook;   /* the one that is running */
+    bool has_masked[2];     /* with the null device, with the directory */
     bool is_announced, is_sealed, is_wire_alone;
     const char *home;
     char home_text[256 + 8];

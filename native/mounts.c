@@ -269,8 +269,8 @@ static int open_if_present(struct init *init, const char *path, int *ret_fd)
     return 0;
 }
 
-/* slot[0]: the null device, slot[1]: an empty read-only directory; the first use attaches the mount
- * itself, later ones a copy (before Linux 6.15 a detached mount cannot be copied). */
+/* slot[0]: the null device, slot[1]: an empty read-only directory; the first use attaches the mount itself, later ones a copy: before
+ * Linux 6.15 a detached mount cannot be copied, and one that is closed detached keeps who closes it waiting for the kernel's RCU. */
 OPERATION(mask_path)
 {
     AUTO_FD target = -1;
@@ -281,12 +281,15 @@ OPERATION(mask_path)
         return error;
     if (fstat(target, &st) < 0)
         return explain(init, -errno, "stat");
-    int mask = init->slots[op->slot[S_ISDIR(st.st_mode) ? 1 : 0]];
-    AUTO_FD copy = open_tree(mask, "", AT_EMPTY_PATH | OPEN_TREE_CLONE);
-    if (copy < 0 && copy != -EINVAL)
+    int which = S_ISDIR(st.st_mode) ? 1 : 0, mask = init->slots[op->slot[which]];
+    AUTO_FD copy = init->has_masked[which] ? open_tree(mask, "", AT_EMPTY_PATH | OPEN_TREE_CLONE) : -1;
+    if (init->has_masked[which] && copy < 0)
         return explain(init, copy, "copy the mask");
     error = move_mount(copy < 0 ? mask : copy, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
-    return error ? explain(init, error, "move_mount") : 0;
+    if (error)
+        return explain(init, error, "move_mount");
+    init->has_masked[which] = true;
+    return 0;
 }
 
 OPERATION(protect_path)
