@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jeepney import DBusAddress, MatchRule, message_bus, new_method_call
+from jeepney.io.blocking import Proxy, open_dbus_connection
 from lab import Lab
 
 from pyruntime import NativeRuntime, StdioOptions
@@ -219,13 +221,16 @@ def test_update(units: Lab) -> None:
 def test_the_unit_ends_with_the_container(units: Lab) -> None:
     """Nothing is in its cgroup then, and systemd forgets it; what the kernel counted is gone with it."""
     units.create("true")
-    units.runtime.start_container("p1")
-    units.runtime.wait_on_container("p1")
-    with select.epoll() as no_events:  # systemd tells nobody who has not subscribed
-        for _ in range(100):
-            if not is_known(SCOPE):
-                break
-            no_events.poll(0.1)
+    with open_dbus_connection("SYSTEM") as bus:
+        systemd = DBusAddress("/org/freedesktop/systemd1", "org.freedesktop.systemd1", "org.freedesktop.systemd1.Manager")
+        removed = MatchRule(type="signal", interface=systemd.interface, member="UnitRemoved", path=systemd.object_path)
+        Proxy(message_bus, bus).AddMatch(removed)
+        bus.send_and_get_reply(new_method_call(systemd, "Subscribe"))
+        with bus.filter(removed, bufsize=None) as signals:
+            units.runtime.start_container("p1")
+            units.runtime.wait_on_container("p1")
+            while bus.recv_until_filtered(signals, timeout=60).body[0] != SCOPE:
+                pass
     assert not is_known(SCOPE)
     with pytest.raises(NotRunningError):
         units.runtime.update_container("p1", {"pids": {"limit": 1}})
@@ -314,8 +319,6 @@ def test_a_bus_that_is_down(units: Lab, monkeypatch: pytest.MonkeyPatch, caplog:
 
 
 def test_many_at_once(units: Lab) -> None:
-    import threading
-
     failures: list[BaseException] = []
 
     def cycle(id: str) -> None:
