@@ -13,7 +13,7 @@ struct plan_header {
     uint32_t late_slots;    /* the next ones by the host after the clone; they are passed by message */
     uint32_t slots;         /* all slots */
     uint32_t preserve_fds;  /* descriptors 3 .. 2+n reach the user program */
-    uint32_t reserved;
+    uint32_t is_relayed;    /* 1: the process with the namespaces and the cgroup is cloned by an init, and not by the caller */
 };
 
 #define PLAN_SIZE_LIMIT 16777216

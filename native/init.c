@@ -1,7 +1,9 @@
 /* The static init: the first process of a container until it becomes the user program.
  *
  * Started as `pyruntime-init` with the descriptors 0, 1, 2 and 3 .. 2+preserve_fds of the user program, then the wire,
- * the plan, and the host's slots. argv[1] is the number of the wire. */
+ * the plan, and the host's slots. argv[1] is the number of the wire; argv[2], if it is there, what is to be cloned first: the flags,
+ * CLONE_NEW..., a colon, and the descriptor of the cgroup. */
+#include <linux/sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -184,11 +186,34 @@ static int map_plan(struct init *init, int fd)
     return open_plan(data, (uint64_t)st.st_size, &init->plan);
 }
 
+/* The init proper, in its cgroup and its namespaces, as the caller's child; this process tells of it, and ends. */
+static void relay(struct init *init, const char *text)
+{
+    int pidfd = -1;
+    struct clone_args args = {.flags = (uint64_t)atoi(text) | CLONE_PARENT | CLONE_PIDFD | CLONE_INTO_CGROUP,
+                              .pidfd = (uint64_t)(uintptr_t)&pidfd, .cgroup = (uint64_t)atoi(strchr(text, ':') + 1)};
+    long pid = syscall(SYS_clone3, &args, sizeof args);
+
+    if (pid == 0) {
+        /* the caller takes in nothing but who it is, and nothing may run that it does not know of */
+        int error = await_release(init, NULL);
+        if (error)
+            fail(init, -1, error);
+        return;
+    }
+    if (pid < 0)
+        fail(init, -1, explain(init, -errno, "clone3"));
+    struct message message = {.type = MESSAGE_PROCESS, .operation = -1, .pid = (int32_t)pid};
+    if (send_message(init->wire, &message, pidfd) < 0)
+        syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+    end_process(0);
+}
+
 int main(int argc, char **argv)
 {
     struct init init;
 
-    if (argc != 2)
+    if (argc != 2 && argc != 3)
         _exit(126);
     /* only what is read before it is written: the slots need not be touched */
     init.wire = atoi(argv[1]);
@@ -203,6 +228,8 @@ int main(int argc, char **argv)
     prctl(PR_SET_NAME, "pyruntime-init");
     reset_signals();
     umask(0);
+    if (argc == 3)
+        relay(&init, argv[2]);
     int error = map_plan(&init, init.wire + 1);
     if (error)
         fail(&init, -1, explain(&init, error, "read the plan"));

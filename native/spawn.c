@@ -19,6 +19,8 @@
 #ifndef CLONE_INTO_CGROUP
 #define CLONE_INTO_CGROUP 0x200000000ULL
 #endif
+/* it does nothing but one clone; a thread of the caller's that forks meanwhile may keep its wire open when it has died */
+#define RELAY_TIMEOUT_MS 10000
 #define INIT_SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010U
@@ -121,6 +123,9 @@ static int write_plan(const struct plan *plan)
     return error ? error : take_fd(&fd);
 }
 
+/* A clone shares the caller's memory until it executes the init, and where a cgroup's memory is used up the kernel kills all that share the
+ * memory of what it chooses. So the clone into a cgroup that may be limited is made by an init that is not in it, which has memory of its
+ * own, and ends. */
 static int clone_init(const struct plan *plan, const int *slots, uint64_t flags, int init_fd, int cgroup_slot,
                       const int *stdio, int wire, struct child *child, struct spawn_result *result)
 {
@@ -143,9 +148,35 @@ static int clone_init(const struct plan *plan, const int *slots, uint64_t flags,
         sources[3 + preserved + 2 + i] = slots[i];
     child->count = 3 + preserved + 2 + slot_count;
     child->init_fd = init_fd;
-    child->keep_capabilities = flags & CLONE_NEWUSER;
+    child->keep_capabilities = !plan->header->is_relayed && flags & CLONE_NEWUSER;
     snprintf(child->wire_text, sizeof child->wire_text, "%d", 3 + preserved);
-    return clone_child(child, flags, cgroup_slot < 0 ? -1 : slots[cgroup_slot], result);
+    child->relay_text[0] = 0;
+    if (!plan->header->is_relayed)
+        return clone_child(child, flags, cgroup_slot < 0 ? -1 : slots[cgroup_slot], result);
+    snprintf(child->relay_text, sizeof child->relay_text, "%d:%d", (int)flags, 3 + preserved + 2 + cgroup_slot);
+    return clone_child(child, 0, -1, result);
+}
+
+/* From the process that was cloned to the one that it has cloned. */
+static int await_relay(int wire, struct child *child, struct spawn_result *result)
+{
+    struct conversation heard = {.pid = result->pid, .pidfd = result->pidfd, .console = -1, .listener = -1};
+    int error = await_execution(child), got;
+
+    result->phase = SPAWN_CLONE;
+    if (error) {
+        snprintf(result->detail, sizeof result->detail, "execute the init");
+        return error;
+    }
+    do
+        got = attend_init(wire, SUCCESSION_AWAITED, RELAY_TIMEOUT_MS, &heard);
+    while (got == -EINTR);
+    result->pid = heard.pid;
+    result->pidfd = heard.pidfd;
+    if (heard.has_successor)
+        return 0;
+    snprintf(result->detail, sizeof result->detail, "%s", heard.error ? heard.detail : "the init has ended");
+    return got < 0 ? got : heard.error ? -heard.error : got ? -ECHILD : -ETIMEDOUT;
 }
 
 /* The operations on the child, while it executes the init. */
@@ -206,7 +237,7 @@ int spawn_process(void *data, uint64_t size, uint64_t clone_flags, int init_fd, 
     if (fcntl(init_fd, F_GET_SEALS) != INIT_SEALS)
         return -EBADFD;
     uint32_t slot_count = plan.header->host_slots + plan.header->late_slots;
-    if (cgroup_slot >= (int)plan.header->host_slots)
+    if (cgroup_slot >= (int)plan.header->host_slots || (plan.header->is_relayed && cgroup_slot < 0))
         return -EBADMSG;
     /* one that is not open would become a descriptor of ours, and reach the user program */
     for (uint32_t i = 0; i < plan.header->preserve_fds; i++)
@@ -225,9 +256,11 @@ int spawn_process(void *data, uint64_t size, uint64_t clone_flags, int init_fd, 
         error = clone_init(&plan, slots, clone_flags, init_fd, cgroup_slot, stdio, wires[1], &child, ret_result);
     close_fd(&wires[1]);
     if (!error) {
+        error = plan.header->is_relayed ? await_relay(wires[0], &child, ret_result) : 0;
         host.pid = ret_result->pid;
         host.wire = wires[0];
-        error = accompany_child(&host, ret_result);
+        if (!error)
+            error = accompany_child(&host, ret_result);
         if (error)
             kill_and_reap(ret_result->pidfd);
     }

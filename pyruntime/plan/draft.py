@@ -35,6 +35,7 @@ class Draft:
         self.sources = self.child if overlaps else self.host
         self.clone_flags = 0
         self.cgroup: Slot | None = None
+        self.is_relayed = False
         self._slots = {"host": 0, "late": 0, "init": 0}
         self._receiving_at = 0
 
@@ -68,7 +69,7 @@ class Draft:
         entries = [operation for operation in self.init if isinstance(operation, EnterPidNamespace)]
         return Plan(tuple(self.host), tuple(self.child), tuple(self.init), self.clone_flags, self.cgroup,
                     self._slots["host"], self._slots["init"], late, preserve_fds, bool(entries),
-                    any(operation.awaits_reaping for operation in entries), *self._limit_hooks(), hooks or Hooks())
+                    any(operation.awaits_reaping for operation in entries), *self._limit_hooks(), hooks or Hooks(), self.is_relayed)
 
     def _limit_hooks(self) -> tuple[bool, int | None]:
         """Whether the init waits for the host's hooks, and how long those take that it runs itself before it is ready."""

@@ -24,7 +24,7 @@ def make_cgroups(draft: Draft, cgroups: tuple[Cgroup, ...], resources: Resources
     are_a_units   systemd has made them, on v1 some of them, with a process in them
     """
     for cgroup in cgroups:
-        # the child may be cloned into the v2 one
+        # the child is cloned into the v2 one
         where = draft.host if cgroup.is_v2 else draft.sources
         where.append(op.MakeCgroup("$.linux.cgroupsPath", cgroup.path.encode(), cgroup.mount_length,
                                    int("cpuset" in cgroup.controllers), int(are_a_units)))
@@ -44,20 +44,18 @@ def make_cgroups(draft: Draft, cgroups: tuple[Cgroup, ...], resources: Resources
 def join_cgroups(draft: Draft, cgroups: tuple[Cgroup, ...]) -> None:
     """The child is cloned into the v2 cgroup and moves itself into the others, by files that the host opens meanwhile.
 
-    A migration by cgroup.procs would take the kernel's global lock: 12 ms after the machine was idle. Still it is done where the v2
-    cgroup limits memory: when that is used up the kernel kills all that share the memory of what it chooses, the biggest, and
-    until it executes the init the child shares the caller's.
+    A migration by cgroup.procs would take the kernel's global lock: 12 ms after the machine was idle. Where the v2 cgroup limits memory,
+    who clones has memory of its own: the plan is relayed.
     """
-    shares_limited_memory = not any("memory" in cgroup.controllers for cgroup in cgroups)
     for cgroup in cgroups:
-        if cgroup.is_v2 and not shares_limited_memory:
+        if cgroup.is_v2:
             draft.cgroup = draft.host_slot()
+            draft.is_relayed = not any("memory" in other.controllers for other in cgroups)
             draft.host.append(op.OpenCgroup("$.linux.cgroupsPath", cgroup.path.encode(), draft.cgroup))
         else:
-            file = f"{cgroup.path}/{'cgroup.procs' if cgroup.is_v2 else 'tasks'}".encode()
-            slot = draft.source_slot()
-            draft.sources.append(op.OpenTasks("$.linux.cgroupsPath", file, slot))
-            draft.init.append(op.JoinCgroup("$.linux.cgroupsPath", file, slot))
+            tasks, slot = f"{cgroup.path}/tasks".encode(), draft.source_slot()
+            draft.sources.append(op.OpenTasks("$.linux.cgroupsPath", tasks, slot))
+            draft.init.append(op.JoinCgroup("$.linux.cgroupsPath", tasks, slot))
 
 
 def limit_devices(draft: Draft, cgroups: tuple[Cgroup, ...], resources: Resources | None) -> None:

@@ -24,7 +24,7 @@ def launch(encoded: EncodedPlan, id: str, options: StdioOptions, until: int, not
     Raises SetupError; nothing of the process is left then, except what `note` did.
     """
     # what the kernel counts as the peak of a process that was made by CLONE_VM
-    callers_peak_bytes = 0 if encoded.plan.hands_over else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    callers_peak_bytes = 0 if encoded.plan.hands_over or encoded.plan.is_relayed else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     stdio = PreparedStdio(options)
     spawned: Spawned | None = None
     start_time: int | None = None

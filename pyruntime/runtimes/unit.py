@@ -23,7 +23,7 @@ def _holder_plan() -> EncodedPlan:
 def started_unit(unit: Unit | None, properties: Callable[[tuple[int, ...]], list[Property]]) -> Iterator[None]:
     """A new unit, for as long as something is in its cgroup at the end; nothing where there is none.
 
-    A scope begins with a process, and the container's joins its cgroup itself. So until then another one holds it, which does
+    A scope begins with a process, and the container's is cloned into its cgroup. So until then another one holds it, which does
     nothing and ends with the caller.
     properties   of the unit, told the pids that it begins with
     Raises SetupError, also if such a unit is active; that one is let be.

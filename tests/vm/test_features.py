@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults import Fault
 from lab import MAPS, NAMESPACES, Lab, cgroup_file, is_unified, namespaces
 
 from pyruntime import NativeRuntime, StdioOptions
@@ -35,6 +36,16 @@ def test_the_init_joins_its_cgroup(lab: Lab) -> None:
     pid = lab.sleeper()
     assert Path(f"/proc/{pid}/cgroup").read_text() == "0::/pyruntime/p1\n"
     assert str(pid) in cgroup_file("", "", "cgroup.procs").read_text().split()
+
+
+def test_the_init_is_cloned_into_its_cgroup(lab: Lab) -> None:
+    """It writes to no cgroup.procs, which would take the kernel's global lock."""
+    def created() -> int:
+        return lab.sleeper()
+
+    pid = Fault("write", "EPERM", {2: 1}).during(created)
+    assert Path(f"/proc/{pid}/cgroup").read_text() == "0::/pyruntime/p1\n"
+    assert cgroup_file("", "", "cgroup.procs").read_text().split() == [str(pid)]
 
 
 def test_cgroup_kill_ends_what_forks_meanwhile(lab: Lab) -> None:
