@@ -131,8 +131,8 @@ def attack(tmp_path: Path) -> Iterator[Attack]:
     now = host_facts(made.canary)
     assert [(name, facts[name], now[name]) for name in facts if now[name] != facts[name]] == []
     # cgroups of other runs of the tests on this host come and go
-    assert [line for line in HostSnapshot.take(made.root).differences(before)
-            if " cgroups: " not in line or ID in line] == []
+    differences = [line for line in HostSnapshot.take(made.root).differences(before) if " cgroups: " not in line or ID in line]
+    assert differences == [], differences  # told here, because pytest does not rewrite this module
     shutil.rmtree(made.rootfs, ignore_errors=True)  # a copy for each test is too much for a machine with its files in memory
 
 
