@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterable
 from typing import get_type_hints
@@ -10,7 +11,6 @@ import msgspec
 from msgspec.structs import astuple
 
 from pyruntime._native import ffi, lib
-from pyruntime.plan import operations
 from pyruntime.plan.operations import Operation, Plan, Slot
 
 _HEADER = struct.Struct("=QIIIIIIII")
@@ -30,6 +30,7 @@ def _kind_of(cls: type[Operation]) -> int:
     return int(getattr(lib, f"OP{name}"))
 
 
+@functools.cache
 def _layout_of(cls: type[Operation]) -> tuple[int, str]:
     """kind, and a letter for each field behind json_path: t text, b block, l list, s slot, n number; for a `place`, which is
     the last, there is none."""
@@ -41,8 +42,6 @@ def _layout_of(cls: type[Operation]) -> tuple[int, str]:
 
 # bytes that are data and not text: they may hold NULs, and their length stands beside them
 _BLOCKS = frozenset({"program", "groups"})
-_LAYOUTS = {cls: _layout_of(cls) for cls in vars(operations).values()
-            if isinstance(cls, type) and issubclass(cls, Operation) and cls is not Operation}
 
 
 class EncodedPlan(msgspec.Struct, frozen=True):
@@ -103,7 +102,7 @@ def encode(plan: Plan, hole_size: int = 0) -> EncodedPlan:
 
     first_slot = {"host": 0, "late": plan.host_slots, "init": plan.host_slots + plan.late_slots}
     for operation in every:
-        kind, letters = _LAYOUTS[type(operation)]
+        kind, letters = _layout_of(type(operation))
         values = astuple(operation)
         texts, slots, numbers = [], [], []
         for i, letter in enumerate(letters, 1):

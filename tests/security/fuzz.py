@@ -32,7 +32,7 @@ from pyruntime.native import process as native
 from pyruntime.plan import flags
 from pyruntime.plan import operations as op
 from pyruntime.plan.compile import Place, compile, compile_exec
-from pyruntime.plan.operations import Plan
+from pyruntime.plan.operations import Operation, Plan
 from pyruntime.spec import decode_process, load_spec
 from pyruntime.testing.bundles import default_config, find_busybox
 
@@ -152,12 +152,16 @@ def _signature(letters: str) -> str:
     return letters.replace("n", "")
 
 
-_SIGNATURES: dict[int, str] = {kind: _signature(letters) for kind, letters in encoder._LAYOUTS.values()}
-_OF_HOST = {encoder._LAYOUTS[cls][0] for cls in (
+def _operations() -> list[type[Operation]]:
+    return [cls for cls in vars(op).values() if isinstance(cls, type) and issubclass(cls, Operation) and cls is not Operation]
+
+
+_SIGNATURES: dict[int, str] = {kind: _signature(letters) for kind, letters in map(encoder._layout_of, _operations())}
+_OF_HOST = {encoder._layout_of(cls)[0] for cls in (
     op.MakeCgroup, op.EnableControllers, op.WriteFile, op.AttachDeviceProgram, op.OpenCgroup, op.OpenTree, op.OpenNamespace,
     op.PassDescriptor, op.ListenForStart, op.WriteChildProc, op.RaiseHardLimit, op.ReleaseChild,
     op.PassSlots)}
-_SET_RLIMIT = encoder._LAYOUTS[op.SetRlimit][0]
+_SET_RLIMIT = encoder._layout_of(op.SetRlimit)[0]
 _RLIMITS = (4, 7, 16, 99, 2**32 + 4, 2**64 - 1)  # none by which the kernel would end the program with a signal
 _INTERESTING = (0, 1, 2, 7, 8, 63, 64, 255, 4095, 4096, 0o100644, 0o10666, 0o20666, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1)
 
