@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import os
 import socket
@@ -88,6 +89,8 @@ def write_pid_file(path: str | None, pid: int) -> None:
             file.write(str(pid))
         os.rename(new, path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
         raise CommandError(f"write pid file {path!r}: {words_of(error.errno or 0)}") from error
 
 

@@ -14,9 +14,10 @@ import pytest
 
 from pyruntime import MockRuntime, StdioOptions
 from pyruntime.cli.arguments import COMMANDS, UsageError, parse_command, parse_global
-from pyruntime.cli.failures import explain
+from pyruntime.cli.failures import CommandError, explain
 from pyruntime.cli.life_cycle import signal_number
 from pyruntime.cli.main import main
+from pyruntime.cli.streams import write_pid_file
 from pyruntime.errors import SetupError
 from pyruntime.spec import load_spec
 from pyruntime.testing import make_bundle
@@ -213,6 +214,13 @@ def test_features(capfd: pytest.CaptureFixture[str]) -> None:
     assert found["hooks"] == ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
     assert {"SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"} < set(found["linux"]["seccomp"]["archs"])
     assert "SCMP_ACT_NOTIFY" in found["linux"]["seccomp"]["actions"]
+
+
+def test_a_pid_file_that_cannot_be_in_its_place(tmp_path: Path) -> None:
+    (tmp_path / "pid").mkdir()
+    with pytest.raises(CommandError, match="write pid file .*: EISDIR: is a directory"):
+        write_pid_file(str(tmp_path / "pid"), 7)
+    assert [path.name for path in tmp_path.iterdir()] == ["pid"]
 
 
 def test_as_a_module() -> None:
