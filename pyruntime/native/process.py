@@ -30,6 +30,15 @@ _init_lock = threading.Lock()
 _init_fd = -1
 
 
+def _renew_lock() -> None:
+    """A thread that held it is not in a forked child, which would wait for it for ever."""
+    global _init_lock
+    _init_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
 def _get_init(lost: int = -1) -> int:
     """The sealed memfd with the static init: one per process, kept for ever; a forked child may go on using it.
 

@@ -35,6 +35,15 @@ _null_lock = threading.Lock()
 _null_fd = -1
 
 
+def _renew_lock() -> None:
+    """A thread that held it is not in a forked child, which would wait for it for ever."""
+    global _null_lock
+    _null_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
 def _open_null() -> int:
     """The null device: one descriptor for the process, opened anew if the caller has closed it meanwhile."""
     global _null_fd
