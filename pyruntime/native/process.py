@@ -138,6 +138,8 @@ class Spawned:
             in_time = self._attend(self._succession(), plan.hook_limit_s)
         has_failed = _has_said(heard, lib.MESSAGE_FAILURE)
         if in_time and _has_said(heard, until) and not has_failed:
+            if heard.console >= 0 and not plan.opens_console:
+                os.close(self.take_console())  # of one that can be traced by the container, and that nobody asked for
             self._close_wire()
             return
         died = self.discard()

@@ -7,6 +7,7 @@ from pyruntime.plan.operations import (
     AwaitRelease,
     AwaitStart,
     EnterPidNamespace,
+    OpenConsole,
     Operation,
     PassSlots,
     Plan,
@@ -69,7 +70,8 @@ class Draft:
         entries = [operation for operation in self.init if isinstance(operation, EnterPidNamespace)]
         return Plan(tuple(self.host), tuple(self.child), tuple(self.init), self.clone_flags, self.cgroup,
                     self._slots["host"], self._slots["init"], late, preserve_fds, bool(entries),
-                    any(operation.awaits_reaping for operation in entries), *self._limit_hooks(), hooks or Hooks(), self.is_relayed)
+                    any(operation.awaits_reaping for operation in entries), *self._limit_hooks(), hooks or Hooks(),
+                    is_relayed=self.is_relayed, opens_console=any(isinstance(operation, OpenConsole) for operation in self.init))
 
     def _limit_hooks(self) -> tuple[bool, int | None]:
         """Whether the init waits for the host's hooks, and how long those take that it runs itself before it is ready."""

@@ -357,6 +357,7 @@ class Plan(msgspec.Struct, frozen=True):
     awaits_hooks  whether the init waits until the host has run hooks
     hook_limit_s  how long the hooks that the init runs after that may take until it is ready; None for ever
     hooks         all of them
+    opens_console whether the init sends a terminal
     is_relayed    whether an init clones the process, which has no memory of the caller's
     """
 
@@ -375,6 +376,7 @@ class Plan(msgspec.Struct, frozen=True):
     hook_limit_s: int | None = 0
     hooks: Hooks = Hooks()
     is_relayed: bool = False
+    opens_console: bool = False
 
     def __str__(self) -> str:
         lines = []

@@ -115,7 +115,13 @@ class PreparedStdio:
                     os.close(fd)
             self._caller = [None, None, None]
             # a descriptor each, so that closing one file leaves the other
-            return StdioPipes(_open(os.dup(console), "wb"), _open(console, "rb"), None)
+            typed = os.dup(console)
+            try:
+                in_ = _open(typed, "wb")
+            except OSError:
+                os.close(typed)
+                raise
+            return StdioPipes(in_, _open(console, "rb"), None)
         files = [None if fd is None else _open(fd, "wb" if i == 0 else "rb") for i, fd in enumerate(self._caller)]
         self._caller = [None, None, None]
         return StdioPipes(*files)
