@@ -72,7 +72,7 @@ OF_THE_CHILD static int arrange_descriptors(struct child *child)
 OF_THE_CHILD void enter_init(void *argument)
 {
     struct child *child = argument;
-    char *arguments[] = {(char *)(uintptr_t)"pyruntime-init", child->wire_text, child->relay_text[0] ? child->relay_text : NULL, NULL};
+    char *arguments[] = {(char *)(uintptr_t)"pyruntime-init", child->argument, NULL};
     char *environment[] = {NULL};
 
     child->error = arrange_descriptors(child);

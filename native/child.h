@@ -15,8 +15,7 @@ struct child {
     int count;
     int init_fd;
     bool keep_capabilities;
-    char wire_text[12];
-    char relay_text[32];    /* what the init is to clone, and where; empty: nothing */
+    char argument[40];      /* the init's */
     int error;              /* of a child that could not execute the init */
     uint32_t shares_memory; /* the kernel makes it 0 and wakes who waits for that (CLONE_CHILD_CLEARTID) */
     char stack[CHILD_STACK] __attribute__((aligned(16)));

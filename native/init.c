@@ -1,8 +1,8 @@
 /* The static init: the first process of a container until it becomes the user program.
  *
  * Started as `pyruntime-init` with the descriptors 0, 1, 2 and 3 .. 2+preserve_fds of the user program, then the wire,
- * the plan, and the host's slots. argv[1] is the number of the wire; argv[2], if it is there, what is to be cloned first: the flags,
- * CLONE_NEW..., a colon, and the descriptor of the cgroup. */
+ * the plan, and the host's slots. argv[1] is the number of the wire, and if another process is to be cloned first, behind colons its
+ * flags, CLONE_NEW..., and the descriptor of its cgroup. */
 #include <linux/sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -187,11 +187,12 @@ static int map_plan(struct init *init, int fd)
 }
 
 /* The init proper, in its cgroup and its namespaces, as the caller's child; this process tells of it, and ends. */
-static void relay(struct init *init, const char *text)
+static void relay(struct init *init, const char *flags)
 {
     int pidfd = -1;
-    struct clone_args args = {.flags = (uint64_t)atoi(text) | CLONE_PARENT | CLONE_PIDFD | CLONE_INTO_CGROUP,
-                              .pidfd = (uint64_t)(uintptr_t)&pidfd, .cgroup = (uint64_t)atoi(strchr(text, ':') + 1)};
+    const char *cgroup = strchr(flags, ':');
+    struct clone_args args = {.flags = (uint64_t)atoi(flags) | CLONE_PARENT | CLONE_PIDFD | CLONE_INTO_CGROUP,
+                              .pidfd = (uint64_t)(uintptr_t)&pidfd, .cgroup = cgroup ? (uint64_t)atoi(cgroup + 1) : 0};
     long pid = syscall(SYS_clone3, &args, sizeof args);
 
     if (pid == 0) {
@@ -213,7 +214,7 @@ int main(int argc, char **argv)
 {
     struct init init;
 
-    if (argc != 2 && argc != 3)
+    if (argc != 2)
         _exit(126);
     /* only what is read before it is written: the slots need not be touched */
     init.wire = atoi(argv[1]);
@@ -228,8 +229,9 @@ int main(int argc, char **argv)
     prctl(PR_SET_NAME, "pyruntime-init");
     reset_signals();
     umask(0);
-    if (argc == 3)
-        relay(&init, argv[2]);
+    const char *flags = strchr(argv[1], ':');
+    if (flags)
+        relay(&init, flags + 1);
     int error = map_plan(&init, init.wire + 1);
     if (error)
         fail(&init, -1, explain(&init, error, "read the plan"));

@@ -149,12 +149,12 @@ static int clone_init(const struct plan *plan, const int *slots, uint64_t flags,
     child->count = 3 + preserved + 2 + slot_count;
     child->init_fd = init_fd;
     child->keep_capabilities = !plan->header->is_relayed && flags & CLONE_NEWUSER;
-    snprintf(child->wire_text, sizeof child->wire_text, "%d", 3 + preserved);
-    child->relay_text[0] = 0;
-    if (!plan->header->is_relayed)
-        return clone_child(child, flags, cgroup_slot < 0 ? -1 : slots[cgroup_slot], result);
-    snprintf(child->relay_text, sizeof child->relay_text, "%d:%d", (int)flags, 3 + preserved + 2 + cgroup_slot);
-    return clone_child(child, 0, -1, result);
+    if (plan->header->is_relayed) {
+        snprintf(child->argument, sizeof child->argument, "%d:%d:%d", 3 + preserved, (int)flags, 3 + preserved + 2 + cgroup_slot);
+        return clone_child(child, 0, -1, result);
+    }
+    snprintf(child->argument, sizeof child->argument, "%d", 3 + preserved);
+    return clone_child(child, flags, cgroup_slot < 0 ? -1 : slots[cgroup_slot], result);
 }
 
 /* From the process that was cloned to the one that it has cloned. */
@@ -173,7 +173,7 @@ static int await_relay(int wire, struct child *child, struct spawn_result *resul
     while (got == -EINTR);
     result->pid = heard.pid;
     result->pidfd = heard.pidfd;
-    if (heard.has_successor)
+    if (heard.has_successor && !heard.error)
         return 0;
     snprintf(result->detail, sizeof result->detail, "%s", heard.error ? heard.detail : "the init has ended");
     return got < 0 ? got : heard.error ? -heard.error : got ? -ECHILD : -ETIMEDOUT;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Generator, Iterator
 
@@ -48,9 +49,11 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _orphans_are_others() -> None:
-    """A CliRuntime makes this process adopt orphans, for good: those of engines and commands that later tests run are not its own."""
+def _nothing_of_earlier_modules() -> None:
+    """A CliRuntime makes this process adopt orphans, for good: those of engines and commands that later tests run are not its own. And
+    descriptors that only wait for the garbage collection would be gone after a test that counts them."""
     prctl.set_child_subreaper(False)
+    gc.collect()
 
 
 @pytest.fixture(scope="session", autouse=True)
