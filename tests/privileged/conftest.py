@@ -1,5 +1,6 @@
 """The fixtures of this directory."""
 
 from lab import lab, reachable, volume
+from probing import probe, probe_program
 
-__all__ = ["lab", "reachable", "volume"]
+__all__ = ["lab", "probe", "probe_program", "reachable", "volume"]

@@ -8,5 +8,6 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[1] / name) for name in ("privileged", "contract")]
 
 from lab import lab, reachable  # noqa: E402  # of the path above
+from probing import probe, probe_program  # noqa: E402
 
-__all__ = ["lab", "reachable"]
+__all__ = ["lab", "probe", "probe_program", "reachable"]
