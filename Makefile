@@ -18,7 +18,7 @@ export MPLCONFIGDIR ?= $(CURDIR)/$(VENV)/cache/matplotlib
 IN_TEMPORARY := directory=$$(mktemp -d -t pyruntime-test-XXXXXX) && trap 'rm -rf --one-file-system "$$directory"' EXIT && \
 	trap 'exit 1' HUP INT TERM && chmod 755 "$$directory" && TMPDIR=$$directory
 
-.PHONY: demo test test-sanitized test-vm test-vm-systemd test-vm-selected vm-packages lint unit bench packages test-packages clean
+.PHONY: demo test test-sanitized test-vm test-vm-systemd test-vm-selected conformance conformance-run vm-packages lint unit bench packages test-packages clean
 
 demo: $(VENV)/.built
 	$(BIN)/python -m pyruntime.demo
@@ -54,6 +54,13 @@ test-vm-selected: $(VENV)/.built-test vm-packages
 	$(BIN)/python -m pytest -q tests/vm/test_run.py
 	$(IN_VM) $(PYTEST_IN_VM) $(SELECTED_TESTS)
 	$(IN_VM) --systemd $(PYTEST_IN_VM) $(SELECTED_SYSTEMD_TESTS)
+
+# docs/conformance.md from what the tests claim and what was recorded; the latter also runs all that claims something, wherever it can run
+conformance: $(VENV)/.built-test
+	$(BIN)/python tests/conformance/document.py
+
+conformance-run: $(VENV)/.built-test vm-packages
+	$(IN_TEMPORARY) $(BIN)/python tests/conformance/record.py
 
 vm-packages:
 	@$(MAKE) --no-print-directory test-packages TEST_PACKAGES="$(TEST_PACKAGES) $(VM_PACKAGES)"

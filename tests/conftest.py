@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 
 import prctl
 import pytest
+from conformance import plugin as conformance
 
 import pyruntime
 from pyruntime import _native
@@ -18,7 +19,16 @@ def pytest_report_header() -> str:
     return f"pyruntime from {os.path.dirname(pyruntime.__file__)}"
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    conformance.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(conformance.Plugin(config), "conformance")
+    check_build()
+
+
+def check_build() -> None:
     """`make test-sanitized` is worth nothing if it tests the usual build."""
     if os.environ.get("PYRUNTIME_SANITIZED") == "1":
         with open("/proc/self/maps") as maps:

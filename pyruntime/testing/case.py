@@ -11,7 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, TypeVar
+from typing import Any, BinaryIO, ClassVar, ParamSpec, TypeVar
 
 import pytest
 
@@ -23,6 +23,7 @@ from pyruntime.testing.snapshot import HostSnapshot
 EVENT_TIMEOUT_S = 30.0
 SLEEP = ("/bin/sleep", "1000")
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class Case:
@@ -95,6 +96,15 @@ class Case:
         for id in self.ids:
             with contextlib.suppress(ContainerNotFoundError):
                 self.runtime.delete_container(id, force=True)
+
+
+def specifies(*rows: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Of a test: the rows of this project's docs/conformance.md that it proves of an engine of this project, and no mark, which pytest
+    would have to be told of by every project that uses the contract."""
+    def mark(test: Callable[P, T]) -> Callable[P, T]:
+        vars(test)["specification_rows"] = frozenset(rows)
+        return test
+    return mark
 
 
 class ContractCase:

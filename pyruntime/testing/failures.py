@@ -12,7 +12,7 @@ import pytest
 from pyruntime.errors import InvalidBundleError, SetupError
 from pyruntime.interface import Status
 from pyruntime.testing.bundles import default_config
-from pyruntime.testing.case import SLEEP, Case, ContractCase, within_time
+from pyruntime.testing.case import SLEEP, Case, ContractCase, specifies, within_time
 from pyruntime.testing.snapshot import HostSnapshot
 
 # what is asked for, the step that fails, and why
@@ -38,6 +38,7 @@ def _user_namespace() -> dict[str, Any]:
 class Failures(ContractCase):
     """At create, start and exec."""
 
+    @specifies(57, 58)
     @pytest.mark.parametrize("what", PROGRAMS)
     def test_start_fails(self, case: Case, what: str) -> None:
         process, step, path, number = PROGRAMS[what]
@@ -87,6 +88,7 @@ class Failures(ContractCase):
         assert refused.value.json_path == "$.process.user.uid"
         assert case.runtime.get_container_state("c1").status == Status.RUNNING
 
+    @specifies(14)
     @pytest.mark.parametrize("user", USERS, ids=str)
     def test_user_out_of_range(self, case: Case, user: dict[str, int]) -> None:
         with pytest.raises(InvalidBundleError) as raised:
@@ -98,6 +100,7 @@ class Failures(ContractCase):
         assert raised.value.file is None
         assert str(raised.value.json_path).endswith(("user.uid", "user.gid"))
 
+    @specifies(13)
     @pytest.mark.parametrize("process", [{}, {"args": []}, {"args": "true"}, {"cwd": "tmp"}, {"env": [1]}], ids=str)
     def test_exec_of_no_process(self, case: Case, process: dict[str, Any]) -> None:
         case.container_in(Status.RUNNING)
@@ -105,6 +108,7 @@ class Failures(ContractCase):
         with pytest.raises(InvalidBundleError):
             case.runtime.exec_process("c1", whole, case.no_streams)
 
+    @specifies(57)
     def test_missing_bundle(self, case: Case) -> None:
         self._create_fails(case, str(case.directory / "no-bundle"), "no-bundle")
 
@@ -122,6 +126,7 @@ class Failures(ContractCase):
         assert raised.value.file == f"{bundle}/config.json"
         assert not case.runtime.container_exists("c1") and not (case.root / "c1").exists()
 
+    @specifies(13)
     @pytest.mark.parametrize("process", [{"args": []}, {"args": ["a\0b"]}, {"env": ["A=\0"]}, {"cwd": "relative"}], ids=str)
     def test_process_that_cannot_be(self, case: Case, process: dict[str, Any]) -> None:
         error = self._create_fails(case, case.bundle("c1", SLEEP, process=process), "config.json")
@@ -136,6 +141,7 @@ class Failures(ContractCase):
         case.runtime.start_container("c1")
         assert within_time(lambda: case.runtime.wait_on_container("c1")).exit_code == 0
 
+    @specifies(57)
     @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"ociVersion": 1}', "\xff", '{"a":' * 100_000, "[" * 100_000],
                              ids=lambda text: text[:20])
     def test_broken_json(self, case: Case, text: str) -> None:
@@ -148,9 +154,11 @@ class Failures(ContractCase):
         error = self._create_fails(case, bundle, "config.json")
         assert isinstance(error, InvalidBundleError) and error.json_path == "$.process.args[1]"
 
+    @specifies(2)
     def test_rootfs_is_missing(self, case: Case) -> None:
         self._create_fails(case, case.bundle("c1", SLEEP, root={"path": "no-rootfs"}), "no-rootfs")
 
+    @specifies(2)
     def test_rootfs_is_a_file(self, case: Case) -> None:
         self._create_fails(case, case.bundle("c1", SLEEP, root={"path": "config.json"}), "config.json")
 

@@ -14,7 +14,7 @@ from pyruntime.errors import SetupError
 from pyruntime.handles import Container, HandleRuntime, Process
 from pyruntime.interface import Status, StdioOptions
 from pyruntime.testing.bundles import without_pid_namespace
-from pyruntime.testing.case import SLEEP, Case, ContractCase, read_all, read_line, within_time
+from pyruntime.testing.case import SLEEP, Case, ContractCase, read_all, read_line, specifies, within_time
 
 OUT = StdioOptions(create_out=True)
 TERMINAL: dict[str, Any] = {"terminal": True}
@@ -48,16 +48,19 @@ class Inside(ContractCase):
         with pipes.in_, pipes.out:
             assert read_line(pipes.out).split() == [b"1", b"contract"]
 
+    @specifies(13, 14)
     def test_exec_has_its_own_environment(self, case: Case) -> None:
         case.container_in(Status.RUNNING)
         seen = self.output(case, "echo $(id -u) $(id -g) $(pwd) $NAME", cwd="/tmp", user={"uid": 12, "gid": 34},
                            env=["PATH=/bin", "NAME=value"])
         assert seen == ["12", "34", "/tmp", "value"]
 
+    @specifies(62)
     def test_streams_that_were_not_asked_for_are_the_null_device(self, case: Case) -> None:
         case.container_in(Status.RUNNING)
         assert self.output(case, "readlink /proc/self/fd/0 && readlink /proc/self/fd/2") == ["/dev/null"] * 2
 
+    @specifies(62)
     def test_no_descriptor_of_the_caller_gets_in(self, case: Case) -> None:
         leak = os.open("/", os.O_RDONLY)
         try:
@@ -90,6 +93,7 @@ class Inside(ContractCase):
             assert list(created.values()) == [False]
             assert [process.pid for process in processes] == sorted(process.pid for process in processes)
 
+    @specifies(58)
     def test_file_of_unknown_format(self, case: Case) -> None:
         program = case.rootfs / "bin" / "garbage"
         program.write_bytes(b"\x01garbage")
@@ -115,6 +119,7 @@ class Inside(ContractCase):
         case.run("c1", SLEEP, process=process, root={"readonly": False})
         assert (case.rootfs / "tmp" / "made").is_dir()
 
+    @specifies(59)
     def test_signals_reach_a_handler(self, case: Case) -> None:
         script = "trap 'exit 5' TERM; echo ready; while true; do sleep 1000 & wait; done"
         pid = case.run("c1", ["/bin/sh", "-c", script], OUT)
@@ -145,6 +150,7 @@ class SharedPidNamespace(ContractCase):
         assert within_time(lambda: case.runtime.wait_on_process("c1", pid)).signal == signal.SIGKILL
         case.runtime.delete_container("c1")
 
+    @specifies(60)
     def test_delete_by_force_ends_the_rest(self, case: Case) -> None:
         script = "sleep 1000 & echo ready; exec sleep 1000"
         init = case.run("c1", ["/bin/sh", "-c", script], OUT, linux=without_pid_namespace())
@@ -162,6 +168,7 @@ class SharedPidNamespace(ContractCase):
 class Terminals(ContractCase):
     """`process.terminal`."""
 
+    @specifies(11)
     @pytest.mark.parametrize("who", ["init", "exec"])
     def test_terminal(self, case: Case, who: str) -> None:
         script = "tty; read line; stty size; echo got $line"

@@ -10,7 +10,7 @@ import pytest
 
 from pyruntime.errors import ContainerExistsError, ContainerNotFoundError, InvalidIdError
 from pyruntime.interface import ProcessExitState, Runtime, Status
-from pyruntime.testing.case import SLEEP, Case, ContractCase, in_thread, within_time
+from pyruntime.testing.case import SLEEP, Case, ContractCase, in_thread, specifies, within_time
 
 
 class LifeCycle(ContractCase):
@@ -19,6 +19,7 @@ class LifeCycle(ContractCase):
     def test_is_a_runtime(self, case: Case) -> None:
         assert isinstance(case.runtime, Runtime)
 
+    @specifies(56, 57, 58, 59, 60)
     def test_from_create_to_delete(self, case: Case) -> None:
         runtime = case.runtime
         assert not runtime.container_exists("c1")
@@ -38,6 +39,7 @@ class LifeCycle(ContractCase):
             runtime.get_container_state("c1")
         assert raised.value.id == "c1"
 
+    @specifies(56)
     def test_state_describes_the_bundle(self, case: Case) -> None:
         before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=1)
         bundle = case.bundle("c1", SLEEP, annotations={"org.example.key": "value"})
@@ -51,6 +53,7 @@ class LifeCycle(ContractCase):
         assert before <= state.created <= datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=1)
         assert state.annotations == {"org.example.key": "value"}
 
+    @specifies(60)
     def test_id_can_be_used_again(self, case: Case) -> None:
         for code in (1, 2):
             case.run("c1", ["/bin/sh", "-c", f"exit {code}"])
@@ -71,6 +74,7 @@ class LifeCycle(ContractCase):
         assert exit_state.system_seconds is not None and exit_state.system_seconds >= 0
         assert exit_state.peak_memory_bytes is not None and exit_state.peak_memory_bytes >= 0
 
+    @specifies(59)
     def test_killed_before_start(self, case: Case) -> None:
         case.create("c1", ["/bin/true"])
         case.runtime.kill_container("c1", signal.SIGKILL)
@@ -112,6 +116,7 @@ class LifeCycle(ContractCase):
             path.write_bytes(whole)
         assert [state.id for state in case.runtime.list_container_states()] == ["a", "b"]
 
+    @specifies(56)
     def test_second_runtime_on_the_same_root(self, case: Case) -> None:
         pid = case.create("c1", SLEEP)
         second = self.new_runtime(case.root)
@@ -147,6 +152,7 @@ class LifeCycle(ContractCase):
         assert [state.id for state in case.runtime.list_container_states()] == [id]
         case.runtime.delete_container(id)
 
+    @specifies(57)
     def test_id_is_taken(self, case: Case) -> None:
         pid = case.create("c1", SLEEP)
         with pytest.raises(ContainerExistsError) as raised:

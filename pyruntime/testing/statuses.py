@@ -22,7 +22,7 @@ from pyruntime.errors import (
 )
 from pyruntime.interface import ContainerProcessState, ContainerState, StdioOptions, StdioPipes
 from pyruntime.interface import Status as _Status
-from pyruntime.testing.case import SLEEP, Case, ContractCase, in_thread, within_time
+from pyruntime.testing.case import SLEEP, Case, ContractCase, in_thread, specifies, within_time
 
 MISSING = "missing"
 STATUSES: tuple[str, ...] = (MISSING, _Status.CREATED, _Status.RUNNING, _Status.PAUSED, _Status.STOPPED)
@@ -191,6 +191,7 @@ TABLE: dict[str, tuple[Operation, tuple[Outcome, Outcome, Outcome, Outcome, Outc
 class Statuses(ContractCase):
     """The table above."""
 
+    @specifies(58, 59, 60)
     @pytest.mark.parametrize("status", STATUSES)
     @pytest.mark.parametrize("operation", TABLE)
     def test_operation_on_status(self, case: Case, operation: str, status: str) -> None:

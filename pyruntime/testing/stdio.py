@@ -7,7 +7,7 @@ import os
 import pytest
 
 from pyruntime.interface import Status, StdioOptions, StdioPipes
-from pyruntime.testing.case import Case, ContractCase, is_readable, read_all, read_line, within_time
+from pyruntime.testing.case import Case, ContractCase, is_readable, read_all, read_line, specifies, within_time
 
 ALL_PIPES = StdioOptions(create_in=True, create_out=True, create_err=True)
 CAT = ("/bin/cat",)
@@ -43,6 +43,7 @@ class Stdio(ContractCase):
             assert read_all(pipes.err) == b""
         assert within_time(lambda: case.runtime.wait_on_process("c1", pid)).exit_code == 0
 
+    @specifies(62)
     def test_no_streams(self, case: Case, who: str) -> None:
         pid = self.start(case, who, CAT, case.no_streams)
         assert case.runtime.get_stdio_pipes("c1", pid) == StdioPipes()
@@ -63,6 +64,7 @@ class Stdio(ContractCase):
                     assert read_all(file) == b""
         assert within_time(lambda: case.runtime.wait_on_process("c1", pid)).exit_code == 0
 
+    @specifies(62)
     def test_descriptors_of_the_caller(self, case: Case, who: str) -> None:
         child_in, in_ = os.pipe()
         out, child_out = os.pipe()

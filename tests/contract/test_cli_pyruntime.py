@@ -18,6 +18,7 @@ COMMAND = f"{sysconfig.get_path('scripts')}/pyruntime"
 class TestPyruntime(ContainerContract):
     """As it is installed beside the interpreter that runs the tests."""
 
+    proves_conformance = True
     differences = {
         "fails-at-create": "as with runc and crun: engines tell from the failure of create that there is no such program",
         "own-exec-only": "the command line has no list of exec processes",

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.privileged
 class TestNative(ContainerContract):
     """With what the specification leaves open."""
 
+    proves_conformance = True
     differences = {"changes-directory-at-create": "so that everything but the program itself is known to work when create returns"}
 
     def new_runtime(self, root: Path) -> NativeRuntime:

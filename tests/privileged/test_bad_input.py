@@ -50,6 +50,7 @@ def with_config(lab: Lab, write: Callable[[Path], object]) -> str:
 # the bundle directory
 
 
+@pytest.mark.conformance(57)
 @pytest.mark.parametrize("path", ["none", "none/deeper", "file", "file/below", "", "a\0b", "x" * 5000, "loop"])
 def test_bundle_that_is_none(clean: Lab, path: str) -> None:
     (clean.directory / "file").touch()
@@ -122,6 +123,7 @@ def test_config_of_50_megabytes_that_is_right(lab: Lab) -> None:
     assert len(lab.runtime.get_container_state("p1").annotations["large"]) == 50 << 20
 
 
+@pytest.mark.conformance(57)
 @pytest.mark.parametrize("text", [
     b"", b" ", b"{", b"[]", b"null", b"1", b'"x"', b"{}", b'{"ociVersion": "1.0.2"}', b"\xff\xfe", b"\xef\xbb\xbf{}", b"{}{}",
     b'{"ociVersion": NaN}', b'{"a": ' * 100_000 + b"}" * 100_000, b"[" * 1_000_000, b'{"root": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
@@ -149,6 +151,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.conformance(57)
 @pytest.mark.parametrize(("changes", "json_path"), WRONG, ids=[f"{path}-{i}" for i, (_, path) in enumerate(WRONG)])
 def test_value_that_is_wrong(clean: Lab, changes: dict[str, Any], json_path: str) -> None:
     bundle = clean.bundle("true", **changes)
@@ -176,6 +179,7 @@ LACKING: list[tuple[dict[str, Any], type[ContainerRuntimeError], str, str | None
 ]
 
 
+@pytest.mark.conformance(57)
 @pytest.mark.parametrize(("changes", "kind", "json_path", "errno_name"), LACKING, ids=[row[2] for row in LACKING])
 def test_what_the_kernel_lacks(clean: Lab, changes: dict[str, Any], kind: type[ContainerRuntimeError], json_path: str,
                                errno_name: str | None) -> None:
@@ -207,6 +211,7 @@ def test_id_that_is_no_string(clean: Lab, id: Any) -> None:
         clean.runtime.create_container(id, clean.bundle("true"), StdioOptions())
 
 
+@pytest.mark.conformance(57)
 def test_id_that_exists(lab: Lab) -> None:
     pid = lab.sleeper()
     before = HostSnapshot.take(lab.root)

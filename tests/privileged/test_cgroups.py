@@ -39,6 +39,7 @@ def test_own_cgroups_only(lab: Lab, left_out: str | None) -> None:
     assert lines[0] == "123" and "Read-only file system" in lines[1] and len(lines) == 2
 
 
+@pytest.mark.conformance(27)
 def test_root_of_the_cgroup_namespace(lab: Lab) -> None:
     """The mount shows the namespace's root, and /proc names cgroups from there."""
     out = lab.run("cat /proc/self/cgroup; echo; grep ' cgroup2* ' /proc/self/mountinfo")
@@ -60,6 +61,7 @@ def test_cgroup2_is_the_v2_cgroup(lab: Lab) -> None:
     assert not re.search("(shared|master):", before)
 
 
+@pytest.mark.conformance(60)
 def test_cgroups_that_the_container_made(lab: Lab) -> None:
     """They are counted in, frozen with the rest, and deleted."""
     lab.create(f"mkdir {PIDS}/a {PIDS}/a/b; echo $$ >{PIDS}/a/b/cgroup.procs; echo made; exec sleep 1000",
@@ -110,6 +112,7 @@ def test_exec_goes_into_no_other_cgroup(lab: Lab) -> None:
     other.rmdir()
 
 
+@pytest.mark.conformance(60)
 def test_processes_that_fork_while_they_are_killed(lab: Lab) -> None:
     """Without a pid namespace that would end with its init."""
     # chains of processes that live only until they have made the next one
@@ -183,6 +186,7 @@ def test_parent_that_is_removed_while_children_are_made(lab: Lab) -> None:
     assert not any(parent.exists() for parent in parents)
 
 
+@pytest.mark.conformance(35)
 @pytest.mark.parametrize("path", ["/", "//", "/pyruntime/p1", "/pyruntime/p1/below/.."])
 def test_cgroup_of_others_is_refused_and_let_be(lab: Lab, path: str) -> None:
     """What runs in a container's cgroup is killed with it, so that it may not be anybody else's."""
@@ -196,6 +200,7 @@ def test_cgroup_of_others_is_refused_and_let_be(lab: Lab, path: str) -> None:
     assert lab.runtime.get_container_state("p1").pid == pid
 
 
+@pytest.mark.conformance(35)
 def test_cgroup_above_others_is_refused_and_let_be(lab: Lab) -> None:
     pid = lab.sleeper("p1", linux={"cgroupsPath": "/pyruntime/above/p1"})
     with pytest.raises(SetupError) as raised:
@@ -207,6 +212,7 @@ def test_cgroup_above_others_is_refused_and_let_be(lab: Lab) -> None:
         os.rmdir(cgroup.path)
 
 
+@pytest.mark.conformance(34)
 def test_empty_cgroup_that_exists_is_taken(lab: Lab) -> None:
     for cgroup in cgroups_of(read_host(), "/pyruntime/p1"):
         os.makedirs(cgroup.path)

@@ -71,6 +71,7 @@ def service(line: Line) -> Iterator[Line]:
     line.succeed("delete", "--force", "p1")
 
 
+@pytest.mark.conformance(56, 57, 58, 59, 60)
 def test_life_of_a_container(line: Line) -> None:
     pid_file, output = line.lab.directory / "pid", line.lab.directory / "output"
     bundle = line.lab.bundle("echo $0 started; exec sleep 1000", annotations={"a": "b"})
@@ -118,6 +119,7 @@ def test_run_passes_signals_on(line: Line) -> None:
     assert (out, process.returncode) == ("got it\n", 4)
 
 
+@pytest.mark.conformance(11)
 def test_run_in_a_terminal(line: Line) -> None:
     bundle = line.lab.bundle("stty size; tty; read typed; echo it is $typed; exit 5", process={"terminal": True})
     master, slave = os.openpty()
@@ -198,6 +200,7 @@ def receive(listener: socket.socket) -> tuple[bytes, int]:
     return name, array.array("i", data[0][2])[0]
 
 
+@pytest.mark.conformance(11)
 @pytest.mark.parametrize("length", [10, 120])
 def test_console_socket(line: Line, length: int) -> None:
     """Also of a path that no socket's address can hold."""
@@ -221,6 +224,7 @@ def test_console_socket(line: Line, length: int) -> None:
         os.close(descriptor)
 
 
+@pytest.mark.conformance(62)
 def test_preserved_descriptors(line: Line) -> None:
     read, write = os.pipe()
     script = f"exec 3>&{write} {write}>&-; exec " + " ".join(line.arguments(
@@ -233,6 +237,7 @@ def test_preserved_descriptors(line: Line) -> None:
     assert "3 is not open" in line.fail("run", "--preserve-fds", "1", "--bundle", line.lab.bundle("true"), "p1")
 
 
+@pytest.mark.conformance(62)
 def test_streams_that_the_caller_has_closed_are_the_null_device(line: Line) -> None:
     report = line.lab.directory / "report"
     report.mkdir()

@@ -41,6 +41,7 @@ def verdicts(lab: Lab, rules: list[dict[str, Any]] | None, **changes: Any) -> st
     return lab.run(script, **config)
 
 
+@pytest.mark.conformance(37)
 def test_denied_by_default(lab: Lab) -> None:
     """A list of allowances only, an empty one, none, and one that begins with denying everything."""
     fuse = allow(type="c", major=10, minor=229)
@@ -48,11 +49,13 @@ def test_denied_by_default(lab: Lab) -> None:
         assert verdicts(lab, rules) == "m", rules
 
 
+@pytest.mark.conformance(37)
 def test_no_resources_at_all(lab: Lab) -> None:
     out = lab.run("(: >/dev/probe) 2>&1", linux={"devices": [NODE], "resources": None})
     assert "not permitted" in out
 
 
+@pytest.mark.conformance(32)
 def test_default_devices_work(lab: Lab) -> None:
     for rules in ([], [DENY_ALL], [deny(type="c", major=1, minor=3)]):
         out = lab.run("for d in null zero full random urandom; do (: >/dev/$d && head -c1 /dev/$d >/dev/null) || echo $d; done;"
@@ -60,6 +63,7 @@ def test_default_devices_work(lab: Lab) -> None:
         assert out == "end\n"
 
 
+@pytest.mark.conformance(37)
 @pytest.mark.parametrize(("rules", "opens"), [
     ([allow()], True),
     ([DENY_ALL, allow()], True),
@@ -96,6 +100,7 @@ def test_the_last_rule_that_matches_decides(lab: Lab, rules: list[dict[str, Any]
 LOOP = {"type": "b", "major": 7, "minor": 0}
 
 
+@pytest.mark.conformance(37)
 @pytest.mark.parametrize(("rules", "opens"), [
     ([], False), ([DENY_ALL], False), ([allow(**LOOP)], True), ([allow("rm", **LOOP)], True), ([allow(type="b")], True),
     ([allow(type="b", major=7)], True), ([allow("w", **LOOP)], False), ([allow("r", type="b", major=7, minor=1)], False),
@@ -123,11 +128,13 @@ def test_a_hole_that_v1_cannot_have(lab: Lab) -> None:
     assert raised.value.json_path == "$.linux.resources.devices"
 
 
+@pytest.mark.conformance(37)
 def test_rules_hold_for_exec(lab: Lab) -> None:
     lab.sleeper(linux={"devices": [NODE], "resources": {"devices": [DENY_ALL]}})
     assert "not permitted" in lab.exec("(: >/dev/probe) 2>&1")
 
 
+@pytest.mark.conformance(37)
 def test_making_nodes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """By default any node can be made by who has the capability, and what is not allowed does not open."""
     assert verdicts(lab, [DENY_ALL]) == "m"
@@ -144,6 +151,7 @@ def test_making_nodes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         assert out == "made\n" if made else "not permitted" in out, (rules, out)
 
 
+@pytest.mark.conformance(37)
 def test_accesses_of_several_rules_add_up(lab: Lab) -> None:
     """Reading by one rule and writing by another: an open for both is allowed."""
     script = "(: <>/dev/probe) 2>&1 && echo opened"
@@ -177,6 +185,7 @@ def seen(directory: Path) -> dict[str, tuple[int, int, int, int]]:
             for entry in os.scandir(directory)}
 
 
+@pytest.mark.conformance(31)
 @pytest.mark.parametrize("stated", [{}, {"fileMode": 0o640}, {"fileMode": 0o640, "uid": 7, "gid": 8}], ids=str)
 def test_devices_in_a_bound_dev(lab: Lab, dev: Path, stated: dict[str, int]) -> None:
     """What an engine lists of the host's own /dev is there; the rest is the host's affair."""
@@ -200,6 +209,7 @@ DIFFERENT: list[tuple[dict[str, Any], str, str]] = [
 MISSING = [({"path": path}, "ENOENT", "does not have it") for path in ("/dev/none", "/dev/none/zero")]
 
 
+@pytest.mark.conformance(31)
 @pytest.mark.parametrize(("where", "device", "errno_name", "why"), [
     *(("a bound /dev", *row) for row in (*MISSING, *DIFFERENT)), *(("the image", *row) for row in DIFFERENT)])
 def test_devices_that_cannot_be_as_stated(lab: Lab, dev: Path, where: str, device: dict[str, Any], errno_name: str, why: str) -> None:
@@ -218,6 +228,7 @@ def test_devices_that_cannot_be_as_stated(lab: Lab, dev: Path, where: str, devic
     assert seen(dev) == before and not lab.runtime.container_exists("p1")
 
 
+@pytest.mark.conformance(32)
 def test_a_default_device_of_the_image_stays_as_it_is(lab: Lab) -> None:
     null = lab.rootfs / "dev" / "null"
     os.mknod(null, stat.S_IFCHR | 0o600, os.makedev(1, 3))
@@ -225,6 +236,7 @@ def test_a_default_device_of_the_image_stays_as_it_is(lab: Lab) -> None:
     assert lab.run("stat -c '%a %u:%g' /dev/null /dev/zero", mounts=WITHOUT_DEV).splitlines() == ["600 5:6", "666 0:0"]
 
 
+@pytest.mark.conformance(31)
 def test_a_device_of_the_image_that_is_as_stated(lab: Lab) -> None:
     """A second container on the same image, which has no /dev of its own, finds the node of the first."""
     device = {**ZERO, "path": "/opt/zero", "fileMode": 0o604, "uid": 5, "gid": 6}

@@ -105,6 +105,7 @@ def run(plan: Plan) -> None:
         os.close(null)
 
 
+@pytest.mark.conformance(57)
 @pytest.mark.parametrize(("where", "operation", "errno_name", "step", "path"), ROWS,
                          ids=[f"{row[0]}-{type(row[1]).__name__}" for row in ROWS])
 def test_a_failure_says_everything(where: str, operation: Operation, errno_name: str, step: str, path: str | None) -> None:
@@ -204,6 +205,7 @@ def check(error: SetupError, operation: type[Operation], path: str | None, errno
     assert step in str(error) and errno_name in str(error) and (json_path or "") in str(error)
 
 
+@pytest.mark.conformance(57)
 @pytest.mark.parametrize("row", BUNDLES, ids=[f"{row[0].__name__}-{row[-1]}" for row in BUNDLES])
 def test_a_bundle_that_fails_says_where(reachable: Lab, row: Row) -> None:
     operation, changes, fault, path, errno_name, json_path = row
@@ -236,6 +238,7 @@ def test_without_pivoting(lab: Lab) -> None:
     lab.runtime.delete_container("p1", force=True)
 
 
+@pytest.mark.conformance(58)
 def test_a_container_without_a_process(lab: Lab) -> None:
     """It can be created; starting it says what is missing, and is its end as for every program that cannot be executed."""
     bundle = lab.bundle("true", process=None)

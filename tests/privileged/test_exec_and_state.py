@@ -32,6 +32,7 @@ def other(lab: Lab, code: str, *args: str) -> str:
     return done.stdout
 
 
+@pytest.mark.conformance(62)
 @pytest.mark.parametrize("how", ["init", "exec"])
 def test_only_preserved_descriptors_get_in(lab: Lab, how: str) -> None:
     leaks = [os.open("/", os.O_RDONLY) for _ in range(50)]
@@ -54,6 +55,7 @@ def test_only_preserved_descriptors_get_in(lab: Lab, how: str) -> None:
             os.close(leak)
 
 
+@pytest.mark.conformance(62)
 def test_preserved_descriptor_is_the_callers(lab: Lab) -> None:
     code = ("r, w = os.pipe(); r = os.dup2(r, 100); os.dup2(w, 3)\n"
             "rt.create_container('p1', sys.argv[2], StdioOptions(preserve_fds=1)); rt.start_container('p1')\n"
@@ -290,6 +292,7 @@ def test_killed_callers_processes_under_a_subreaper(lab: Lab) -> None:
         prctl.set_child_subreaper(0)
 
 
+@pytest.mark.conformance(62)
 def test_a_descriptor_that_the_caller_has_not_opened(lab: Lab) -> None:
     """What the runtime opens for itself gets the same number."""
     lab.sleeper("p1")

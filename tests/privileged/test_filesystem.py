@@ -16,6 +16,7 @@ from pyruntime.testing.bundles import default_config
 WRITES = "(echo x >/tmp/new) 2>/dev/null && echo top; (echo x >/tmp/sub/new) 2>/dev/null && echo sub; ls /tmp/sub"
 
 
+@pytest.mark.conformance(3)
 @pytest.mark.parametrize(("options", "expected"), [
     (("bind",), ["top", "sub", "new"]),
     (("rbind",), ["top", "sub", "inner", "new"]),
@@ -27,6 +28,7 @@ def test_bind(lab: Lab, volume: Path, options: tuple[str, ...], expected: list[s
     assert lab.run(WRITES, mounts=with_mounts(bind(volume, *options))).split() == expected
 
 
+@pytest.mark.conformance(3)
 def test_file_bind(lab: Lab, volume: Path) -> None:
     mounts = with_mounts(bind(volume / "file", "bind", "ro", to="/etc/passwd"))
     assert lab.run("cat /etc/passwd; (echo x >/etc/passwd) 2>/dev/null || echo refused", mounts=mounts).split() == [
@@ -43,6 +45,7 @@ def test_more_binds_than_one_message_carries(lab: Lab) -> None:
     assert out.split() == [str(count), str(count)]
 
 
+@pytest.mark.conformance(10)
 def test_tmpfs_options(lab: Lab) -> None:
     mount = {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs",
              "options": ["nosuid", "noexec", "nodev", "size=128k", "mode=1750", "uid=7", "gid=8"]}
@@ -53,6 +56,7 @@ def test_tmpfs_options(lab: Lab) -> None:
     assert {"nosuid", "nodev", "noexec", "size=128k", "mode=1750", "uid=7", "gid=8"} <= set(lines[1].split()[3].split(","))
 
 
+@pytest.mark.conformance(53)
 def test_masked_and_readonly_paths(lab: Lab) -> None:
     secret = lab.rootfs / "secret"
     secret.mkdir()
@@ -70,6 +74,7 @@ def test_masked_and_readonly_paths(lab: Lab) -> None:
     assert (secret / "file").read_text() == "secret\n" and not (lab.rootfs / "aim" / "new").exists()
 
 
+@pytest.mark.conformance(2)
 @pytest.mark.parametrize("readonly", [True, False])
 def test_root(lab: Lab, readonly: bool) -> None:
     out = lab.run("(echo x >/tmp/new) 2>&1 && echo written", root={"readonly": readonly})
@@ -87,6 +92,7 @@ def test_root_change(lab: Lab, no_pivot: bool) -> None:
     assert out == [*names, str(len(names)), *names]
 
 
+@pytest.mark.conformance(32)
 def test_default_devices_and_links(lab: Lab) -> None:
     out = lab.run("cd /dev; stat -c '%n %t %T %a %F' full null random tty urandom zero; "
                   "for l in fd stdin stdout stderr ptmx; do echo $l $(readlink $l); done")
@@ -98,6 +104,7 @@ def test_default_devices_and_links(lab: Lab) -> None:
                                     "stderr /proc/self/fd/2", "ptmx pts/ptmx"]
 
 
+@pytest.mark.conformance(31)
 def test_extra_devices(lab: Lab) -> None:
     devices = [{"path": "/dev/extra", "type": "c", "major": 1, "minor": 5, "fileMode": 0o644, "uid": 3, "gid": 4},
                {"path": "/dev/deep/fifo", "type": "p", "fileMode": 0o600}]
@@ -108,6 +115,7 @@ def test_extra_devices(lab: Lab) -> None:
     assert out.splitlines() == ["1 5 644 3 4", "fifo 600", "3"]
 
 
+@pytest.mark.conformance(11)
 def test_terminal(lab: Lab) -> None:
     script = ("tty; stty size; stat -c '%t %T' /dev/console; test -t 0 && test -t 1 && test -t 2 && echo three; "
               "echo here >/dev/tty; cut -d' ' -f6 /proc/self/stat; read line; stty size; echo got $line")
@@ -129,6 +137,7 @@ def test_terminal(lab: Lab) -> None:
     assert lab.runtime.wait_on_container("p1").exit_code == 0
 
 
+@pytest.mark.conformance(11)
 def test_terminal_without_a_mount_at_dev(lab: Lab) -> None:
     """What /dev/console is bound to is made before the root becomes read-only."""
     mounts = [mount for mount in default_config()["mounts"] if mount["destination"] != "/dev"]
@@ -136,6 +145,7 @@ def test_terminal_without_a_mount_at_dev(lab: Lab) -> None:
     assert out.split("\r\n") == ["88", "read-only", ""]
 
 
+@pytest.mark.conformance(11)
 def test_exec_with_terminal(lab: Lab) -> None:
     lab.sleeper()
     out = lab.exec("stty size; echo here >/dev/tty; test -t 2 && echo is", terminal=True,

@@ -55,6 +55,7 @@ def run_until(lab: Lab, kind: str, hooks: dict[str, Any], **changes: Any) -> Hoo
     return raised.value
 
 
+@pytest.mark.conformance(61)
 @pytest.mark.parametrize("what", CASES)
 @pytest.mark.parametrize("kind", FAILING)
 def test_error(lab: Lab, diary: Diary, kind: str, what: str) -> None:
@@ -103,6 +104,7 @@ def test_the_children_of_a_late_hook_end_with_it(lab: Lab, diary: Diary, kind: s
     assert read_stat(pid) is None or read_command(pid) != ["sleep", "987"]
 
 
+@pytest.mark.conformance(61)
 def test_poststop_hooks_that_fail_are_warned_of(lab: Lab, diary: Diary, caplog: pytest.LogCaptureFixture) -> None:
     lab.create(["/bin/true"], hooks={"poststop": [shell("echo no; exit 4"), {"path": "/no/such/hook"}, diary.note("last")]})
     with caplog.at_level(logging.WARNING, "pyruntime"):
@@ -121,6 +123,7 @@ def test_poststop_hooks_without_the_bundle(lab: Lab, diary: Diary) -> None:
     assert diary.lines == ["/"]
 
 
+@pytest.mark.conformance(61)
 @pytest.mark.parametrize(("changes", "expected"), [
     ({"process": {"args": ["/no/such/program"]}}, ["prestart", "poststop"]),
     ({"process": {"cwd": "/etc/passwd"}}, ["prestart", "poststop"]),
@@ -157,6 +160,7 @@ def _kill_init(lab: Lab, diary: Diary) -> None:
     os.kill(int(record.read_text().split('"pid":')[1].split(",")[0]), signal.SIGKILL)
 
 
+@pytest.mark.conformance(24)
 @pytest.mark.parametrize(("member", "value"), [("path", "bin/true"), ("timeout", 0), ("timeout", -1), ("args", ["\0"]), ("env", ["A=\0"])])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_hook_that_cannot_be(lab: Lab, kind: str, member: str, value: object) -> None:
@@ -170,6 +174,7 @@ def test_an_endless_timeout(lab: Lab, diary: Diary) -> None:
     assert diary.lines == ["prestart", "createContainer"]
 
 
+@pytest.mark.conformance(24)
 @pytest.mark.parametrize("kind", ["prestart", "createContainer", "startContainer", "poststart"])
 @pytest.mark.parametrize("timeout", [None, 60], ids=["no timeout", "timeout"])
 def test_a_hook_may_take_longer_than_setting_up(lab: Lab, monkeypatch: pytest.MonkeyPatch, kind: str, timeout: int | None) -> None:
@@ -211,6 +216,7 @@ def test_a_creation_that_is_killed_while_hooks_run(lab: Lab, diary: Diary) -> No
     assert [(state["id"], state["status"]) for state in diary.states] == [("p1", "stopped")]
 
 
+@pytest.mark.conformance(61)
 def test_start_by_another_one_than_the_creator(lab: Lab) -> None:
     """The index of the hook comes from the init, and the rest from the record."""
     lab.create(["/bin/true"], hooks={"startContainer": [shell("exit 0"), shell("sleep 1000", timeout=1, env=["PATH=/bin"])]})

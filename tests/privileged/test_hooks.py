@@ -25,6 +25,7 @@ def diary(lab: Lab) -> Diary:
     return Diary(lab.directory / "diary")
 
 
+@pytest.mark.conformance(24, 61)
 def test_order(lab: Lab, diary: Diary) -> None:
     hooks = {kind: [diary.note(f"{kind}0"), diary.note(f"{kind}1")] for kind in reversed(KINDS) if kind in OUTSIDE}
     pid = lab.create("echo program; exec sleep 1000", hooks=hooks | {"startContainer": [shell("echo start > /dev/shm/order")]})
@@ -40,6 +41,7 @@ def test_order(lab: Lab, diary: Diary) -> None:
     assert not lab.runtime.container_exists("p1")
 
 
+@pytest.mark.conformance(24)
 def test_state(lab: Lab, diary: Diary) -> None:
     started = shell("cat > /dev/shm/state", env=["PATH=/bin"])
     pid = lab.sleeper(hooks={kind: [diary.state()] for kind in OUTSIDE} | {"startContainer": [started]},
@@ -61,6 +63,7 @@ def test_state_without_annotations_and_for_a_long_id(lab: Lab, diary: Diary) -> 
     assert [(state["id"], "annotations" in state) for state in diary.states] == [(id, False)] * 2
 
 
+@pytest.mark.conformance(24)
 def test_namespaces(lab: Lab, diary: Diary) -> None:
     names = ("mnt", "net", "ipc", "uts", "pid", "cgroup")
     look = f"for n in {' '.join(names)}; do readlink /proc/self/ns/$n; done | tr '\\n' ' ' >> {diary.path}; echo >> {diary.path}"
@@ -84,6 +87,7 @@ def test_an_address_of_a_hook_is_in_the_container(lab: Lab) -> None:
     assert "10.9.8.7" in lab.run("cat /proc/net/fib_trie", hooks={"createRuntime": [hook]})
 
 
+@pytest.mark.conformance(24)
 def test_arguments_environment_and_directory(lab: Lab, diary: Diary) -> None:
     def tell(*words: str) -> dict[str, Any]:
         script = f"pwd >> {diary.path}; (tr '\\0' ' ' < /proc/self/environ; echo \"$0|$@\") >> {diary.path}"
@@ -95,6 +99,7 @@ def test_arguments_environment_and_directory(lab: Lab, diary: Diary) -> None:
     assert diary.lines == [bundle, "B=2 A=1 A=3 zero|one two", str(lab.rootfs), "B=2 A=1 A=3 0|"]
 
 
+@pytest.mark.conformance(24)
 def test_without_arguments_and_environment(lab: Lab, diary: Diary) -> None:
     """argv is the path, and there is no environment."""
     script = lab.directory / "hook"
@@ -105,6 +110,7 @@ def test_without_arguments_and_environment(lab: Lab, diary: Diary) -> None:
     assert diary.lines == [f"{script} 0"] * 2
 
 
+@pytest.mark.conformance(24)
 def test_start_container_hook_is_in_the_container_as_its_process(lab: Lab) -> None:
     look = "(pwd; id -u; hostname; umask; grep Cap /proc/self/status; readlink /proc/1/exe || echo hidden) > /dev/shm/seen"
     lab.sleeper(process={"user": {"uid": 5, "gid": 6, "umask": 0o27}, "cwd": "/tmp"},
@@ -116,6 +122,7 @@ def test_start_container_hook_is_in_the_container_as_its_process(lab: Lab) -> No
     assert seen[9:] == ["hidden"]
 
 
+@pytest.mark.conformance(24)
 def test_create_container_hook_sees_host_and_container(lab: Lab, diary: Diary) -> None:
     """The mounts are there, below the path of the root, and nothing is read-only or masked yet (as with runc)."""
     (lab.directory / "volume").mkdir()
@@ -159,6 +166,7 @@ def test_nothing_of_the_caller_reaches_a_hook(lab: Lab, diary: Diary, kind: str)
     assert {fields[name] for name in ("SigIgn", "SigBlk", "SigCgt")} == {"0" * 16}
 
 
+@pytest.mark.conformance(62)
 @pytest.mark.parametrize("kind", ["createContainer", "startContainer"])
 def test_what_is_preserved_for_the_program_is_not_for_hooks(lab: Lab, kind: str) -> None:
     place = lab.rootfs if kind == "createContainer" else ""
@@ -176,6 +184,7 @@ def test_what_is_preserved_for_the_program_is_not_for_hooks(lab: Lab, kind: str)
     assert (lab.rootfs / "tmp" / "seen").read_text().split() == ["0", "1", "2", "3"]
 
 
+@pytest.mark.conformance(61)
 def test_start_and_delete_by_other_processes(lab: Lab, diary: Diary) -> None:
     """Also after config.json has changed, which counts for nothing any more (runtime.md, "Lifecycle")."""
     hooks = {"startContainer": [shell("echo start > /dev/shm/order")], "poststart": [diary.note("poststart")], "poststop": [diary.state()]}

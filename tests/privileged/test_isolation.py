@@ -28,18 +28,21 @@ def user_namespace(**linux: Any) -> dict[str, Any]:
     return {"linux": {"namespaces": namespaces(*NAMESPACES, "user"), **MAPS, **linux}}
 
 
+@pytest.mark.conformance(27)
 def test_each_namespace_is_new(reachable: Lab) -> None:
     pid = reachable.sleeper(linux={"namespaces": namespaces(*FILES), **MAPS})
     for name in FILES.values():
         assert os.stat(f"/proc/{pid}/ns/{name}").st_ino != os.stat(f"/proc/self/ns/{name}").st_ino, name
 
 
+@pytest.mark.conformance(27)
 @pytest.mark.parametrize("kind", ["network", "ipc", "uts", "cgroup", "time"])
 def test_namespace_left_out_is_the_hosts(lab: Lab, kind: str) -> None:
     pid = lab.sleeper(linux={"namespaces": namespaces(*(name for name in NAMESPACES if name != kind))}, hostname=None)
     assert os.stat(f"/proc/{pid}/ns/{FILES[kind]}").st_ino == os.stat(f"/proc/self/ns/{FILES[kind]}").st_ino
 
 
+@pytest.mark.conformance(28)
 def test_two_containers_share_namespaces(lab: Lab) -> None:
     first = lab.sleeper("p1", hostname="shared")
     paths = {kind: f"/proc/{first}/ns/{FILES[kind]}" for kind in ("pid", "network", "ipc", "uts")}
@@ -54,6 +57,7 @@ def test_two_containers_share_namespaces(lab: Lab) -> None:
     assert lab.runtime.get_container_state("p1").status == "running"
 
 
+@pytest.mark.conformance(28)
 @pytest.mark.parametrize("kind", ["cgroup", "time", "user"])
 def test_join_namespace_by_path(reachable: Lab, kind: str) -> None:
     new = (*NAMESPACES, "time", "user") if kind == "user" else (*NAMESPACES, "time")
@@ -74,6 +78,7 @@ def test_join_the_mount_namespace_of_a_container(lab: Lab) -> None:
     assert not lab.runtime.container_exists("p2")
 
 
+@pytest.mark.conformance(30)
 def test_time_offsets(lab: Lab) -> None:
     text = lab.run("cat /proc/self/timens_offsets; cut -d. -f1 /proc/uptime",
                    linux={"namespaces": namespaces(*NAMESPACES, "time"),
@@ -83,10 +88,12 @@ def test_time_offsets(lab: Lab) -> None:
     assert 0 <= int(lines[2]) - 864000 - int(float(Path("/proc/uptime").read_text().split()[0])) + 5 <= 10
 
 
+@pytest.mark.conformance(27)
 def test_cgroup_namespace_hides_the_path(lab: Lab) -> None:
     assert "pyruntime" not in lab.run("cat /proc/self/cgroup")
 
 
+@pytest.mark.conformance(29)
 def test_user_namespace(reachable: Lab) -> None:
     script = ("id -u; id -g; cat /proc/self/uid_map; echo x >/dev/null && echo null; head -c4 /dev/urandom | wc -c; "
               "ls /sys/kernel >/dev/null && echo sysfs; grep -c . /proc/mounts >/dev/null && echo proc")
@@ -99,11 +106,13 @@ def test_user_namespace(reachable: Lab) -> None:
     assert reachable.exec("id -u; id -g", user={"uid": 1000, "gid": 1001}).split() == ["1000", "1001"]
 
 
+@pytest.mark.conformance(23)
 def test_hostname_and_domainname(lab: Lab) -> None:
     assert lab.run("hostname; cat /proc/sys/kernel/domainname", hostname="h.example", domainname="d.example").split() == [
         "h.example", "d.example"]
 
 
+@pytest.mark.conformance(16)
 def test_rlimits(lab: Lab) -> None:
     limits = [{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}, {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
               {"type": "RLIMIT_STACK", "soft": 1 << 20, "hard": 2**64 - 1}]
@@ -122,6 +131,7 @@ def _mask(names: list[str]) -> int:
     return sum(1 << CAPABILITY_BITS[name] for name in names)
 
 
+@pytest.mark.conformance(15)
 @pytest.mark.parametrize("uid", [0, 1000])
 @pytest.mark.parametrize("ambient", [True, False])
 @pytest.mark.parametrize("how", ["init", "exec"])
@@ -147,6 +157,7 @@ def test_capability_sets(lab: Lab, uid: int, ambient: bool, how: str) -> None:
     assert seen["CapEff"] == seen["CapPrm"]
 
 
+@pytest.mark.conformance(15)
 @pytest.mark.parametrize("uid", [0, 1000])
 def test_no_capabilities(lab: Lab, uid: int) -> None:
     empty: dict[str, list[str]] = {name: [] for name in ("bounding", "permitted", "effective", "inheritable", "ambient")}
@@ -155,6 +166,7 @@ def test_no_capabilities(lab: Lab, uid: int) -> None:
     assert set(seen.values()) == {0}
 
 
+@pytest.mark.conformance(15)
 @pytest.mark.parametrize("how", ["init", "exec"])
 def test_unknown_capability_is_warned_of(lab: Lab, caplog: pytest.LogCaptureFixture, how: str) -> None:
     process = {"capabilities": {"bounding": ["CAP_NOT_YET", "CAP_KILL"]}}
@@ -170,6 +182,7 @@ def test_unknown_capability_is_warned_of(lab: Lab, caplog: pytest.LogCaptureFixt
     assert seen["CapBnd"] == _mask(["CAP_KILL"])
 
 
+@pytest.mark.conformance(15)
 @pytest.mark.parametrize("how", ["init", "exec"])
 def test_capabilities_that_cannot_be_granted_are_warned_of(lab: Lab, caplog: pytest.LogCaptureFixture, how: str) -> None:
     """Each by the set that lacks it; the process runs with the others."""
@@ -213,6 +226,7 @@ def test_nothing_is_left_where_a_limit_cannot_be_raised_beside_a_joined_user_nam
         assert (caught.value.step, caught.value.errno_name) == ("raise hard limit", "EPERM")
 
 
+@pytest.mark.conformance(17)
 @pytest.mark.parametrize("value", [True, False])
 def test_no_new_privileges(lab: Lab, value: bool) -> None:
     process = {"noNewPrivileges": value}
@@ -221,6 +235,7 @@ def test_no_new_privileges(lab: Lab, value: bool) -> None:
     assert lab.exec("grep NoNewPrivs /proc/self/status", **process).split()[1] == str(int(value))
 
 
+@pytest.mark.conformance(14, 17, 49)
 def test_sysctl_oom_score_groups_umask(lab: Lab) -> None:
     out = lab.run("cat /proc/sys/kernel/msgmax /proc/self/oom_score_adj; umask; grep Groups /proc/self/status",
                   linux={"sysctl": {"kernel.msgmax": "12345"}},
@@ -228,6 +243,7 @@ def test_sysctl_oom_score_groups_umask(lab: Lab) -> None:
     assert out.split() == ["12345", "321", "0027", "Groups:", "7", "8"]
 
 
+@pytest.mark.conformance(14, 17)
 def test_exec_has_its_own_oom_score_groups_and_umask(lab: Lab) -> None:
     lab.sleeper(process={"oomScoreAdj": 100, "user": {"uid": 0, "gid": 0, "umask": 0o77, "additionalGids": [9]}})
     script = "cat /proc/self/oom_score_adj; umask; grep -E '^(Uid|Gid|Groups)' /proc/self/status"
@@ -238,6 +254,7 @@ def test_exec_has_its_own_oom_score_groups_and_umask(lab: Lab) -> None:
                                         "Groups:"]
 
 
+@pytest.mark.conformance(11, 12)
 @pytest.mark.parametrize("how", ["init", "exec"])
 def test_terminal_in_a_user_namespace(reachable: Lab, how: str) -> None:
     """Of the container's own devpts; its owner is the program's user, its group the terminals' group, of the namespace."""
@@ -264,6 +281,7 @@ def test_terminal_in_a_user_namespace(reachable: Lab, how: str) -> None:
     assert reachable.runtime.wait_on_process("p1", pid).exit_code == 0
 
 
+@pytest.mark.conformance(49)
 def test_sysctl_of_the_host_is_refused(lab: Lab) -> None:
     before = Path("/proc/sys/kernel/msgmax").read_text()
     with pytest.raises(Exception, match=r"sysctl|msgmax"):
@@ -339,6 +357,7 @@ def mounts_of(pid: int) -> list[str]:
     return [line.split(" ", 2)[2] for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
 
 
+@pytest.mark.conformance(28)
 def test_mount_namespace_that_is_joined(lab: Lab, foreign_namespace: int) -> None:
     """Its other processes keep their root, and nothing of the container stays in it."""
     before, of_host, link = mounts_of(foreign_namespace), mounts_of(os.getpid()), f"/proc/{foreign_namespace}/ns/mnt"
@@ -362,6 +381,7 @@ def test_failing_in_a_mount_namespace_that_is_joined(lab: Lab, foreign_namespace
     assert mounts_of(foreign_namespace) == before
 
 
+@pytest.mark.conformance(23, 49)
 @pytest.mark.parametrize(("kind", "changes"), [
     ("uts", {"hostname": "changed"}), ("uts", {"hostname": None, "domainname": "changed"}),
     ("ipc", {"hostname": None, "sysctl": {"kernel.msgmax": "4321"}}),
@@ -382,6 +402,7 @@ def test_nothing_is_changed_in_a_namespace_of_the_host(lab: Lab, kind: str, chan
     assert [Path(file).read_text() for file in files] == before
 
 
+@pytest.mark.conformance(28)
 def test_a_namespace_of_the_host_can_be_joined_unchanged(lab: Lab) -> None:
     joined = namespaces(*(name for name in NAMESPACES if name != "network"), network="/proc/self/ns/net")
     pid = lab.sleeper(linux={"namespaces": joined})

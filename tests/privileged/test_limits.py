@@ -45,6 +45,7 @@ def counters(path: Path) -> dict[str, int]:
     return {name: int(value) for name, value in (line.split() for line in path.read_text().splitlines())}
 
 
+@pytest.mark.conformance(34)
 def test_default_path_in_every_hierarchy(lab: Lab) -> None:
     pid = lab.sleeper()
     inside = memberships(pid)
@@ -53,12 +54,14 @@ def test_default_path_in_every_hierarchy(lab: Lab) -> None:
     lab.exec("true")
 
 
+@pytest.mark.conformance(34)
 def test_exec_joins(lab: Lab) -> None:
     lab.sleeper(linux={"cgroupsPath": "/pyruntime/p-own"})
     pid = lab.runtime.exec_process("p1", {"args": ["/bin/sleep", "1000"], "cwd": "/"}, StdioOptions())
     assert set(memberships(pid).values()) == {"/pyruntime/p-own"}
 
 
+@pytest.mark.conformance(34)
 def test_controllers_reach_a_deep_path(lab: Lab) -> None:
     path = "/pyruntime/p-deep/p-er"
     lab.sleeper(linux={"cgroupsPath": path, "resources": {"pids": {"limit": 11}}})
@@ -69,6 +72,7 @@ def test_controllers_reach_a_deep_path(lab: Lab) -> None:
         os.rmdir(hierarchy.mount_point + os.path.dirname(path))
 
 
+@pytest.mark.conformance(38)
 def test_memory(lab: Lab) -> None:
     lab.create(["/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1"], stdio=StdioOptions(),
                **with_resources(memory={"limit": 16 * MIB}))
@@ -79,6 +83,7 @@ def test_memory(lab: Lab) -> None:
     assert counters(cgroup_file("memory", "memory.oom_control", "memory.events"))["oom_kill"] == 1
 
 
+@pytest.mark.conformance(38)
 @pytest.mark.parametrize(("memory", "v1", "v2"), [
     ({"limit": 64 * MIB, "swap": 96 * MIB}, (64 * MIB, 96 * MIB), (64 * MIB, 32 * MIB)),
     ({"limit": 64 * MIB, "swap": 64 * MIB}, (64 * MIB, 64 * MIB), (64 * MIB, 0)),
@@ -95,6 +100,7 @@ def test_swap(lab: Lab, memory: dict[str, int], v1: tuple[int, int], v2: tuple[i
     assert seen == tuple(map(str, v2 if is_unified() else v1))
 
 
+@pytest.mark.conformance(38)
 def test_swap_without_a_limit(lab: Lab) -> None:
     """v1 keeps memory at or below the sum, v2 has no sum."""
     with pytest.raises((UnsupportedFieldError, SetupError)) as raised:
@@ -103,11 +109,13 @@ def test_swap_without_a_limit(lab: Lab) -> None:
     assert not lab.runtime.container_exists("p1")
 
 
+@pytest.mark.conformance(38)
 def test_memory_reservation(lab: Lab) -> None:
     lab.sleeper(**with_resources(memory={"reservation": 8 * MIB}))
     assert setting("memory", "memory.soft_limit_in_bytes", "memory.low") == str(8 * MIB)
 
 
+@pytest.mark.conformance(38)
 @pytest.mark.parametrize(("memory", "field", "file", "expected"), [
     ({"swappiness": 17}, "swappiness", "memory.swappiness", ["17"]),
     ({"swappiness": 0}, "swappiness", "memory.swappiness", ["0"]),
@@ -126,6 +134,7 @@ def test_memory_settings_of_v1(lab: Lab, memory: dict[str, Any], field: str, fil
         assert cgroup_file("memory", file, "").read_text().split()[:len(expected)] == expected
 
 
+@pytest.mark.conformance(38)
 def test_oom_killer_is_on_by_default(lab: Lab) -> None:
     lab.sleeper(**with_resources(memory={"disableOOMKiller": False, "limit": 64 * MIB}))
     if not is_unified():
@@ -149,6 +158,7 @@ def test_peak_memory_of_the_container(lab: Lab) -> None:
     assert int(setting("memory", *names)) >= peak
 
 
+@pytest.mark.conformance(44)
 def test_pids(lab: Lab) -> None:
     pid = lab.create("exec 2>&1; for i in 1 2 3 4; do sleep 9 & done; echo all", **with_resources(pids={"limit": 4}))
     assert setting("pids", "pids.max", "pids.max") == "4"
@@ -158,6 +168,7 @@ def test_pids(lab: Lab) -> None:
     assert counters(cgroup_file("pids", "pids.events", "pids.events"))["max"] >= 1
 
 
+@pytest.mark.conformance(44)
 @pytest.mark.parametrize(("limit", "expected"), [(-1, "max"), (77, "77")])
 def test_pids_values(lab: Lab, limit: int, expected: str) -> None:
     lab.sleeper(**with_resources(pids={"limit": limit}))
@@ -181,6 +192,7 @@ def test_forks_up_to_the_limit(lab: Lab, how: str) -> None:
         assert counters(cgroup_file("pids", "pids.events", "pids.events"))["max"] > 0
 
 
+@pytest.mark.conformance(40)
 def test_cpu_quota(lab: Lab) -> None:
     lab.sleeper(**with_resources(cpu={"quota": 5000, "period": 100000}))
     lab.exec("i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done")
@@ -188,6 +200,7 @@ def test_cpu_quota(lab: Lab) -> None:
     assert setting("cpu", "cpu.cfs_quota_us", "cpu.max") == ("5000 100000" if is_unified() else "5000")
 
 
+@pytest.mark.conformance(40)
 @pytest.mark.parametrize(("cpu", "v1_file", "v1", "v2_file", "v2"), [
     ({"quota": -1}, "cpu.cfs_quota_us", "-1", "cpu.max", "max 100000"),
     ({"period": 50000}, "cpu.cfs_period_us", "50000", "cpu.max", "max 50000"),
@@ -203,6 +216,7 @@ def test_cpu_values(lab: Lab, cpu: dict[str, int], v1_file: str, v1: str, v2_fil
     assert setting("cpu", v1_file, v2_file) == (v2 if is_unified() else v1)
 
 
+@pytest.mark.conformance(40)
 def test_shares_beside_idle(lab: Lab) -> None:
     """v1 would forget them, v2 refuses them."""
     with pytest.raises(UnsupportedFieldError) as raised:
@@ -210,6 +224,7 @@ def test_shares_beside_idle(lab: Lab) -> None:
     assert raised.value.json_path == "$.linux.resources.cpu.shares"
 
 
+@pytest.mark.conformance(40)
 def test_cpuset(lab: Lab) -> None:
     last = max(os.sched_getaffinity(0))
     lab.create("grep -E 'Cpus_allowed_list|Mems_allowed_list' /proc/self/status; nproc; read x", stdio=StdioOptions(True, True),
@@ -224,6 +239,7 @@ def test_cpuset(lab: Lab) -> None:
     assert setting("cpuset", "cpuset.cpus", "cpuset.cpus") == str(last)
 
 
+@pytest.mark.conformance(46)
 def test_unified(lab: Lab) -> None:
     """What every v2 cgroup has is there on a hybrid host too; controllers' files are where v2 has the controllers."""
     values = {"cgroup.max.descendants": "3"}
@@ -234,6 +250,7 @@ def test_unified(lab: Lab) -> None:
     assert {name: (directory / name).read_text().strip() for name in values} == values
 
 
+@pytest.mark.conformance(46)
 @pytest.mark.parametrize("file", ["memory.absent", "absent.max", "cgroup.max.absent"])
 def test_unified_of_what_v2_lacks_is_refused(lab: Lab, file: str) -> None:
     with pytest.raises((SetupError, UnsupportedFieldError)) as raised:
@@ -285,6 +302,7 @@ def test_frozen_container_that_is_killed(lab: Lab) -> None:
 DEVICES = "for d in null zero full; do (head -c1 /dev/$d >/dev/null 2>&1 && echo $d r); done; (echo >/dev/zero) && echo zero w"
 
 
+@pytest.mark.conformance(37)
 @pytest.mark.parametrize(("rules", "expected"), [
     ((), []),
     (DEFAULT_RULES, ["null r", "zero r", "full r", "zero w"]),

@@ -50,6 +50,7 @@ PROPAGATIONS = [
 ]
 
 
+@pytest.mark.conformance(5)
 @pytest.mark.parametrize(("option", "root", "itself", "below"), PROPAGATIONS)
 @pytest.mark.parametrize("kind", ["bind", "rbind"])
 def test_mount(lab: Lab, volume: Path, kind: str, option: str | None, root: str, itself: tuple[bool, bool],
@@ -98,6 +99,7 @@ ROOTS = {
 }
 
 
+@pytest.mark.conformance(52)
 @pytest.mark.parametrize("propagation", ROOTS, ids=str)
 def test_root(lab: Lab, shared_rootfs: Path, propagation: str | None) -> None:
     linux: dict[str, Any] = {} if propagation is None else {"rootfsPropagation": propagation}

@@ -83,6 +83,7 @@ def test_admin_that_is_permitted_and_not_effective(lab: Lab, permitted: tuple[st
     assert fields(lab.run(STATUS, process=process, **seccomp("ALLOW", rule(MKDIR)))) == {**expected, "Seccomp": 2}
 
 
+@pytest.mark.conformance(50)
 def test_errno_and_allow(caller: Lab) -> None:
     changes = seccomp("ALLOW", rule(["mkdir"], errnoRet=errno.EXDEV), rule(["rmdir"]), rule(["getpid"], errnoRet=0))
     script = "call 83; call 84; call 39; call 79"  # mkdir, rmdir, getpid, getcwd
@@ -91,6 +92,7 @@ def test_errno_and_allow(caller: Lab) -> None:
     assert caller.exec(script).split() == [str(-errno.EXDEV), str(-errno.EPERM), "0", str(-errno.ERANGE)]
 
 
+@pytest.mark.conformance(50)
 def test_arguments(caller: Lab) -> None:
     changes = seccomp("ALLOW", rule(["dup"], "ERRNO", (0, "GE", 2**32), errnoRet=errno.EDOM),
                       rule(["dup2"], "ERRNO", (0, "EQ", 90), (1, "NE", 91), errnoRet=errno.EDOM))
@@ -155,6 +157,7 @@ def test_exec_without_no_new_privileges_needs_more(caller: Lab) -> None:
         caller.exec(["/bin/call", "39"])
 
 
+@pytest.mark.conformance(50)
 def test_a_filter_that_forbids_the_program(caller: Lab) -> None:
     """Nobody can be told why: it ends as a shell that does not find a program does."""
     caller.create(["/bin/call", "83"], **seccomp("ALLOW", rule(["execve", "sendmsg"])))
@@ -171,6 +174,7 @@ def test_a_filter_that_forbids_the_program(caller: Lab) -> None:
     assert (caught.value.step, caught.value.path, caught.value.errno) == ("execute program", "/bin/call", errno.EUCLEAN)
 
 
+@pytest.mark.conformance(50)
 @pytest.mark.parametrize("action", ["KILL", "KILL_THREAD", "KILL_PROCESS", "TRAP"])
 @pytest.mark.parametrize("how", ["init", "exec"])
 def test_killed(caller: Lab, action: str, how: str) -> None:
@@ -184,11 +188,13 @@ def test_killed(caller: Lab, action: str, how: str) -> None:
     assert (text, state.signal, state.exit_code) == ("", signal.SIGSYS, 128 + signal.SIGSYS)
 
 
+@pytest.mark.conformance(50)
 def test_trap_can_be_handled(lab: Lab) -> None:
     """SIGSYS with the call's number: a shell tells by which signal a program ended."""
     assert lab.run("mkdir /tmp/x; echo $?", **seccomp("ALLOW", rule(MKDIR, "TRAP"))) == f"{128 + signal.SIGSYS}\n"
 
 
+@pytest.mark.conformance(50)
 def test_log_and_trace(caller: Lab) -> None:
     """What is logged is done; without a tracer a traced call does not exist."""
     changes = seccomp("ALLOW", rule(["getppid"], "LOG"), rule(["mkdir"], "TRACE", errnoRet=7), flags=["SECCOMP_FILTER_FLAG_LOG"])
@@ -196,6 +202,7 @@ def test_log_and_trace(caller: Lab) -> None:
     assert int(caller.run(["/bin/call", "110"], **changes)) == 0
 
 
+@pytest.mark.conformance(50)
 @pytest.mark.parametrize("flags", [None, [], ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"]])
 def test_flags(caller: Lab, flags: list[str] | None) -> None:
     assert caller.run(["/bin/call", "83"], **seccomp("ALLOW", rule(["mkdir"]), flags=flags)) == "-1\n"
@@ -231,6 +238,7 @@ def test_nothing_waits_with_a_capability_that_it_is_not_to_have(lab: Lab) -> Non
         lab.runtime.delete_container("p1")
 
 
+@pytest.mark.conformance(50)
 def test_in_a_user_namespace(reachable: Lab) -> None:
     changes = seccomp("ALLOW", rule(MKDIR))
     for no_new_privileges in (True, False):
@@ -242,6 +250,7 @@ def test_in_a_user_namespace(reachable: Lab) -> None:
         reachable.runtime.delete_container("p1", force=True)
 
 
+@pytest.mark.conformance(50)
 def test_unknown_names_are_warned_of(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "pyruntime"):
         lab.run(["/bin/true"], **seccomp("ALLOW", rule(["later_call", *MKDIR])))

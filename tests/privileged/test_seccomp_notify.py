@@ -38,6 +38,7 @@ def notified(agent: Agent, *rules: dict[str, Any], default: str = "ALLOW", **pro
     return seccomp(default, *(rules or (rule(["mkdir"], "NOTIFY"),)), listenerPath=str(agent.path), **profile)
 
 
+@pytest.mark.conformance(51)
 def test_state_and_answers(lab: Lab, agent: Agent) -> None:
     bundle = lab.bundle(["/bin/sleep", "1000"], annotations={"a": "b"}, **notified(agent, listenerMetadata="x\u00e4"))
     pid = lab.runtime.create_container("p1", bundle, StdioOptions())
@@ -53,12 +54,14 @@ def test_state_and_answers(lab: Lab, agent: Agent) -> None:
     assert agent.calls == [MKDIR]
 
 
+@pytest.mark.conformance(51)
 def test_no_metadata(lab: Lab, agent: Agent) -> None:
     assert lab.run(CALL, **notified(agent)) == "77\n"
     (state,) = agent.states
     assert "metadata" not in state
 
 
+@pytest.mark.conformance(51)
 @pytest.mark.parametrize("no_new_privileges", [True, False])
 def test_of_every_call(lab: Lab, agent: Agent, no_new_privileges: bool) -> None:
     """Also those that come before the program."""
@@ -71,6 +74,7 @@ def test_of_every_call(lab: Lab, agent: Agent, no_new_privileges: bool) -> None:
     assert len(agent.states) == 3
 
 
+@pytest.mark.conformance(51)
 def test_exec_without_no_new_privileges(lab: Lab, agent: Agent) -> None:
     """All may be notified of but sendmsg, with which the listener is passed on."""
     for changes in (notified(agent, rule(["sendmsg"], "ALLOW"), rule(["mkdir"], "NOTIFY"), default="NOTIFY"),
@@ -101,12 +105,14 @@ def test_where_others_see_the_process(lab: Lab, agent: Agent, pid: str, no_new_p
         ["created", "created", "running"] if no_new_privileges else ["creating", "creating", "running"])
 
 
+@pytest.mark.conformance(51)
 def test_in_a_user_namespace(reachable: Lab, agent: Agent) -> None:
     changes = notified(agent, rule(["mkdir", "execve"], "NOTIFY"))
     changes["linux"] |= {**MAPS, "namespaces": namespaces("user", *NAMESPACES)}
     assert reachable.run(CALL, process={"noNewPrivileges": False}, **changes) == "77\n"
 
 
+@pytest.mark.conformance(51)
 def test_another_process_starts_and_executes(lab: Lab, agent: Agent) -> None:
     lab.create(["/bin/sleep", "1000"], stdio=StdioOptions(), **notified(agent))
     code = ("rt.start_container('p1')\n"
@@ -145,6 +151,7 @@ def test_a_listener_that_cannot_be_passed_on(lab: Lab, agent: Agent, call: str, 
     assert lab.run(CALL, **notified(agent)) == "77\n"
 
 
+@pytest.mark.conformance(51)
 def test_nobody_listens(lab: Lab, tmp_path: Path) -> None:
     """Then the program does not run, and the container is removed; an exec leaves nothing."""
     path = tmp_path / "agent"

@@ -40,6 +40,7 @@ def _busy_mappings() -> Iterator[None]:
         del first
 
 
+@pytest.mark.conformance(17)
 @pytest.mark.usefixtures("_busy_mappings")
 def test_oom_score_adj_of_the_caller_stays(lab: Lab) -> None:
     own = Path("/proc/self/oom_score_adj")

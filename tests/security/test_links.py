@@ -93,6 +93,7 @@ def test_dev_is_a_link(attack: Attack, link: str, mounted_there: bool) -> None:
         assert os.readlink(in_image(attack, below(lands, "ptmx"))) == "pts/ptmx"
 
 
+@pytest.mark.conformance(31, 32)
 @pytest.mark.parametrize("link", LINKS)
 @pytest.mark.parametrize("name", ["null", "zero", "tty"])
 def test_link_in_the_place_of_a_device(attack: Attack, name: str, link: str) -> None:
@@ -150,6 +151,7 @@ def test_ptmx_that_is_no_multiplexer(attack: Attack) -> None:
 PROBE = "ls -A /secret/; cat /secret/file; stat -c %t:%T /secret/file; (echo x >/secret/new) 2>/dev/null && echo wrote; echo end"
 
 
+@pytest.mark.conformance(53)
 @pytest.mark.parametrize(("member", "path", "expected"), [
     ("maskedPaths", "/secret", ["end"]),
     ("maskedPaths", "/secret/file", ["file", "1:3", "wrote", "end"]),
@@ -204,6 +206,7 @@ def test_device_below_a_link(attack: Attack, link: str) -> None:
     assert_is_device(in_image(attack, below(lands, "fifo")), stat.S_ISFIFO, 0)
 
 
+@pytest.mark.conformance(31)
 def test_device_node_that_is_a_file(attack: Attack) -> None:
     (attack.rootfs / "dev" / "null").write_text("not a device")
     outcome = attack.try_run(attack.bundle(["/bin/true"], mounts=mounts_without("/dev")))
@@ -211,6 +214,7 @@ def test_device_node_that_is_a_file(attack: Attack) -> None:
     assert (outcome.step, outcome.path, outcome.errno_name) == ("make node", "/dev/null", "EEXIST")
 
 
+@pytest.mark.conformance(53)
 @pytest.mark.parametrize("target", ["/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern", "file"])
 def test_mask_is_the_null_device_though_dev_null_is_swapped(attack: Attack, target: str) -> None:
     """CVE-2025-31133: /dev is a volume whose null is a link; CVE-2026-88265: or a bind-mounted host file."""

@@ -147,6 +147,7 @@ def test_the_inits_file_is_sealed(attack: Attack) -> None:
     assert attack.try_run(attack.bundle(["/bin/echo", "fine"])) == (0, "fine\n")
 
 
+@pytest.mark.conformance(49)
 @pytest.mark.parametrize("key", ["kernel.core_pattern", "kernel.hostname", "vm.overcommit_memory", "net/../kernel/sysrq"])
 def test_sysctl_of_the_host(attack: Attack, key: str) -> None:
     with pytest.raises(InvalidBundleError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,11 @@ def outcome(pytester: pytest.Pytester, source: str) -> pytest.RunResult:
     pytester.makeconftest(CONFTEST.read_text())
     pytester.makepyfile(f"import pytest\n{source}\ndef test_of_no_interest():\n    pass")
     return pytester.runpytest_subprocess("-p", "no:cacheprovider")
+
+
+@pytest.fixture(autouse=True)
+def _modules_of_the_conftest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(CONFTEST.parent), prepend=os.pathsep)
 
 
 @pytest.mark.parametrize("source", NOT_RUN.values(), ids=NOT_RUN.keys())

@@ -114,6 +114,7 @@ def mock(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Call:
     return call
 
 
+@pytest.mark.conformance(56)
 def test_state(mock: Call, tmp_path: Path) -> None:
     code, out, err = mock("state", "c1")
     state = json.loads(out)

@@ -43,6 +43,7 @@ NAMES = ("read", "write", "close", "mmap", "socket", "clone", "ioctl", "prctl", 
 NEVER = 0x3FFF_FFFF  # no call of any kernel
 
 
+@pytest.mark.conformance(50)
 @pytest.mark.parametrize(("action", "given", "expected"), [
     ("KILL", None, KILL_THREAD), ("KILL_THREAD", None, KILL_THREAD), ("KILL_PROCESS", None, KILL_PROCESS), ("TRAP", None, TRAP),
     ("ERRNO", None, EPERM), ("ERRNO", 0, errno_action(0)), ("ERRNO", 4094, errno_action(4094)), ("TRACE", None, TRACE | 1),
@@ -58,6 +59,7 @@ def test_actions(action: str, given: int | None, expected: int) -> None:
     assert (evaluate(default_program, "getcwd"), evaluate(default_program, "statx")) == (expected, other_action)
 
 
+@pytest.mark.conformance(50)
 @pytest.mark.parametrize(("operator", "values", "held", "not_held"), [
     ("EQ", (BIG,), [BIG], [5, BIG + 1, BIG | 1 << 40, 0]),
     ("NE", (BIG,), [5, BIG - 1, 0, 2**64 - 1], [BIG]),
@@ -76,6 +78,7 @@ def test_operators(operator: str, values: tuple[int, ...], held: list[int], not_
         assert evaluate(program, "mmap", *args) == (ALLOW if value in held else EPERM), hex(value)
 
 
+@pytest.mark.conformance(50)
 def test_conditions_on_several_arguments_hold_together() -> None:
     program = compiled("SCMP_ACT_ERRNO", rule("socket", "SCMP_ACT_ALLOW", (0, "EQ", 2), (1, "NE", 3), (2, "LE", 9)), rule("statx")).program
     assert evaluate(program, "socket", 2, 1, 9) == ALLOW
@@ -83,6 +86,7 @@ def test_conditions_on_several_arguments_hold_together() -> None:
         assert evaluate(program, "socket", *args) == EPERM
 
 
+@pytest.mark.conformance(50)
 def test_values_that_exclude_each_other_are_alternatives() -> None:
     program = compiled("SCMP_ACT_ERRNO", rule("socket", "SCMP_ACT_ALLOW", (0, "EQ", 1), (0, "EQ", 2), (0, "EQ", 2), (1, "EQ", 7)),
                        rule("statx")).program
@@ -104,6 +108,7 @@ def test_conditions_on_one_argument_that_can_hold_together_are_refused(args: tup
     assert caught.value.json_path == "$.linux.seccomp.syscalls[1].args[2]"
 
 
+@pytest.mark.conformance(50)
 def test_architectures() -> None:
     program = compiled("SCMP_ACT_ERRNO", rule("mkdir statx", "SCMP_ACT_LOG"), rule("getpid"), **THREE).program
     for architecture, name in ((X86_64, "x86_64"), (X86, "x86"), (X86_64, "x32")):
@@ -127,6 +132,7 @@ def test_calls_behind_one_number_of_32_bit_x86() -> None:
     assert evaluate(program, socketcall, 2, architecture=X86) == EPERM
 
 
+@pytest.mark.conformance(50)
 @pytest.mark.parametrize("architecture", [str(architecture) for architecture in SeccompArchitecture])
 def test_every_architecture_is_compiled_or_refused_with_its_path(architecture: str) -> None:
     little = {"X86", "X86_64", "X32", "ARM", "AARCH64", "MIPSEL", "MIPSEL64", "MIPSEL64N32", "PPC64LE", "RISCV64"}
@@ -142,6 +148,7 @@ def test_every_architecture_is_compiled_or_refused_with_its_path(architecture: s
     assert architecture in caught.value.reason
 
 
+@pytest.mark.conformance(50)
 def test_unknown_names_have_no_rules() -> None:
     found = compiled("SCMP_ACT_ERRNO", rule("later getpid socketcall nonsense"), rule("statx later"))
     assert found.unknown == ("later", "nonsense")
@@ -201,6 +208,7 @@ def test_the_guard_of_nothing() -> None:
     assert unknown_call_guard({}) == b""
 
 
+@pytest.mark.conformance(50)
 def test_contradictions_are_refused_with_their_entry() -> None:
     with pytest.raises(InvalidBundleError, match="another action for 'socket'") as caught:
         compiled("SCMP_ACT_ERRNO", rule("socket", "SCMP_ACT_ALLOW", (0, "EQ", 1)), rule("getpid"),
@@ -208,6 +216,7 @@ def test_contradictions_are_refused_with_their_entry() -> None:
     assert caught.value.json_path == "$.linux.seccomp.syscalls[2]"
 
 
+@pytest.mark.conformance(50)
 @pytest.mark.parametrize("place", ["defaultErrnoRet", "syscalls[0].errnoRet"])
 def test_an_errno_that_libseccomp_does_not_take(place: str) -> None:
     """It is the largest of the kernel's."""
@@ -258,6 +267,7 @@ def test_random_profiles() -> None:
                 assert evaluate(program, name, *args) == (LOG if expected else KILL_PROCESS), (name, condition, args)
 
 
+@pytest.mark.conformance(50)
 @pytest.mark.parametrize(("given", "bits"), [
     (None, flags.SECCOMP_FILTER_FLAG_SPEC_ALLOW), ([], 0), (["SECCOMP_FILTER_FLAG_LOG"], flags.SECCOMP_FILTER_FLAG_LOG),
     (["SECCOMP_FILTER_FLAG_SPEC_ALLOW"] * 2, flags.SECCOMP_FILTER_FLAG_SPEC_ALLOW), (["SECCOMP_FILTER_FLAG_TSYNC"], 0)])
@@ -268,6 +278,7 @@ def test_flags(given: list[str] | None, bits: int) -> None:
     assert filter_flags(listening, V2) == bits | flags.SECCOMP_FILTER_FLAG_NEW_LISTENER
 
 
+@pytest.mark.conformance(50)
 def test_flags_of_newer_kernels() -> None:
     seccomp = seccomp_of(defaultAction="SCMP_ACT_ALLOW", syscalls=[rule("mkdir", "SCMP_ACT_NOTIFY")], **LISTENER,
                          flags=["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"])

@@ -36,6 +36,7 @@ def test_without_hooks_there_is_nothing_of_them() -> None:
     assert plan_of(**hooks("poststop")).init == plan.init
 
 
+@pytest.mark.conformance(61)
 @pytest.mark.parametrize("name", AT_CREATE)
 def test_order_with_hooks_of_create(name: str) -> None:
     """The mounts are there, below the path of the root, and the root is not changed yet."""
@@ -74,6 +75,7 @@ def test_in_a_joined_mount_namespace_the_root_has_its_place() -> None:
     assert {op.OpenRootPlace, op.PlaceRoot}.isdisjoint(found)
 
 
+@pytest.mark.conformance(61)
 def test_order_at_start() -> None:
     found = kinds(plan_of(**hooks("startContainer", "poststart")))
     assert found[found.index(op.AwaitStart):] == [op.AwaitStart, op.AnnounceHooks, op.RunHook, op.ExecuteProgram]
@@ -114,6 +116,7 @@ def test_a_bundle_whose_path_is_no_text() -> None:
     assert json.loads(before + b"1" + after)["bundle"] == "/b/�"
 
 
+@pytest.mark.conformance(57)
 def test_hooks_that_are_remembered() -> None:
     hook = Hook(path="/bin/hook")
     assert later_hooks(Hooks(prestart=(hook,), create_runtime=(hook,), create_container=(hook,))) is msgspec.UNSET

@@ -38,12 +38,14 @@ suid symfollow sync tmpcopyup unbindable"""
 EVERY = _TABLE.split()
 
 
+@pytest.mark.conformance(5)
 def test_the_table_has_every_option() -> None:
     mine = {*ATTRIBUTES, *(f"r{name}" for name in ATTRIBUTES), *PROPAGATION, *(f"r{name}" for name in PROPAGATION),
             *FOR_THE_FILE_SYSTEM, *NOTHING, *REFUSED, "bind", "rbind"}
     assert mine == set(EVERY)
 
 
+@pytest.mark.conformance(5)
 @pytest.mark.parametrize("option", EVERY)
 def test_option(option: str) -> None:
     if option in REFUSED:
@@ -70,6 +72,7 @@ def test_the_last_of_contradicting_options_holds(options: tuple[str, ...], set: 
     assert (found.set, found.clear) == (set, clear)
 
 
+@pytest.mark.conformance(10)
 def test_options_of_the_file_system_keep_their_order() -> None:
     assert parse_mount_options(("size=1k", "ro", "acl", "mode=700"), "$").data == ("size=1k", "acl", "mode=700")
 
@@ -257,6 +260,7 @@ def plan_with(kind: str, *options: str) -> Plan:
     return plan_of(host, mounts=[{**mount, "options": [*always, *options]}])
 
 
+@pytest.mark.conformance(5)
 @pytest.mark.parametrize("kind", MOUNTS)
 def test_every_option_has_its_effect_on_every_kind_of_mount(kind: str) -> None:
     silent = set()
@@ -281,6 +285,7 @@ def test_options_of_a_file_system_are_refused_where_none_is_made(kind: str, opti
         assert option.encode() in made.options
 
 
+@pytest.mark.conformance(5)
 @pytest.mark.parametrize("kind", MOUNTS)
 def test_propagation_of_every_kind_of_mount(kind: str) -> None:
     plan = plan_with(kind, "rprivate")
@@ -305,6 +310,7 @@ def test_cgroup2_is_the_v2_cgroup_whatever_else_the_host_has() -> None:
     assert raised.value.json_path == "$.mounts[0].type"
 
 
+@pytest.mark.conformance(7)
 def test_recursive_options_of_a_new_mount() -> None:
     """There is nothing below it, so that they come after the others."""
     def attributes(kind: str, *options: str) -> int:

@@ -104,6 +104,7 @@ def test_who_is_notified_of_what() -> None:
         assert notifies(seccomp) and notifies_of(seccomp, "sendmsg") == of_sendmsg
 
 
+@pytest.mark.conformance(51)
 def test_exec_that_could_not_pass_its_listener_on() -> None:
     filter = Filter(b"program!", flags.SECCOMP_FILTER_FLAG_NEW_LISTENER, True)
     with pytest.raises(UnsupportedFieldError) as caught:

@@ -39,6 +39,7 @@ def of_capabilities(held: int = ALL, allowed: int = ALL, in_user_namespace: bool
 LACKING = "capabilities that the runtime does not hold itself are left out: CAP_CHOWN"
 
 
+@pytest.mark.conformance(15)
 @pytest.mark.parametrize(("sets", "expected"), [
     ({}, ()),
     (dict.fromkeys(SETS, "kc"), ()),
@@ -57,6 +58,7 @@ def test_capabilities_that_cannot_be_granted(sets: dict[str, str], expected: tup
     assert of_capabilities(**sets) == expected
 
 
+@pytest.mark.conformance(15)
 def test_capabilities_that_the_caller_lacks() -> None:
     everywhere = dict.fromkeys(SETS, "kc")
     assert of_capabilities(KILL, **everywhere) == (LACKING,)

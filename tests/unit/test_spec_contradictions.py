@@ -46,6 +46,7 @@ def test_scheduler(scheduler: dict[str, Any], field: str | None) -> None:
         assert refusal(config).json_path == f"$.process.scheduler.{field}"
 
 
+@pytest.mark.conformance(16)
 def test_rlimits() -> None:
     def with_limits(*limits: tuple[str, int, int]) -> dict[str, Any]:
         return put(small(), ("process", "rlimits"), [{"type": f"RLIMIT_{name}", "soft": soft, "hard": hard}
@@ -57,6 +58,7 @@ def test_rlimits() -> None:
     assert (error.json_path, error.reason) == ("$.process.rlimits[1].soft", "is 3, above the hard limit 2")
 
 
+@pytest.mark.conformance(12)
 def test_console_size_is_ignored_without_a_terminal() -> None:
     config = put(small(), ("process", "consoleSize"), {"height": 2**40, "width": 0})
     assert refusal(config).json_path == "$.process.consoleSize.height"
@@ -64,6 +66,7 @@ def test_console_size_is_ignored_without_a_terminal() -> None:
     load(config)
 
 
+@pytest.mark.conformance(23)
 @pytest.mark.parametrize("field", ["hostname", "domainname"])
 def test_names_need_a_uts_namespace(field: str) -> None:
     config = without_namespace("uts")
@@ -84,6 +87,7 @@ def test_protected_paths_need_a_mount_namespace(field: str) -> None:
     assert refusal(config).json_path == f"$.linux.{field}"
 
 
+@pytest.mark.conformance(29)
 @pytest.mark.parametrize("field", ["uidMappings", "gidMappings"])
 def test_mappings_need_a_user_namespace(field: str) -> None:
     config = put(small(), ("linux", field), [{"containerID": 0, "hostID": 0, "size": 1}])
@@ -94,6 +98,7 @@ def test_mappings_need_a_user_namespace(field: str) -> None:
     load(config)
 
 
+@pytest.mark.conformance(29)
 @pytest.mark.parametrize(("uids", "place"), [
     ([(0, 1000, 10), (9, 5000, 1)], "[1].containerID"),
     ([(0, 1000, 10), (10, 1009, 1)], "[1].hostID"),
@@ -118,6 +123,7 @@ def test_the_user_of_a_joined_user_namespace_is_not_looked_for() -> None:
     load(config)
 
 
+@pytest.mark.conformance(30)
 def test_time_offsets_need_a_new_time_namespace() -> None:
     config = put(small(), ("linux", "timeOffsets"), {"boottime": {"secs": 1}})
     assert refusal(config).reason == "needs a time namespace"
@@ -140,6 +146,7 @@ def test_net_devices() -> None:
     load(put(small(), ("linux", "netDevices"), {"eth0": {"name": "a%d"}, "eth1": {"name": "a%d"}}))
 
 
+@pytest.mark.conformance(49)
 @pytest.mark.parametrize(("key", "needed"), [
     *((f"kernel.{name}", "ipc") for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni",
                                              "shm_rmid_forced")),
@@ -163,6 +170,7 @@ def test_namespaced_sysctl(key: str, needed: str) -> None:
     load(config)
 
 
+@pytest.mark.conformance(49)
 def test_sysctl_of_the_user_namespace() -> None:
     config = put(full(), ("linux", "sysctl"), {"user.max_net_namespaces": "1"})
     load(config)
@@ -170,6 +178,7 @@ def test_sysctl_of_the_user_namespace() -> None:
         '$.linux.sysctl["user.max_net_namespaces"]')
 
 
+@pytest.mark.conformance(49)
 @pytest.mark.parametrize("key", [
     "kernel.core_pattern", "kernel/core_pattern", "vm.overcommit_memory", "kernel.hostname", "kernel/hostname", "net",
     "user", "kernel", "fs.mqueue", "fs.mqueuex.y", "netx.y", "", ".", "/", "net.", ".net.x", "/net/x", "net..x",
@@ -182,6 +191,7 @@ def test_refused_sysctl(key: str) -> None:
     assert refusal(config).json_path == f'$.linux.sysctl["{key}"]'
 
 
+@pytest.mark.conformance(31)
 def test_devices() -> None:
     def with_devices(*devices: dict[str, Any]) -> dict[str, Any]:
         return put(small(), ("linux", "devices"), list(devices))
@@ -215,6 +225,7 @@ def test_mapped_mount_needs_mappings(option: str) -> None:
     load(config)
 
 
+@pytest.mark.conformance(50)
 @pytest.mark.parametrize(("seccomp", "place"), [
     ({"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 1}, "defaultErrnoRet"),
     ({"defaultAction": "SCMP_ACT_NOTIFY", "defaultErrnoRet": 1, "listenerPath": "/x"}, "defaultErrnoRet"),

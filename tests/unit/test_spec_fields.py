@@ -186,6 +186,7 @@ def test_empty_strings_that_go_leaves_out_are_absent() -> None:
     assert spec.annotations == {"path": "", "type": ""}
 
 
+@pytest.mark.conformance(25)
 def test_unknown_fields_are_ignored() -> None:
     config = full()
     for place, value in places(full()):
@@ -220,6 +221,7 @@ def test_a_further_process_has_no_fields_of_other_platforms(place: str) -> None:
     assert caught.value.json_path == f"$.{place}"
 
 
+@pytest.mark.conformance(37)
 def test_minus_one_is_every_device_number() -> None:
     config = put(small(), ("linux", "resources", "devices"), [{"allow": True, "type": "b", "major": 8, "minor": -1}])
     resources = load(config).linux.resources
@@ -239,12 +241,14 @@ def test_recursive_propagation_of_docker() -> None:
     assert load(config).linux.rootfs_propagation is RootfsPropagation.RSLAVE
 
 
+@pytest.mark.conformance(1)
 @pytest.mark.parametrize("version", ["1.0.0", "1.0.2-dev", "1.3.0", "1.99.0", "1.0.0-rc5", "1.2.3-a.1.-+0build.7",
                                      "1.2.3+x"])
 def test_versions(version: str) -> None:
     assert load(put(small(), ("ociVersion",), version)).oci_version == version
 
 
+@pytest.mark.conformance(1)
 @pytest.mark.parametrize("version", ["", "1", "1.0", "v1.0.0", "1.0.0-", "1.0.0+", "1.0.0-01", "01.0.0", "1.0.0-a..b",
                                      "1.0.x", "1.0.0 ", "1.0.0-é", "１.0.0", "1..0"])
 def test_not_versions(version: str) -> None:
@@ -252,6 +256,7 @@ def test_not_versions(version: str) -> None:
     assert error.json_path == "$.ociVersion" and repr(version) in error.reason
 
 
+@pytest.mark.conformance(1)
 @pytest.mark.parametrize("version", ["0.1.0", "2.0.0"])
 def test_other_major_versions_are_unsupported(version: str) -> None:
     error = refusal(put(small(), ("ociVersion",), version))
@@ -336,6 +341,7 @@ def test_long_values_are_cut() -> None:
     assert len(error.reason) < 200
 
 
+@pytest.mark.conformance(49)
 @pytest.mark.parametrize(("key", "path"), [
     ("net.core.somaxconn", "net/core/somaxconn"),
     ("net/core/somaxconn", "net/core/somaxconn"),

@@ -34,6 +34,7 @@ def of_kind(plan: Plan, kind: type[Any]) -> list[Any]:
     return [operation for operation in (*plan.host, *plan.child) if type(operation) is kind]
 
 
+@pytest.mark.conformance(34)
 @pytest.mark.parametrize(("name", "path"), [
     ("-.slice", ""), ("a.slice", "/a.slice"), ("a-b.slice", "/a.slice/a-b.slice"), ("a-b-c.slice", "/a.slice/a-b.slice/a-b-c.slice"),
 ])
@@ -41,6 +42,7 @@ def test_where_a_slice_is(name: str, path: str) -> None:
     assert slice_path(name) == path
 
 
+@pytest.mark.conformance(34)
 @pytest.mark.parametrize(("cgroups_path", "unit"), [
     (None, Unit("pyruntime-c.scope", "system.slice")), ("machine.slice:libpod:c", Unit("libpod-c.scope", "machine.slice")),
     (":x:c", Unit("x-c.scope", "system.slice")), ("a.slice::c", Unit("c.scope", "a.slice")), ("a.slice:x:b.slice", Unit("b.slice", "a.slice")),

@@ -38,6 +38,7 @@ def test_the_init_joins_its_cgroup(lab: Lab) -> None:
     assert str(pid) in cgroup_file("", "", "cgroup.procs").read_text().split()
 
 
+@pytest.mark.conformance(34)
 def test_the_init_is_cloned_into_its_cgroup(lab: Lab) -> None:
     """It writes to no cgroup.procs, which would take the kernel's global lock."""
     def created() -> int:
@@ -170,6 +171,7 @@ def current_profile(pid: int) -> str:
 CURRENT = "cat /proc/self/attr/apparmor/current; cat /etc/passwd 2>&1 | tail -n1"
 
 
+@pytest.mark.conformance(18)
 @pytest.mark.parametrize("no_new_privileges", [False, True])
 def test_apparmor_profile_is_enforced(lab: Lab, profile: str, no_new_privileges: bool) -> None:
     """On the container's program, and on what is executed in it without a profile of its own."""
@@ -188,6 +190,7 @@ def test_apparmor_profile_is_enforced(lab: Lab, profile: str, no_new_privileges:
     other.delete_process("p1", pid)
 
 
+@pytest.mark.conformance(18)
 def test_apparmor_in_every_kind_of_namespace(reachable: Lab, profile: str) -> None:
     mounts = [mount for mount in default_config()["mounts"] if mount["type"] not in ("sysfs", "cgroup")]
     for kinds in (NAMESPACES, ("mount",), (*NAMESPACES, "user")):
@@ -197,6 +200,7 @@ def test_apparmor_in_every_kind_of_namespace(reachable: Lab, profile: str) -> No
         assert out == f"{profile} (enforce)\n", kinds
 
 
+@pytest.mark.conformance(18)
 def test_a_profile_that_is_not_loaded(lab: Lab, profile: str) -> None:
     with pytest.raises(SetupError) as caught:
         lab.create("true", process={"apparmorProfile": "pyruntime-missing"})
@@ -208,6 +212,7 @@ def test_a_profile_that_is_not_loaded(lab: Lab, profile: str) -> None:
     assert (caught.value.path, caught.value.json_path) == ("pyruntime-missing", "$.apparmorProfile")
 
 
+@pytest.mark.conformance(18)
 def test_an_image_cannot_take_the_profile(lab: Lab, profile: str) -> None:
     """What it shows at /proc is not where the profile is written to (CVE-2019-16884)."""
     attributes = lab.rootfs / "proc" / "self" / "attr" / "apparmor"

@@ -95,6 +95,7 @@ def test_a_containers_unit(units: Lab) -> None:
     assert not is_known(SCOPE) and not CGROUP.exists()
 
 
+@pytest.mark.conformance(34)
 @pytest.mark.parametrize(("path", "unit", "cgroup"), [
     ("machine.slice:libpod:p1", "libpod-p1.scope", "machine.slice/libpod-p1.scope"),
     ("system.slice:docker:p1", "docker-p1.scope", "system.slice/docker-p1.scope"),
@@ -117,6 +118,7 @@ def test_cgroups_path(units: Lab, path: str, unit: str, cgroup: str) -> None:
     assert not (CGROUPS / cgroup).exists()
 
 
+@pytest.mark.conformance(34)
 @pytest.mark.parametrize(("path", "reason"), [
     ("/pyruntime/p1", "is not of the form slice:prefix:name"), ("a:b:c:d", "is not of the form"), ("system.slice:x:", "names no unit"),
     ("system:x:p1", "is no slice"), ("a--b.slice:x:p1", "is no slice"), ("-a.slice:x:p1", "is no slice"), ("a-.slice:x:p1", "is no slice"),
@@ -142,6 +144,7 @@ def test_an_id_that_no_unit_can_have(units: Lab) -> None:
         units.create("true", linux={"cgroupsPath": "system.slice:pyruntime:p+1"})
 
 
+@pytest.mark.conformance(38, 40, 44)
 def test_limits_are_the_units_and_stay(units: Lab) -> None:
     """systemd writes its own idea of a limit whenever it is reloaded: it has to be the container's."""
     units.sleeper(linux={"resources": RESOURCES})
@@ -157,6 +160,7 @@ def test_limits_are_the_units_and_stay(units: Lab) -> None:
     assert files(CGROUP, *names) == wanted
 
 
+@pytest.mark.conformance(46)
 def test_unified_limits_are_the_units_too(units: Lab) -> None:
     units.sleeper(linux={"resources": {"unified": {
         "memory.high": str(40 * MIB), "memory.min": "4096", "pids.max": "max", "cpu.weight": "77", "cpu.max": "20000 40000",
@@ -168,6 +172,7 @@ def test_unified_limits_are_the_units_too(units: Lab) -> None:
     assert files(CGROUP, "memory.high", "memory.min", "cpu.max") == [str(40 * MIB), "4096", "20000 40000"]
 
 
+@pytest.mark.conformance(37)
 def test_devices_stay_allowed_and_denied(units: Lab) -> None:
     """Those of the list and the default ones, after systemd has been reloaded; what a later rule takes back is denied."""
     rules = [{"allow": False, "access": "rwm"}, {"allow": True, "type": "c", "major": 10, "access": "rwm"},
@@ -218,6 +223,7 @@ def test_update(units: Lab) -> None:
     assert show(SCOPE, "MemoryMax") == {"MemoryMax": str(64 * MIB)}
 
 
+@pytest.mark.conformance(60)
 def test_the_unit_ends_with_the_container(units: Lab) -> None:
     """Nothing is in its cgroup then, and systemd forgets it; what the kernel counted is gone with it."""
     units.create("true")
