@@ -26,8 +26,9 @@ VIRTUAL_MACHINE = [sys.executable, str(ROOT / "tests/vm/run.py"), "--timeout", "
 COMMANDS = {"cgroup-v1": PYTEST, "cgroup-v2": [*VIRTUAL_MACHINE, *PYTEST, "-o", "timeout=600"],
             "systemd": [*VIRTUAL_MACHINE, "--systemd", *PYTEST, "-o", "timeout=600"]}
 # the tests that there are for each
-TESTS = {"cgroup-v1": [], "cgroup-v2": ["tests/unit", "tests/privileged", "tests/security", "tests/contract/test_native.py",
-                                        "tests/vm/test_features.py"],
+TESTS = {"cgroup-v1": [],
+         "cgroup-v2": ["tests/unit", "tests/conformance", "tests/privileged", "tests/security", "tests/contract/test_native.py",
+                       "tests/vm/test_features.py"],
          "systemd": ["tests/vm/test_systemd.py"]}
 
 
