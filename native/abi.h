@@ -67,6 +67,12 @@ enum operation_kind {
     OP_RAISE_HARD_LIMIT,
     OP_RELEASE_CHILD,
     OP_PASS_SLOTS,
+    /* init, where it runs */
+    OP_SET_AFFINITY,
+    OP_RESET_AFFINITY,
+    OP_SET_MEMORY_POLICY,
+    OP_SET_PERSONALITY,
+    OP_AWAIT_SCHEDULING,
     /* init */
     OP_RECEIVE_SLOTS,
     OP_JOIN_CGROUP,
@@ -82,6 +88,7 @@ enum operation_kind {
     OP_OPEN_PROC,
     OP_WRITE_PROC,
     OP_NEW_FILESYSTEM,
+    OP_LABEL_FILESYSTEM,
     OP_SET_MOUNT_ATTRIBUTES,
     OP_PIVOT_ROOT,
     OP_SWITCH_ROOT,
@@ -132,7 +139,8 @@ enum message_type {
     MESSAGE_EXECUTING,      /* the next thing is execve: closing without MESSAGE_FAILURE is success */
     MESSAGE_HOOKS,          /* it waits until the host has run hooks; to who starts it: there are hooks to run */
     MESSAGE_LISTENER,       /* carries the descriptor of a filter; a byte is awaited, that whoever is notified has it */
-    MESSAGE_FILTERED        /* this can still be said */
+    MESSAGE_FILTERED,       /* this can still be said */
+    MESSAGE_SET_UP          /* it waits until the host has set when it runs */
 };
 
 /* The error of a message about a hook that was executed and failed; no errno is as large. */
@@ -249,6 +257,23 @@ struct hook {
 
 /* Execute a hook. Returns once it is executed. */
 int start_hook(struct hook *hook);
+
+/* Attributes of sched_setattr(2), without those that the specification does not know. */
+struct scheduler {
+    uint32_t policy;
+    int32_t nice;
+    uint64_t flags;
+    uint32_t priority;
+    uint32_t reserved;
+    uint64_t runtime;       /* nanoseconds, as the two below */
+    uint64_t deadline;
+    uint64_t period;
+};
+
+int set_scheduler(int pid, const struct scheduler *scheduler);
+
+/* priority: as ioprio_set(2) has it, the class above the level. */
+int set_io_priority(int pid, int priority);
 
 /* When a process began, in clock ticks since boot (proc_pid_stat(5), field 22). */
 int64_t read_start_time(int pid);

@@ -20,6 +20,11 @@ static const struct {
     int (*run)(struct init *init, const struct operation *op);
 } operations[OP_END] = {
 #define ROW(kind, function) [kind] = {#function, function}
+    ROW(OP_SET_AFFINITY, set_affinity),
+    ROW(OP_RESET_AFFINITY, reset_affinity),
+    ROW(OP_SET_MEMORY_POLICY, set_memory_policy),
+    ROW(OP_SET_PERSONALITY, set_personality),
+    ROW(OP_AWAIT_SCHEDULING, await_scheduling),
     ROW(OP_RECEIVE_SLOTS, receive_slots),
     ROW(OP_JOIN_CGROUP, join_cgroup),
     ROW(OP_JOIN_NAMESPACE, join_namespace),
@@ -34,6 +39,7 @@ static const struct {
     ROW(OP_OPEN_PROC, open_proc),
     ROW(OP_WRITE_PROC, write_proc),
     ROW(OP_NEW_FILESYSTEM, new_filesystem),
+    ROW(OP_LABEL_FILESYSTEM, label_filesystem),
     ROW(OP_SET_MOUNT_ATTRIBUTES, apply_mount_attributes),
     ROW(OP_PIVOT_ROOT, change_to_pivot_root),
     ROW(OP_SWITCH_ROOT, switch_root),

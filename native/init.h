@@ -56,6 +56,11 @@ int make_target_inside(struct init *init, const char *path, bool directory, int 
 
 /* One function an operation, in the files by subject. */
 #define OPERATION(name) int name(struct init *init, const struct operation *op)
+OPERATION(set_affinity);
+OPERATION(reset_affinity);
+OPERATION(set_memory_policy);
+OPERATION(set_personality);
+OPERATION(await_scheduling);
 OPERATION(receive_slots);
 OPERATION(join_cgroup);
 OPERATION(join_namespace);
@@ -70,6 +75,7 @@ OPERATION(set_propagation);
 OPERATION(open_proc);
 OPERATION(write_proc);
 OPERATION(new_filesystem);
+OPERATION(label_filesystem);
 OPERATION(apply_mount_attributes);
 OPERATION(change_to_pivot_root);
 OPERATION(switch_root);

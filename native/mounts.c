@@ -60,6 +60,19 @@ OPERATION(new_filesystem)
     return mount_new(init, op, plan_text(&init->plan, op, 0), &init->slots[op->slot[0]]);
 }
 
+/* For a file system that takes no label when it is made (mqueue, which the kernel has made already). text: the label */
+OPERATION(label_filesystem)
+{
+    const char *label = plan_text(&init->plan, op, 0);
+    AUTO_FD fd = open_at(init->slots[op->slot[0]], ".", O_RDONLY | O_DIRECTORY, 0, 0);
+
+    if (fd < 0)
+        return explain(init, fd, "open");
+    if (syscall(SYS_fsetxattr, fd, "security.selinux", label, strlen(label), 0) < 0)
+        return explain_path(init, -errno, "label", label);
+    return 0;
+}
+
 OPERATION(open_proc)
 {
     AUTO_FD context = (int)checked(syscall(SYS_fsopen, "proc", FSOPEN_CLOEXEC));

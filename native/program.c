@@ -164,6 +164,8 @@ static int search_program(const char *name, const char *path, try_file *attempt,
     size_t name_length = strlen(name);
     int error = -ENOENT;
 
+    if (!*name)
+        return -ENOENT;
     if (strchr(name, '/'))
         return attempt(name, arguments, environment);
     for (;;) {

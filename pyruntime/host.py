@@ -20,8 +20,8 @@ class Hierarchy(msgspec.Struct, frozen=True):
 
 
 class Host(msgspec.Struct, frozen=True):
-    """kernel is (major, minor); held_capabilities and bounding_capabilities are bit sets of the caller's; has_apparmor says that AppArmor
-    is in force."""
+    """kernel is (major, minor); held_capabilities and bounding_capabilities are bit sets of the caller's; has_apparmor and has_selinux say
+    that these are in force."""
 
     kernel: tuple[int, int]
     hierarchies: tuple[Hierarchy, ...]
@@ -29,6 +29,7 @@ class Host(msgspec.Struct, frozen=True):
     page_size: int = 4096
     bounding_capabilities: int = 2**64 - 1
     has_apparmor: bool = False
+    has_selinux: bool = False
 
     @property
     def is_unified(self) -> bool:
@@ -106,6 +107,17 @@ def _has_apparmor() -> bool:
         return False
 
 
+def _has_selinux() -> bool:
+    """Without a policy everything has the kernel's own label."""
+    if not os.path.exists("/sys/fs/selinux/enforce"):
+        return False
+    try:
+        with open("/proc/thread-self/attr/current") as label:
+            return label.read().rstrip("\n\0") not in ("", "kernel")
+    except OSError:
+        return False
+
+
 def read_host() -> Host:
     """The facts of this host. Raises UnsupportedHostError."""
     kernel = parse_kernel(os.uname().release)
@@ -114,4 +126,4 @@ def read_host() -> Host:
         hierarchies = parse_hierarchies(mountinfo.read())
     with open("/proc/thread-self/status") as status:
         held, bounding = parse_capabilities(status.read())
-    return Host(kernel, hierarchies, held, os.sysconf("SC_PAGESIZE"), bounding, _has_apparmor())
+    return Host(kernel, hierarchies, held, os.sysconf("SC_PAGESIZE"), bounding, _has_apparmor(), _has_selinux())

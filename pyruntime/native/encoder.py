@@ -41,7 +41,7 @@ def _layout_of(cls: type[Operation]) -> tuple[int, str]:
 
 
 # bytes that are data and not text: they may hold NULs, and their length stands beside them
-_BLOCKS = frozenset({"program", "groups"})
+_BLOCKS = frozenset({"program", "groups", "members"})
 
 
 class EncodedPlan(msgspec.Struct, frozen=True):

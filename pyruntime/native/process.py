@@ -116,24 +116,33 @@ class Spawned:
         plan = self._encoded.plan
         return int(lib.SUCCESSION_RELEASED if plan.releases else lib.SUCCESSION_BELIEVED if plan.hands_over else lib.SUCCESSION_NONE)
 
-    def follow(self, until: int, pass_on: Callable[[int, int], None] | None = None) -> None:
+    def follow(self, until: int, pass_on: Callable[[int, int], None] | None = None,
+               schedule: Callable[[int], None] | None = None) -> None:
         """Read the init's messages to the end of the wire.
 
         until     what must have been said by then: MESSAGE_READY, or MESSAGE_EXECUTING for a process that is not started separately
         pass_on   is given the descriptor of a filter that somebody is notified of, and a pid; the process waits until it returns
+        schedule  is given the pid where the plan has an AwaitScheduling
         Raises SetupError, InitDiedError; the process is then killed and reaped.
         """
         heard, plan = self._heard, self._encoded.plan
         # the init closes its wire when it is ready or executes
         heard.expects_listener = pass_on is not None
+        heard.awaited = 0 if schedule is None else 1 << lib.MESSAGE_SET_UP
         in_time = self._attend(self._succession(), plan.hook_limit_s)
-        while pass_on is not None and heard.listener >= 0:
+        while in_time:
             try:
-                pass_on(self._take("listener"), self.pid)
+                if pass_on is not None and heard.listener >= 0:
+                    heard.expects_listener = 0
+                    pass_on(self._take("listener"), self.pid)
+                elif schedule is not None and heard.awaited and _has_said(heard, lib.MESSAGE_SET_UP):
+                    heard.awaited = 0
+                    schedule(self.pid)
+                else:
+                    break
             except BaseException:
                 self.discard()
                 raise
-            heard.expects_listener = 0
             lib.release_process(self._wire)
             in_time = self._attend(self._succession(), plan.hook_limit_s)
         has_failed = _has_said(heard, lib.MESSAGE_FAILURE)

@@ -23,13 +23,15 @@ from pyruntime.plan.process import (
     find,
     install,
     limit_process,
-    refuse_unsupported,
+    selinux_label,
     set_apparmor_profile,
+    set_selinux_label,
     take_identity,
 )
 from pyruntime.plan.resources import join_cgroups, make_cgroups
+from pyruntime.plan.scheduling import schedule, set_final_affinity, set_initial_affinity, set_surroundings
 from pyruntime.plan.seccomp import Filter
-from pyruntime.spec import IDMapping, Linux, Process, Spec, sysctl_namespace, sysctl_path
+from pyruntime.spec import IDMapping, Linux, MemoryPolicy, Personality, Process, Spec, sysctl_namespace, sysctl_path
 from pyruntime.state.names import START_SOCKET
 
 
@@ -99,7 +101,7 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
 
     Raises UnsupportedFieldError for what is valid but not executed yet, InvalidBundleError for what cannot be.
     """
-    _refuse_unsupported(spec)
+    _refuse_unsupported(spec, host)
     _need_mount_namespace(spec.linux)
     linux = spec.linux
     in_user_namespace = bool(namespace_bits(spec) & flags.CLONE_NEWUSER)
@@ -113,6 +115,7 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
         draft.clone_flags = sum(flags.NAMESPACES[name] for name in new - {"cgroup", "time"})
     make_cgroups(draft, cgroups, linux.resources, are_a_units=place.units is not None)
     join_cgroups(draft, cgroups)
+    set_final_affinity(draft, None, "$.process")
     filesystem = FilesystemCompiler(draft, spec, place.bundle_path, place.rootfs_path, cgroups, in_user_namespace)
     start = draft.source_slot()
     draft.sources.append(op.ListenForStart("", place.state_directory.encode(), START_SOCKET.encode(), start))
@@ -125,19 +128,23 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
             draft.init.append(op.OpenRootPlace("$.root.path", os.fsencode(place.rootfs_path), filesystem.root_place))
     _enter_namespaces(draft, linux, new, joined)
     profile = apparmor_profile(spec.process, "$.process", host.has_apparmor) if spec.process is not None else None
-    proc = _write_to_proc(draft, linux, new, needs_proc=profile is not None)
+    label = selinux_label(spec.process, "$.process", host.has_selinux) if spec.process is not None else None
+    proc = _write_to_proc(draft, linux, new, needs_proc=profile is not None or label is not None)
     _change_root(draft, filesystem, joined, manner.no_pivot, place, enters_pid_first=in_user_namespace)
     _finish_environment(draft, spec, new, None if manner.keeps_keyring else place.id)
     hooks = [op.AnnounceHooks("$.hooks")] if spec.hooks.start_container or spec.hooks.poststart else []
     if spec.process is None:
         draft.init += [op.StartSession("", 0), op.AwaitStart("", start), *hooks, op.RefuseStart("$.process")]
         return draft.finish(manner.preserve_fds, spec.hooks)
+    set_surroundings(draft, linux.memory_policy, linux.personality)
     set_apparmor_profile(draft, "$.process", profile, proc)
+    set_selinux_label(draft, "$.process", label, proc)
     keeps, revokes = capabilities_for(spec.process, filter)
     take_identity(draft, spec.process, "$.process", make_cwd=False, denies_setgroups=False, keeps=keeps)
     if manner.finds_program:
         find(draft, spec.process, "$.process")
     draft.init.append(op.StartSession("", int(spec.process.terminal)))
+    schedule(draft, spec.process, "$.process")
     # where others may trace it, it does not wait with a capability that it is not to have
     early = [install(filter, revokes, flags.FILTER_BEFORE_START)] if filter is not None and revokes and "pid" not in new else []
     draft.init += [*early, op.AwaitStart("", start), *hooks]
@@ -148,15 +155,15 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
 
 
 def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int, id: str, *, passes_root: bool = False,
-                 limits_pids: bool = False, has_apparmor: bool = False, keeps_keyring: bool = False, preserve_fds: int = 0,
-                 filter: Filter | None = None) -> Plan:
+                 limits_pids: bool = False, has_apparmor: bool = False, has_selinux: bool = False, keeps_keyring: bool = False,
+                 preserve_fds: int = 0, filter: Filter | None = None, memory_policy: MemoryPolicy | None = None,
+                 personality: Personality | None = None) -> Plan:
     """The plan of a further process in a container with these namespaces (CLONE_NEW... bits).
 
     The first descriptor that is passed to it is a pidfd of the container's init. passes_root: the second is the container's
     root, where that is not the root of its mount namespace. limits_pids: the container has a limit of processes, so that what set
-    the process up must not count any more when it runs. filter: the container's.
+    the process up must not count any more when it runs. filter, memory_policy, personality: the container's.
     """
-    refuse_unsupported(process, "$")
     draft = Draft(overlaps=True)
     draft.await_sources()
     target = draft.host_slot()
@@ -164,12 +171,14 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
     root = draft.host_slot() if passes_root else None
     if root is not None:
         draft.host.append(op.PassDescriptor("", root, 1))
-    join_cgroups(draft, cgroups)
+    begins = set_initial_affinity(draft, process.exec_cpu_affinity, "$")
+    join_cgroups(draft, cgroups, by_itself=begins)
+    set_final_affinity(draft, process.exec_cpu_affinity, "$")
     limit_process(draft, process, "$", bool(namespaces & flags.CLONE_NEWUSER))
-    profile = apparmor_profile(process, "$", has_apparmor)
-    proc = draft.init_slot() if profile is not None else None
+    profile, label = apparmor_profile(process, "$", has_apparmor), selinux_label(process, "$", has_selinux)
+    proc = draft.init_slot() if profile is not None or label is not None else None
     if proc is not None:
-        draft.init.append(op.OpenProc("$.apparmorProfile", proc))
+        draft.init.append(op.OpenProc("$.apparmorProfile" if label is None else "$.selinuxLabel", proc))
     if namespaces:
         draft.init.append(op.JoinProcessNamespaces("", target, namespaces))
     if root is not None:
@@ -179,7 +188,9 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
     if not keeps_keyring:
         draft.init.append(op.JoinSessionKeyring("", f"_ses.{id}".encode()))
     draft.init += console(process, "$", binds_console=False)
+    set_surroundings(draft, memory_policy, personality)
     set_apparmor_profile(draft, "$", profile, proc)
+    set_selinux_label(draft, "$", label, proc)
     keeps, revokes = capabilities_for(process, filter)
     take_identity(draft, process, "$", make_cwd=False, denies_setgroups=False, keeps=keeps)
     # nothing that holds more than the process is to have comes where the container's processes can trace it
@@ -193,20 +204,19 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
         # joined above, while that was still allowed; entered by the last clone only
         draft.init.append(op.EnterPidNamespace("", 1, int(limits_pids)))
     draft.init.append(op.StartSession("", int(process.terminal)))
+    schedule(draft, process, "$")
     execute(draft, process, "$", [install(filter, revokes, flags.FILTER_BEFORE_PROGRAM)] if filter is not None and not early else [])
     return draft.finish(preserve_fds)
 
 
-def _refuse_unsupported(spec: Spec) -> None:
+def _refuse_unsupported(spec: Spec, host: Host) -> None:
     linux = spec.linux
-    later = {"$.linux.intelRdt": linux.intel_rdt,
-             "$.linux.memoryPolicy": linux.memory_policy, "$.linux.netDevices": linux.net_devices,
-             "$.linux.mountLabel": linux.mount_label, "$.linux.personality": linux.personality}
+    later = {"$.linux.intelRdt": linux.intel_rdt, "$.linux.netDevices": linux.net_devices}
     for json_path, value in later.items():
         if value:
             raise UnsupportedFieldError(None, json_path, "is not executed yet")
-    if spec.process is not None:
-        refuse_unsupported(spec.process, "$.process")
+    if linux.mount_label and not host.has_selinux:
+        raise UnsupportedFieldError(None, "$.linux.mountLabel", f"is {linux.mount_label!r}, but SELinux is not enabled on this host")
 
 
 def _need_mount_namespace(linux: Linux) -> None:

@@ -16,6 +16,7 @@ from pyruntime.plan.operations import (
     RunHook,
     Slot,
 )
+from pyruntime.plan.scheduling_operations import Scheduling
 from pyruntime.spec import Hooks
 
 SLOTS_PER_MESSAGE = 250  # as in native/abi.h
@@ -37,6 +38,7 @@ class Draft:
         self.clone_flags = 0
         self.cgroup: Slot | None = None
         self.is_relayed = False
+        self.scheduling: Scheduling | None = None
         self._slots = {"host": 0, "late": 0, "init": 0}
         self._receiving_at = 0
 
@@ -71,7 +73,8 @@ class Draft:
         return Plan(tuple(self.host), tuple(self.child), tuple(self.init), self.clone_flags, self.cgroup,
                     self._slots["host"], self._slots["init"], late, preserve_fds, bool(entries),
                     any(operation.awaits_reaping for operation in entries), *self._limit_hooks(), hooks or Hooks(),
-                    is_relayed=self.is_relayed, opens_console=any(isinstance(operation, OpenConsole) for operation in self.init))
+                    is_relayed=self.is_relayed, opens_console=any(isinstance(operation, OpenConsole) for operation in self.init),
+                    scheduling=self.scheduling)
 
     def _limit_hooks(self) -> tuple[bool, int | None]:
         """Whether the init waits for the host's hooks, and how long those take that it runs itself before it is ready."""

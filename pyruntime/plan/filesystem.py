@@ -147,6 +147,7 @@ class FilesystemCompiler:
         data = [option.encode() for option in options.data]
         if mount.source:
             data.append(b"source=" + os.fsencode(mount.source))
+        data += self._label_of(kind, options.data)
         attributes = _of_new_mount(options)
         # the file systems that are made for the container have to be filled first
         fills = kind == "tmpfs"
@@ -159,8 +160,19 @@ class FilesystemCompiler:
         new = op.NewFilesystem(json_path, kind.encode(), tuple(data), slot, attributes, target.decode())
         early = kind not in _WITHOUT_PATHS or (kind in _NEED_VISIBLE and self.in_user_namespace)
         (self.before if early else self.after).append(new)
+        if kind == "mqueue" and self.linux.mount_label:
+            (self.before if early else self.after).append(
+                op.LabelFilesystem("$.linux.mountLabel", self.linux.mount_label.encode(), slot, target.decode()))
         self._attach(target, slot, json_path, refuses_links=kind in _NEED_VISIBLE)
         self._propagate(slot, options, json_path, target)
+
+    def _label_of(self, kind: str, options: tuple[str, ...] = ()) -> list[bytes]:
+        """The option for the container's mountLabel, unless the mount has one of its own. The kernel labels what is in proc and sysfs;
+        mqueue takes no option."""
+        label = self.linux.mount_label
+        if not label or kind in ("proc", "sysfs", "mqueue") or any(option.startswith("context=") for option in options):
+            return []
+        return [b"context=" + label.encode()]
 
     def _mount_cgroups(self, mount: Mount, options: MountOptions, target: bytes, json_path: str) -> None:
         """The container's own cgroup, which is what a cgroup namespace would show: of v2, or of each hierarchy of v1."""
@@ -178,8 +190,8 @@ class FilesystemCompiler:
     def _mount_v1_cgroups(self, cgroups: list[Cgroup], options: MountOptions, target: bytes, json_path: str) -> Slot:
         top = self.draft.init_slot()
         attributes = _of_new_mount(options)
-        self.after.append(op.NewFilesystem(json_path, b"tmpfs", (b"mode=755", b"source=tmpfs"), top, attributes & ~f.MOUNT_ATTR_RDONLY,
-                                           target.decode()))
+        self.after.append(op.NewFilesystem(json_path, b"tmpfs", (b"mode=755", b"source=tmpfs", *self._label_of("tmpfs")), top,
+                                           attributes & ~f.MOUNT_ATTR_RDONLY, target.decode()))
         self._attach(target, top, json_path)
         if attributes & f.MOUNT_ATTR_RDONLY:
             self._protect(top, json_path, target)
@@ -256,7 +268,7 @@ class FilesystemCompiler:
             null, directory = self.draft.source_slot(), self.draft.init_slot()
             # the host's node: what is at /dev/null in the container is the image's or a volume's affair
             self.draft.sources.append(op.OpenTree("$.linux.maskedPaths", b"/dev/null", null, 0, f.MS_SLAVE, _NULL))
-            self.after.append(op.NewFilesystem("$.linux.maskedPaths", b"tmpfs", (b"nr_inodes=2", b"mode=755"), directory,
-                                               f.MOUNT_ATTR_RDONLY))
+            self.after.append(op.NewFilesystem("$.linux.maskedPaths", b"tmpfs", (b"nr_inodes=2", b"mode=755", *self._label_of("tmpfs")),
+                                               directory, f.MOUNT_ATTR_RDONLY))
             for i, path in enumerate(masked):
                 self.after.append(op.MaskPath(f"$.linux.maskedPaths[{i}]", path.encode(), null, directory))

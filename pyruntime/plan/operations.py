@@ -27,6 +27,12 @@ from pyruntime.plan.host_operations import WriteFile as WriteFile
 from pyruntime.plan.host_operations import rlimit_name
 from pyruntime.plan.operation import Operation as Operation
 from pyruntime.plan.operation import Slot as Slot
+from pyruntime.plan.scheduling_operations import AwaitScheduling as AwaitScheduling
+from pyruntime.plan.scheduling_operations import ResetAffinity as ResetAffinity
+from pyruntime.plan.scheduling_operations import Scheduling
+from pyruntime.plan.scheduling_operations import SetAffinity as SetAffinity
+from pyruntime.plan.scheduling_operations import SetMemoryPolicy as SetMemoryPolicy
+from pyruntime.plan.scheduling_operations import SetPersonality as SetPersonality
 from pyruntime.spec import Hooks
 
 
@@ -124,6 +130,17 @@ class NewFilesystem(Operation, frozen=True):
 
     def subject(self) -> str:
         return self.place or self.type.decode(errors="backslashreplace")
+
+
+class LabelFilesystem(Operation, frozen=True):
+    """label: of SELinux, for a file system that takes none when it is made."""
+
+    label: bytes
+    slot: Slot
+    place: str = ""
+
+    def subject(self) -> str:
+        return self.place
 
 
 class SetMountAttributes(Operation, frozen=True):
@@ -358,6 +375,7 @@ class Plan(msgspec.Struct, frozen=True):
     hook_limit_s  how long the hooks that the init runs after that may take until it is ready; None for ever
     hooks         all of them
     opens_console whether the init sends a terminal
+    scheduling    what the host sets at AwaitScheduling
     is_relayed    whether an init clones the process, which has no memory of the caller's
     """
 
@@ -377,10 +395,12 @@ class Plan(msgspec.Struct, frozen=True):
     hooks: Hooks = Hooks()
     is_relayed: bool = False
     opens_console: bool = False
+    scheduling: Scheduling | None = None
 
     def __str__(self) -> str:
         lines = []
         for where, operations in (("host", self.host), ("child", self.child), ("init", self.init)):
             lines += [f"{where:5} {operation}" for operation in operations]
+        lines += [f"host  {self.scheduling}"] if self.scheduling is not None else []
         lines += [f"hooks {self.hooks}"] if self.hooks != Hooks() else []
         return "\n".join(lines)

@@ -26,16 +26,6 @@ def capability_bits(names: tuple[str, ...]) -> int:
     return bits
 
 
-def refuse_unsupported(process: Process, json_path: str) -> None:
-    """Raises UnsupportedFieldError for what is valid but not executed yet."""
-    later = {"selinuxLabel": process.selinux_label,
-             "scheduler": process.scheduler, "ioPriority": process.io_priority,
-             "execCPUAffinity": process.exec_cpu_affinity}
-    for name, value in later.items():
-        if value:
-            raise UnsupportedFieldError(None, f"{json_path}.{name}", "is not executed yet")
-
-
 def apparmor_profile(process: Process, json_path: str, has_apparmor: bool) -> str | None:
     """The profile that the program is to run under; None where it runs under none. Raises UnsupportedFieldError."""
     profile = process.apparmor_profile
@@ -44,6 +34,20 @@ def apparmor_profile(process: Process, json_path: str, has_apparmor: bool) -> st
     if not has_apparmor:
         raise UnsupportedFieldError(None, f"{json_path}.apparmorProfile", f"is {profile!r}, but AppArmor is not enabled on this host")
     return profile
+
+
+def selinux_label(process: Process, json_path: str, has_selinux: bool) -> str | None:
+    """The label that the program is to run with; None where none is asked for. Raises UnsupportedFieldError."""
+    label = process.selinux_label
+    if label and not has_selinux:
+        raise UnsupportedFieldError(None, f"{json_path}.selinuxLabel", f"is {label!r}, but SELinux is not enabled on this host")
+    return label or None
+
+
+def set_selinux_label(draft: Draft, json_path: str, label: str | None, proc: Slot | None) -> None:
+    """proc: as below."""
+    if label is not None and proc is not None:
+        draft.init.append(op.WriteProc(f"{json_path}.selinuxLabel", b"self/attr/exec", label.encode(), proc))
 
 
 def set_apparmor_profile(draft: Draft, json_path: str, profile: str | None, proc: Slot | None) -> None:

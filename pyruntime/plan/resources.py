@@ -41,19 +41,22 @@ def make_cgroups(draft: Draft, cgroups: tuple[Cgroup, ...], resources: Resources
             where.append(op.WriteFile(json_path, file.encode(), (value.encode(),)))
 
 
-def join_cgroups(draft: Draft, cgroups: tuple[Cgroup, ...]) -> None:
+def join_cgroups(draft: Draft, cgroups: tuple[Cgroup, ...], *, by_itself: bool = False) -> None:
     """The child is cloned into the v2 cgroup and moves itself into the others, by files that the host opens meanwhile.
 
     A migration by cgroup.procs would take the kernel's global lock: 12 ms after the machine was idle. Where the v2 cgroup limits memory,
     who clones has memory of its own: the plan is relayed.
+
+    by_itself   also into the v2 cgroup, by that migration: something has to be done before
     """
     for cgroup in cgroups:
-        if cgroup.is_v2:
+        if cgroup.is_v2 and not by_itself:
             draft.cgroup = draft.host_slot()
             draft.is_relayed = not any("memory" in other.controllers for other in cgroups)
             draft.host.append(op.OpenCgroup("$.linux.cgroupsPath", cgroup.path.encode(), draft.cgroup))
         else:
-            tasks, slot = f"{cgroup.path}/tasks".encode(), draft.source_slot()
+            name = "cgroup.procs" if cgroup.is_v2 else "tasks"
+            tasks, slot = f"{cgroup.path}/{name}".encode(), draft.source_slot()
             draft.sources.append(op.OpenTasks("$.linux.cgroupsPath", tasks, slot))
             draft.init.append(op.JoinCgroup("$.linux.cgroupsPath", tasks, slot))
 

@@ -27,13 +27,15 @@ from pyruntime.plan.unit_properties import device_properties, resource_propertie
 from pyruntime.plan.warnings import filter_warnings, process_warnings, warnings_of
 from pyruntime.runtimes.bundle import OpenedBundle, check_rootfs
 from pyruntime.runtimes.filters import FilterCache
-from pyruntime.spec import Seccomp, decode_process, read_config
+from pyruntime.spec import Process, Seccomp, Spec, decode_process, read_config
 from pyruntime.state import ContainerRecord
-from pyruntime.state.record import FilterRecord, JoinedMountNamespace
+from pyruntime.state.record import FilterRecord, Inherited, JoinedMountNamespace
 
 _log = logging.getLogger("pyruntime")
 BUNDLES_KEPT = 64
 PROCESSES_KEPT = 16
+# of `process`, besides capabilities and apparmorProfile
+INHERITED_FIELDS = ("rlimits", "scheduler", "io_priority", "exec_cpu_affinity", "selinux_label")
 
 
 class CompiledBundle:
@@ -47,6 +49,7 @@ class CompiledBundle:
         self.bundle = bundle
         self._units = units
         self._later_hooks = later_hooks(bundle.spec.hooks)
+        self._inherited = inherited_of(bundle.spec)
         self._host = host
         self._filter: Filter | None = None
         self.filter: FilterRecord | None = None
@@ -108,7 +111,7 @@ class CompiledBundle:
             joined_mount_namespace=joined, limits_pids=limits_pids(spec.linux.resources),
             keeps_keyring=keeps_keyring,
             unit=unit.name if unit is not None else None, apparmor_profile=spec.process.apparmor_profile if spec.process else None,
-            filter=self.filter, hooks=self._later_hooks)
+            filter=self.filter, hooks=self._later_hooks, inherited=self._inherited)
 
     @contextlib.contextmanager
     def _in_file(self) -> Iterator[None]:
@@ -119,6 +122,14 @@ class CompiledBundle:
             if error.file is None:
                 raise type(error)(self.bundle.config_file, error.json_path, error.reason) from error
             raise
+
+
+def inherited_of(spec: Spec) -> Inherited | msgspec.UnsetType:
+    """What further processes have of a container."""
+    process, linux = spec.process or Process(cwd="/"), spec.linux
+    inherited = Inherited(process.rlimits, process.scheduler, process.io_priority, process.exec_cpu_affinity, process.selinux_label,
+                          linux.memory_policy, linux.personality)
+    return msgspec.UNSET if inherited == Inherited() else inherited
 
 
 def record_of(filter: Filter, seccomp: Seccomp) -> FilterRecord:
@@ -177,7 +188,7 @@ class ProcessCache:
         self._kept: dict[tuple[bytes, int, str, int], EncodedPlan] = {}
 
     def compile(self, process: ProcessLike, record: ContainerRecord, host: Host, preserve_fds: int) -> EncodedPlan:
-        """Without `capabilities` or `apparmorProfile` the process gets those of the container. Raises InvalidBundleError."""
+        """What the process does not say of itself it has of the container (INHERITED_FIELDS). Raises InvalidBundleError."""
         try:
             # the one of a container's cgroups that is not always the same (see ContainerCgroups.beside)
             cgroup = next((cgroup.path for cgroup in record.cgroups if cgroup.is_v2), "")
@@ -196,13 +207,15 @@ class ProcessCache:
 
 def _compile_process(process: ProcessLike, record: ContainerRecord, host: Host, preserve_fds: int) -> EncodedPlan:
     decoded = decode_process(process)
-    if decoded.capabilities is None and record.capabilities is not None:
-        decoded = msgspec.structs.replace(decoded, capabilities=record.capabilities)
-    if not decoded.apparmor_profile:
-        decoded = msgspec.structs.replace(decoded, apparmor_profile=record.apparmor_profile)
+    inherited = record.inherited or Inherited()
+    of_container = {"capabilities": record.capabilities, "apparmor_profile": record.apparmor_profile,
+                    **{name: getattr(inherited, name) for name in INHERITED_FIELDS}}
+    lacking = {name: value for name, value in of_container.items() if value and not getattr(decoded, name)}
+    decoded = msgspec.structs.replace(decoded, **lacking)
     plan = compile_exec(decoded, record.cgroups, record.namespaces, record.id,
                         passes_root=record.joined_mount_namespace is not None, limits_pids=record.limits_pids, has_apparmor=host.has_apparmor,
-                        keeps_keyring=record.keeps_keyring, preserve_fds=preserve_fds, filter=filter_of(record.filter))
+                        has_selinux=host.has_selinux, keeps_keyring=record.keeps_keyring, preserve_fds=preserve_fds,
+                        filter=filter_of(record.filter), memory_policy=inherited.memory_policy, personality=inherited.personality)
     for warning in process_warnings(decoded, host, bool(record.namespaces & flags.CLONE_NEWUSER)):
         _log.warning("container %s: exec: %s", record.id, warning)
     return encode(plan)

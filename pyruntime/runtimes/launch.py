@@ -37,7 +37,7 @@ def launch(encoded: EncodedPlan, id: str, options: StdioOptions, until: int, not
         if run_hooks is not None and encoded.plan.awaits_hooks and spawned.await_hooks():
             run_hooks()
             spawned.finish_hooks()
-        spawned.follow(until, pass_on)
+        spawned.follow(until, pass_on, _schedule_of(encoded))
         if start_time is None:
             start_time = _note(spawned, note)
         pipes = stdio.take_pipes(spawned.console)
@@ -50,6 +50,16 @@ def launch(encoded: EncodedPlan, id: str, options: StdioOptions, until: int, not
             spawned.discard()
         raise
     return live
+
+
+def _schedule_of(encoded: EncodedPlan) -> Callable[[int], None] | None:
+    scheduling = encoded.plan.scheduling
+    if scheduling is None:
+        return None
+    # for the few that need it
+    from pyruntime.native.scheduling import schedule
+
+    return lambda pid: schedule(pid, scheduling)
 
 
 def _note(spawned: Spawned, note: Callable[[int, int], None]) -> int:

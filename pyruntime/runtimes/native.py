@@ -162,7 +162,8 @@ class NativeRuntime:
     # exec
 
     def exec_process(self, id: str, process: ProcessLike, stdio_options: StdioOptions) -> int:
-        """See Runtime. Without `capabilities` the process gets those of the container's config.json."""
+        """See Runtime. Capabilities, limits, scheduler, priorities, affinity, profile and label that the process does not state it has of
+        the container's config.json."""
         check_preserved(stdio_options)
         record, entry = self._open(id)
         # that what is held of it runs has been seen

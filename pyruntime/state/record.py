@@ -7,7 +7,7 @@ import datetime
 import msgspec
 
 from pyruntime.cgroups.paths import Cgroup
-from pyruntime.spec import Capabilities, Hooks
+from pyruntime.spec import Capabilities, CPUAffinity, Hooks, IOPriority, MemoryPolicy, Personality, Rlimit, Scheduler
 
 
 class JoinedMountNamespace(msgspec.Struct, frozen=True):
@@ -31,6 +31,18 @@ class FilterRecord(msgspec.Struct, frozen=True):
     notifies_of_sendmsg: bool = False
 
 
+class Inherited(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What further processes have of the container: those of `process` unless they say otherwise, those of `linux` in any case."""
+
+    rlimits: tuple[Rlimit, ...] = ()
+    scheduler: Scheduler | None = None
+    io_priority: IOPriority | None = None
+    exec_cpu_affinity: CPUAffinity | None = None
+    selinux_label: str | None = None
+    memory_policy: MemoryPolicy | None = None
+    personality: Personality | None = None
+
+
 class ContainerRecord(msgspec.Struct, frozen=True):
     """What is known of a container once its init is ready.
 
@@ -39,6 +51,7 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     limits_pids  whether config.json limits the number of processes
     unit         name of the systemd unit that the cgroups belong to
     hooks        those that run after the creation, unset if there are none
+    inherited    what further processes have of it besides, unset if that is nothing
     keeps_keyring   the processes are in the session keyring of who made them
     """
 
@@ -61,6 +74,7 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     keeps_keyring: bool = False
     filter: FilterRecord | None = None
     hooks: Hooks | msgspec.UnsetType = msgspec.UNSET
+    inherited: Inherited | msgspec.UnsetType = msgspec.UNSET
 
 
 class ProcessRecord(msgspec.Struct, frozen=True):

@@ -10,16 +10,16 @@ from typing import get_type_hints
 import pytest
 
 from pyruntime.native.encoder import encode
-from pyruntime.plan import flags, host_operations
+from pyruntime.plan import flags, host_operations, scheduling_operations
 from pyruntime.plan import operations as op
 from pyruntime.plan.operations import Operation, Plan, Slot
 
 NATIVE = Path(__file__).parents[2] / "native"
-# in the order of their definition: what `operations` has of the host's, it has imported
-CLASSES = list(dict.fromkeys(cls for module in (host_operations, op) for cls in vars(module).values()
+# in the order of their definition: what `operations` has of other modules, it has imported
+CLASSES = list(dict.fromkeys(cls for module in (host_operations, scheduling_operations, op) for cls in vars(module).values()
                              if isinstance(cls, type) and issubclass(cls, Operation) and cls is not Operation))
 HEADER, RECORD = struct.Struct("=QIIIIIIII"), struct.Struct("=3I2iI5Q")
-BLOCKS = {"program", "groups"}
+BLOCKS = {"program", "groups", "members"}
 # of each kind, by its number
 KINDS = re.findall(r"\b(OP_[A-Z_]+)(?: = 1)?,", (NATIVE / "abi.h").read_text())
 

@@ -93,7 +93,7 @@ def test_numbers_are_no_booleans(host: Host) -> None:
 
 @pytest.mark.parametrize(("place", "value"), [
     ("process.apparmorProfile", "a"), ("process.selinuxLabel", "a"), ("linux.mountLabel", "a"),
-    ("linux.intelRdt", {"closID": "g"}), ("linux.personality", {"domain": "LINUX32"}),
+    ("linux.intelRdt", {"closID": "g"}),
     ("linux.netDevices", {"eth0": {}}),
 ])
 def test_unsupported_fields(place: str, value: object) -> None:

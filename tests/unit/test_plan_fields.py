@@ -35,6 +35,8 @@ Field = tuple[str, str]
 WITHOUT_EFFECT: dict[Field, str] = {
     ("Root", "path"): "made absolute when the bundle is opened",
     ("Memory", "check_before_update"): "a new cgroup uses nothing yet",
+    **{field: "for further processes alone (test_plan_scheduling.py)"
+       for field in (("Process", "exec_cpu_affinity"), ("CPUAffinity", "initial"), ("CPUAffinity", "final"))},
 }
 # of which no value is valid on Linux (test_spec_fields.py)
 VALUELESS = {("Personality", "flags"), ("Process", "command_line"), ("User", "username"),

@@ -6,14 +6,16 @@ from pyruntime.spec.checks.namespaces import check_mappings, check_namespaces
 from pyruntime.spec.checks.process import check_process
 from pyruntime.spec.checks.resources import check_resources
 from pyruntime.spec.checks.seccomp import check_seccomp
-from pyruntime.spec.checks.text import check_absolute, check_number_list
+from pyruntime.spec.checks.text import check_absolute, check_mask
 from pyruntime.spec.container import Hooks, Mount, Spec
-from pyruntime.spec.isolation import Device, DeviceType, IntelRdt, Linux, MemoryPolicy, MemoryPolicyMode, NamespaceType
+from pyruntime.spec.isolation import Device, DeviceType, IntelRdt, Linux, MemoryPolicy, MemoryPolicyFlag, MemoryPolicyMode, NamespaceType
 from pyruntime.spec.refusal import Refused, entry, quote, refuse_platform
 
 _MAJOR_VERSION = "1"
 _OTHER_PLATFORMS = ("freebsd", "solaris", "vm", "windows", "zos")
 _WITHOUT_NODES = (MemoryPolicyMode.DEFAULT, MemoryPolicyMode.LOCAL)
+_OF_NODES = {MemoryPolicyFlag.STATIC_NODES, MemoryPolicyFlag.RELATIVE_NODES}
+_BALANCED = (MemoryPolicyMode.BIND, MemoryPolicyMode.PREFERRED_MANY)
 _LARGEST_FILE_MODE = 0o7777
 
 
@@ -135,8 +137,19 @@ def _check_intel_rdt(rdt: IntelRdt) -> None:
 
 
 def _check_memory_policy(policy: MemoryPolicy) -> None:
-    check_number_list(policy.nodes, "$.linux.memoryPolicy.nodes")
+    check_mask(policy.nodes, "$.linux.memoryPolicy.nodes")
     if policy.mode in _WITHOUT_NODES and policy.nodes is not None:
         raise Refused("$.linux.memoryPolicy.nodes", f"is {quote(policy.nodes)}, but {policy.mode} takes no nodes")
     if policy.mode not in (*_WITHOUT_NODES, MemoryPolicyMode.PREFERRED) and policy.nodes is None:
         raise Refused("$.linux.memoryPolicy.nodes", f"is required with {policy.mode}, but missing or empty")
+    # sanitize_mpol_flags() and mpol_new() of the kernel
+    seen: set[MemoryPolicyFlag] = set()
+    for i, flag in enumerate(policy.flags):
+        seen.add(flag)
+        json_path = f"$.linux.memoryPolicy.flags[{i}]"
+        if seen >= _OF_NODES:
+            raise Refused(json_path, f"is {flag}, which excludes {min(_OF_NODES - {flag})}")
+        if flag in _OF_NODES and policy.nodes is None and policy.mode is not MemoryPolicyMode.DEFAULT:
+            raise Refused(json_path, f"is {flag}, but there are no nodes")
+        if flag is MemoryPolicyFlag.NUMA_BALANCING and policy.mode not in _BALANCED:
+            raise Refused(json_path, f"is {flag}, which {policy.mode} does not take")

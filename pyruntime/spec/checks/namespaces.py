@@ -38,7 +38,10 @@ def check_namespaces(spec: Spec) -> None:
     if linux.net_devices:
         _check_net_devices(linux, namespaces)
     for key in linux.sysctl:
-        _check_sysctl(key, entry("$.linux.sysctl", key), namespaces)
+        json_path = entry("$.linux.sysctl", key)
+        _check_sysctl(key, json_path, namespaces)
+        if spec.domainname is not None and sysctl_path(key) == "kernel/domainname" and linux.sysctl[key] != spec.domainname:
+            raise Refused(json_path, f"is {quote(linux.sysctl[key])}, but the field `domainname` is {quote(spec.domainname)}")
 
 
 def _by_type(linux: Linux) -> Namespaces:

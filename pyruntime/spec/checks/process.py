@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyruntime.spec.checks.integers import UINT64_MAX, check_uint64
-from pyruntime.spec.checks.text import check_absolute, check_number_list
+from pyruntime.spec.checks.text import check_absolute, check_mask
 from pyruntime.spec.process import Process, Scheduler, SchedulerPolicy
 from pyruntime.spec.refusal import Refused, quote, refuse_platform
 
@@ -33,8 +33,8 @@ def check_process(process: Process, json_path: str) -> None:
     if process.scheduler is not None:
         _check_scheduler(process.scheduler, f"{json_path}.scheduler")
     if process.exec_cpu_affinity is not None:
-        check_number_list(process.exec_cpu_affinity.initial, f"{json_path}.execCPUAffinity.initial")
-        check_number_list(process.exec_cpu_affinity.final, f"{json_path}.execCPUAffinity.final")
+        check_mask(process.exec_cpu_affinity.initial, f"{json_path}.execCPUAffinity.initial")
+        check_mask(process.exec_cpu_affinity.final, f"{json_path}.execCPUAffinity.final")
 
 
 def _check_rlimits(process: Process, json_path: str) -> None:

@@ -7,6 +7,7 @@ import msgspec
 from pyruntime.spec.fields import MAPS
 from pyruntime.spec.refusal import Refused, entry, quote
 
+_LARGEST_IN_MASK = 2**16 - 1
 # What no system call ever sees.
 _NOT_FOR_THE_KERNEL = frozenset(("annotations", "listenerMetadata"))
 
@@ -24,6 +25,14 @@ def check_number_list(text: str | None, json_path: str) -> None:
         first, dash, last = part.strip().partition("-")
         if not (_is_number(first) and (not dash or _is_number(last) and int(first) <= int(last))):
             raise Refused(json_path, f"{quote(text)} is not a list of numbers and ranges such as '0-3,7'")
+
+
+def check_mask(text: str | None, json_path: str) -> None:
+    """Such a list that becomes a mask: no kernel has a CPU or a node with a larger number."""
+    check_number_list(text, json_path)
+    for part in (text or "").replace("-", ",").split(","):
+        if part.strip() and int(part) > _LARGEST_IN_MASK:
+            raise Refused(json_path, f"{quote(text)} names {int(part)}, but the largest number is {_LARGEST_IN_MASK}")
 
 
 def _is_number(text: str) -> bool:
