@@ -108,6 +108,7 @@ enum operation_kind {
     OP_SET_HOSTNAME,
     OP_SET_DOMAINNAME,
     OP_RAISE_LOOPBACK,
+    OP_ANNOUNCE_NETWORK,
     OP_JOIN_SESSION_KEYRING,
     OP_ANNOUNCE_HOOKS,
     OP_RUN_HOOK,
@@ -140,7 +141,8 @@ enum message_type {
     MESSAGE_HOOKS,          /* it waits until the host has run hooks; to who starts it: there are hooks to run */
     MESSAGE_LISTENER,       /* carries the descriptor of a filter; a byte is awaited, that whoever is notified has it */
     MESSAGE_FILTERED,       /* this can still be said */
-    MESSAGE_SET_UP          /* it waits until the host has set when it runs */
+    MESSAGE_SET_UP,         /* it waits until the host has set when it runs */
+    MESSAGE_NETWORK         /* it is in its network namespace, and waits until the host has put devices there */
 };
 
 /* The error of a message about a hook that was executed and failed; no errno is as large. */
@@ -298,6 +300,9 @@ int inspect_pidfd(int pidfd, struct exit_report *ret_report);
 /* Detach whatever is mounted at a path of a mount namespace, which the caller does not enter; -ENOENT, -EINVAL: there is
  * nothing. */
 int detach_mount(int mount_namespace, const char *path);
+
+/* A netlink socket (NETLINK_ROUTE), close-on-exec, of the network namespace that a process is in, which the caller does not enter. */
+int open_netlink(int pidfd);
 
 /* An open pseudoterminal's size in characters. */
 int set_terminal_size(int terminal, unsigned int width, unsigned int height);

@@ -59,6 +59,7 @@ static const struct {
     ROW(OP_SET_HOSTNAME, set_hostname),
     ROW(OP_SET_DOMAINNAME, set_domainname),
     ROW(OP_RAISE_LOOPBACK, raise_loopback),
+    ROW(OP_ANNOUNCE_NETWORK, announce_network),
     ROW(OP_JOIN_SESSION_KEYRING, join_session_keyring),
     ROW(OP_ANNOUNCE_HOOKS, announce_hooks),
     ROW(OP_RUN_HOOK, run_hook),

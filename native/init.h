@@ -95,6 +95,7 @@ OPERATION(protect_path);
 OPERATION(set_hostname);
 OPERATION(set_domainname);
 OPERATION(raise_loopback);
+OPERATION(announce_network);
 OPERATION(join_session_keyring);
 OPERATION(announce_hooks);
 OPERATION(run_hook);

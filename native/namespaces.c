@@ -60,6 +60,14 @@ OPERATION(await_release)
     return length == 1 ? 0 : explain(init, length < 0 ? -errno : -EPIPE, "wait for the caller");
 }
 
+OPERATION(announce_network)
+{
+    struct message message = {.type = MESSAGE_NETWORK, .operation = -1};
+
+    (void)op;
+    return send(init->wire, &message, sizeof message, MSG_NOSIGNAL) < 0 ? explain(init, -errno, "tell of the network namespace") : 0;
+}
+
 OPERATION(unshare_namespaces)
 {
     return syscall(SYS_unshare, (int)op->number[0]) < 0 ? explain(init, -errno, "unshare") : 0;

@@ -59,6 +59,7 @@ static const char *const operands[OP_END] = {
     [OP_SET_HOSTNAME] = "t",
     [OP_SET_DOMAINNAME] = "t",
     [OP_RAISE_LOOPBACK] = "",
+    [OP_ANNOUNCE_NETWORK] = "",
     [OP_JOIN_SESSION_KEYRING] = "t",
     [OP_ANNOUNCE_HOOKS] = "",
     [OP_RUN_HOOK] = "ll",

@@ -21,7 +21,7 @@ class Hierarchy(msgspec.Struct, frozen=True):
 
 class Host(msgspec.Struct, frozen=True):
     """kernel is (major, minor); held_capabilities and bounding_capabilities are bit sets of the caller's; has_apparmor and has_selinux say
-    that these are in force."""
+    that these are in force; resctrl is where that file system is mounted, None where it is not."""
 
     kernel: tuple[int, int]
     hierarchies: tuple[Hierarchy, ...]
@@ -30,6 +30,7 @@ class Host(msgspec.Struct, frozen=True):
     bounding_capabilities: int = 2**64 - 1
     has_apparmor: bool = False
     has_selinux: bool = False
+    resctrl: str | None = None
 
     @property
     def is_unified(self) -> bool:
@@ -63,7 +64,7 @@ def parse_hierarchies(mountinfo: str) -> tuple[Hierarchy, ...]:
         kind, _, super_options = right.split(" ", 2)
         if kind not in ("cgroup", "cgroup2"):
             continue
-        mount_point = left.split(" ")[4].encode("latin-1", "backslashreplace").decode("unicode_escape")
+        mount_point = _mount_point(left)
         if kind == "cgroup2":
             found.setdefault(("",), Hierarchy(mount_point, True))
             continue
@@ -73,6 +74,19 @@ def parse_hierarchies(mountinfo: str) -> tuple[Hierarchy, ...]:
         if controllers:
             found.setdefault(controllers, Hierarchy(mount_point, False, controllers))
     return tuple(found.values())
+
+
+def parse_resctrl(mountinfo: str) -> str | None:
+    """The first mount point of resctrl of /proc/PID/mountinfo."""
+    for line in mountinfo.splitlines():
+        left, _, right = line.partition(" - ")
+        if right.startswith("resctrl "):
+            return _mount_point(left)
+    return None
+
+
+def _mount_point(line: str) -> str:
+    return line.split(" ")[4].encode("latin-1", "backslashreplace").decode("unicode_escape")
 
 
 def parse_capabilities(status: str) -> tuple[int, int]:
@@ -123,7 +137,8 @@ def read_host() -> Host:
     kernel = parse_kernel(os.uname().release)
     check_kernel(kernel)
     with open("/proc/self/mountinfo") as mountinfo:
-        hierarchies = parse_hierarchies(mountinfo.read())
+        mounts = mountinfo.read()
     with open("/proc/thread-self/status") as status:
         held, bounding = parse_capabilities(status.read())
-    return Host(kernel, hierarchies, held, os.sysconf("SC_PAGESIZE"), bounding, _has_apparmor(), _has_selinux())
+    resctrl = parse_resctrl(mounts) if " - resctrl " in mounts else None
+    return Host(kernel, parse_hierarchies(mounts), held, os.sysconf("SC_PAGESIZE"), bounding, _has_apparmor(), _has_selinux(), resctrl)

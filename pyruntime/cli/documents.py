@@ -58,9 +58,9 @@ def print_features(options: argparse.Namespace) -> int:
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},
             "memoryPolicy": {"modes": sorted(flags.MEMORY_POLICY_MODES), "flags": sorted(flags.MEMORY_POLICY_FLAGS)},
-            "intelRdt": {"enabled": False},
+            "intelRdt": {"enabled": True, "schemata": True, "monitoring": True},
             "mountExtensions": {"idmap": {"enabled": False}},
-            "netDevices": {"enabled": False},
+            "netDevices": {"enabled": True},
         },
     }
     print_json(document)

@@ -102,12 +102,19 @@ class Spawned:
     def await_hooks(self) -> bool:
         """Wait until the init waits for the host to run hooks, where the plan `awaits_hooks`; false if that failed, which `follow` then
         tells."""
-        self._heard.awaited = 1 << lib.MESSAGE_HOOKS
+        return self._await(lib.MESSAGE_HOOKS)
+
+    def await_network(self) -> bool:
+        """The same for its network namespaces, where the plan has `net_devices`."""
+        return self._await(lib.MESSAGE_NETWORK)
+
+    def _await(self, kind: int) -> bool:
+        self._heard.awaited = 1 << kind
         self._attend(self._succession())
         self._heard.awaited = 0
-        return _has_said(self._heard, lib.MESSAGE_HOOKS)
+        return _has_said(self._heard, kind)
 
-    def finish_hooks(self) -> None:
+    def release(self) -> None:
         """Let it go on."""
         with contextlib.suppress(BrokenPipeError):  # it has ended, which `follow` tells
             os.write(self._wire, b"\0")
@@ -398,6 +405,14 @@ def send_signal(pidfd: int, signal: int) -> None:
 def detach_mount(mount_namespace: int, path: str) -> int:
     """Detach what is mounted at a path of a mount namespace. The errno, 0 for success."""
     return -int(lib.detach_mount(mount_namespace, os.fsencode(path)))
+
+
+def open_netlink(pidfd: int) -> int:
+    """A netlink socket (NETLINK_ROUTE) of the network namespace that a process is in. Raises OSError."""
+    descriptor = int(lib.open_netlink(pidfd))
+    if descriptor < 0:
+        raise OSError(-descriptor, os.strerror(-descriptor))
+    return descriptor
 
 
 def resize_terminal(fd: int, width: int, height: int) -> None:

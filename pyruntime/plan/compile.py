@@ -31,7 +31,7 @@ from pyruntime.plan.process import (
 from pyruntime.plan.resources import join_cgroups, make_cgroups
 from pyruntime.plan.scheduling import schedule, set_final_affinity, set_initial_affinity, set_surroundings
 from pyruntime.plan.seccomp import Filter
-from pyruntime.spec import IDMapping, Linux, MemoryPolicy, Personality, Process, Spec, sysctl_namespace, sysctl_path
+from pyruntime.spec import IDMapping, IntelRdt, Linux, MemoryPolicy, Personality, Process, Spec, sysctl_namespace, sysctl_path
 from pyruntime.state.names import START_SOCKET
 
 
@@ -115,6 +115,8 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
         draft.clone_flags = sum(flags.NAMESPACES[name] for name in new - {"cgroup", "time"})
     make_cgroups(draft, cgroups, linux.resources, are_a_units=place.units is not None)
     join_cgroups(draft, cgroups)
+    if linux.intel_rdt is not None:
+        _join_groups(draft, linux.intel_rdt, host, place.id)
     set_final_affinity(draft, None, "$.process")
     filesystem = FilesystemCompiler(draft, spec, place.bundle_path, place.rootfs_path, cgroups, in_user_namespace)
     start = draft.source_slot()
@@ -127,6 +129,8 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
             # with the caller's rights: the directories above may be closed to the namespace's root
             draft.init.append(op.OpenRootPlace("$.root.path", os.fsencode(place.rootfs_path), filesystem.root_place))
     _enter_namespaces(draft, linux, new, joined)
+    if linux.net_devices:
+        _await_devices(draft, linux)
     profile = apparmor_profile(spec.process, "$.process", host.has_apparmor) if spec.process is not None else None
     label = selinux_label(spec.process, "$.process", host.has_selinux) if spec.process is not None else None
     proc = _write_to_proc(draft, linux, new, needs_proc=profile is not None or label is not None)
@@ -157,12 +161,13 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
 def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int, id: str, *, passes_root: bool = False,
                  limits_pids: bool = False, has_apparmor: bool = False, has_selinux: bool = False, keeps_keyring: bool = False,
                  preserve_fds: int = 0, filter: Filter | None = None, memory_policy: MemoryPolicy | None = None,
-                 personality: Personality | None = None) -> Plan:
+                 personality: Personality | None = None, resctrl: tuple[str, ...] = ()) -> Plan:
     """The plan of a further process in a container with these namespaces (CLONE_NEW... bits).
 
     The first descriptor that is passed to it is a pidfd of the container's init. passes_root: the second is the container's
     root, where that is not the root of its mount namespace. limits_pids: the container has a limit of processes, so that what set
-    the process up must not count any more when it runs. filter, memory_policy, personality: the container's.
+    the process up must not count any more when it runs. filter, memory_policy, personality, resctrl (groups in the order of joining): the
+    container's.
     """
     draft = Draft(overlaps=True)
     draft.await_sources()
@@ -173,6 +178,10 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
         draft.host.append(op.PassDescriptor("", root, 1))
     begins = set_initial_affinity(draft, process.exec_cpu_affinity, "$")
     join_cgroups(draft, cgroups, by_itself=begins)
+    if resctrl:
+        from pyruntime.plan.intel_rdt import join_groups
+
+        join_groups(draft, resctrl)
     set_final_affinity(draft, process.exec_cpu_affinity, "$")
     limit_process(draft, process, "$", bool(namespaces & flags.CLONE_NEWUSER))
     profile, label = apparmor_profile(process, "$", has_apparmor), selinux_label(process, "$", has_selinux)
@@ -211,10 +220,6 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
 
 def _refuse_unsupported(spec: Spec, host: Host) -> None:
     linux = spec.linux
-    later = {"$.linux.intelRdt": linux.intel_rdt, "$.linux.netDevices": linux.net_devices}
-    for json_path, value in later.items():
-        if value:
-            raise UnsupportedFieldError(None, json_path, "is not executed yet")
     if linux.mount_label and not host.has_selinux:
         raise UnsupportedFieldError(None, "$.linux.mountLabel", f"is {linux.mount_label!r}, but SELinux is not enabled on this host")
 
@@ -244,6 +249,8 @@ def _changed_namespaces(spec: Spec) -> set[str]:
     changed = {str(namespace) for key in spec.linux.sysctl if (namespace := sysctl_namespace(key)) is not None}
     if spec.hostname or spec.domainname:
         changed.add("uts")
+    if spec.linux.net_devices:
+        changed.add("network")
     return changed | {"mount"}
 
 
@@ -296,6 +303,20 @@ def _enter_namespaces(draft: Draft, linux: Linux, new: frozenset[str], joined: d
         draft.init.append(op.UnshareNamespaces("$.linux.namespaces", types))
     if types & flags.CLONE_NEWPID:
         draft.init.append(op.EnterPidNamespace("$.linux.namespaces", 0))
+
+
+def _join_groups(draft: Draft, rdt: IntelRdt, host: Host, id: str) -> None:
+    from pyruntime.plan.intel_rdt import group_of, join_groups  # few need it
+
+    join_groups(draft, group_of(rdt, host, id).paths)
+
+
+def _await_devices(draft: Draft, linux: Linux) -> None:
+    """Before sysctls, which may be those of the devices."""
+    from pyruntime.plan.net_devices import moves_of  # few need it
+
+    draft.net_devices = moves_of(linux)
+    draft.init += [op.AnnounceNetwork("$.linux.netDevices"), op.AwaitRelease("$.linux.netDevices")]
 
 
 def _write_to_proc(draft: Draft, linux: Linux, new: frozenset[str], *, needs_proc: bool) -> Slot | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pyruntime.plan.operations import (
     AnnounceHooks,
     AwaitRelease,
@@ -18,6 +20,9 @@ from pyruntime.plan.operations import (
 )
 from pyruntime.plan.scheduling_operations import Scheduling
 from pyruntime.spec import Hooks
+
+if TYPE_CHECKING:
+    from pyruntime.plan.net_devices import NetDeviceMove
 
 SLOTS_PER_MESSAGE = 250  # as in native/abi.h
 
@@ -39,6 +44,7 @@ class Draft:
         self.cgroup: Slot | None = None
         self.is_relayed = False
         self.scheduling: Scheduling | None = None
+        self.net_devices: tuple[NetDeviceMove, ...] = ()
         self._slots = {"host": 0, "late": 0, "init": 0}
         self._receiving_at = 0
 
@@ -74,7 +80,7 @@ class Draft:
                     self._slots["host"], self._slots["init"], late, preserve_fds, bool(entries),
                     any(operation.awaits_reaping for operation in entries), *self._limit_hooks(), hooks or Hooks(),
                     is_relayed=self.is_relayed, opens_console=any(isinstance(operation, OpenConsole) for operation in self.init),
-                    scheduling=self.scheduling)
+                    scheduling=self.scheduling, net_devices=self.net_devices)
 
     def _limit_hooks(self) -> tuple[bool, int | None]:
         """Whether the init waits for the host's hooks, and how long those take that it runs itself before it is ready."""

@@ -7,6 +7,8 @@ field that asked for it, or '' where the runtime itself did.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from pyruntime.plan import flags
@@ -34,6 +36,9 @@ from pyruntime.plan.scheduling_operations import SetAffinity as SetAffinity
 from pyruntime.plan.scheduling_operations import SetMemoryPolicy as SetMemoryPolicy
 from pyruntime.plan.scheduling_operations import SetPersonality as SetPersonality
 from pyruntime.spec import Hooks
+
+if TYPE_CHECKING:
+    from pyruntime.plan.net_devices import NetDeviceMove
 
 
 def _namespaces(bits: int) -> str:
@@ -250,6 +255,10 @@ class RaiseLoopback(Operation, frozen=True):
     about = "lo"
 
 
+class AnnounceNetwork(Operation, frozen=True):
+    """So that the host can put devices into the network namespace; the init waits for it."""
+
+
 class JoinSessionKeyring(Operation, frozen=True):
     name: bytes
 
@@ -374,6 +383,7 @@ class Plan(msgspec.Struct, frozen=True):
     awaits_hooks  whether the init waits until the host has run hooks
     hook_limit_s  how long the hooks that the init runs after that may take until it is ready; None for ever
     hooks         all of them
+    net_devices   what the host moves into the network namespace, while the init waits
     opens_console whether the init sends a terminal
     scheduling    what the host sets at AwaitScheduling
     is_relayed    whether an init clones the process, which has no memory of the caller's
@@ -396,11 +406,13 @@ class Plan(msgspec.Struct, frozen=True):
     is_relayed: bool = False
     opens_console: bool = False
     scheduling: Scheduling | None = None
+    net_devices: tuple[NetDeviceMove, ...] = ()
 
     def __str__(self) -> str:
         lines = []
         for where, operations in (("host", self.host), ("child", self.child), ("init", self.init)):
             lines += [f"{where:5} {operation}" for operation in operations]
+        lines += [f"host  {device}" for device in self.net_devices]
         lines += [f"host  {self.scheduling}"] if self.scheduling is not None else []
         lines += [f"hooks {self.hooks}"] if self.hooks != Hooks() else []
         return "\n".join(lines)

@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -29,7 +30,10 @@ from pyruntime.runtimes.bundle import OpenedBundle, check_rootfs
 from pyruntime.runtimes.filters import FilterCache
 from pyruntime.spec import Process, Seccomp, Spec, decode_process, read_config
 from pyruntime.state import ContainerRecord
-from pyruntime.state.record import FilterRecord, Inherited, JoinedMountNamespace
+from pyruntime.state.record import FilterRecord, Inherited, JoinedMountNamespace, ResctrlRecord
+
+if TYPE_CHECKING:
+    from pyruntime.plan.intel_rdt import ResctrlGroup
 
 _log = logging.getLogger("pyruntime")
 BUNDLES_KEPT = 64
@@ -77,6 +81,16 @@ class CompiledBundle:
         with self._in_file():
             return unit_for(self.bundle.spec, id)
 
+    def resctrl_group(self, id: str) -> ResctrlGroup | None:
+        """Of a container; None where it has none. Raises UnsupportedFieldError."""
+        rdt = self.bundle.spec.linux.intel_rdt
+        if rdt is None:
+            return None
+        from pyruntime.plan.intel_rdt import group_of  # few need it
+
+        with self._in_file():
+            return group_of(rdt, self._host, id)
+
     def unit_properties(self, id: str, pids: tuple[int, ...]) -> list[Property]:
         """What the container's unit is started with, and these processes. Raises InvalidBundleError."""
         resources = self.bundle.spec.linux.resources
@@ -100,7 +114,8 @@ class CompiledBundle:
             encoded = self._plans[key] = encode(plan, len(id))
         return encoded
 
-    def record(self, id: str, pid: int, start_time: int, joined: JoinedMountNamespace | None, keeps_keyring: bool) -> ContainerRecord:
+    def record(self, id: str, pid: int, start_time: int, joined: JoinedMountNamespace | None, keeps_keyring: bool,
+               resctrl: ResctrlRecord | msgspec.UnsetType) -> ContainerRecord:
         """What is remembered of a container whose init has that pid."""
         bundle, spec, unit = self.bundle, self.bundle.spec, self.unit(id)
         return ContainerRecord(
@@ -111,7 +126,7 @@ class CompiledBundle:
             joined_mount_namespace=joined, limits_pids=limits_pids(spec.linux.resources),
             keeps_keyring=keeps_keyring,
             unit=unit.name if unit is not None else None, apparmor_profile=spec.process.apparmor_profile if spec.process else None,
-            filter=self.filter, hooks=self._later_hooks, inherited=self._inherited)
+            filter=self.filter, hooks=self._later_hooks, inherited=self._inherited, resctrl=resctrl)
 
     @contextlib.contextmanager
     def _in_file(self) -> Iterator[None]:
@@ -215,7 +230,8 @@ def _compile_process(process: ProcessLike, record: ContainerRecord, host: Host, 
     plan = compile_exec(decoded, record.cgroups, record.namespaces, record.id,
                         passes_root=record.joined_mount_namespace is not None, limits_pids=record.limits_pids, has_apparmor=host.has_apparmor,
                         has_selinux=host.has_selinux, keeps_keyring=record.keeps_keyring, preserve_fds=preserve_fds,
-                        filter=filter_of(record.filter), memory_policy=inherited.memory_policy, personality=inherited.personality)
+                        filter=filter_of(record.filter), memory_policy=inherited.memory_policy, personality=inherited.personality,
+                        resctrl=() if record.resctrl is msgspec.UNSET else record.resctrl.paths)
     for warning in process_warnings(decoded, host, bool(record.namespaces & flags.CLONE_NEWUSER)):
         _log.warning("container %s: exec: %s", record.id, warning)
     return encode(plan)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import msgspec
+
 from pyruntime.cgroups import ContainerCgroups, cgroups_of
 from pyruntime.host import Host
 from pyruntime.interface import StdioOptions
@@ -15,7 +19,11 @@ from pyruntime.runtimes.listener import check_listener, passing_on
 from pyruntime.runtimes.live import LiveProcess
 from pyruntime.runtimes.unit import started_unit
 from pyruntime.state import ContainerRecord, Store
-from pyruntime.state.record import JoinedMountNamespace
+from pyruntime.state.record import JoinedMountNamespace, ResctrlRecord
+
+if TYPE_CHECKING:
+    from pyruntime.network.devices import NetDevices
+    from pyruntime.runtimes.resctrl import ResctrlGroups
 
 
 class Creation:
@@ -32,6 +40,8 @@ class Creation:
         self._live: LiveProcess | None = None
         self._record: ContainerRecord | None = None
         self._has_run_hooks = False
+        self._devices: NetDevices | None = None
+        self._groups: ResctrlGroups | None = None
 
     def run(self, options: StdioOptions, manner: Manner) -> tuple[LiveProcess, ContainerRecord]:
         """Make it. Raises InvalidBundleError, SetupError; `undo` then takes back what was made."""
@@ -44,19 +54,38 @@ class Creation:
             self._store.save_cgroup(id, path, self._unit_name)
             self._cgroup_path = path
             self._joined = joined_mount_namespace(compiled.bundle.spec.linux)
+            resctrl = self._make_groups()
 
             def prepare(pid: int, start_time: int) -> None:
-                self._record = compiled.record(id, pid, start_time, self._joined, manner.keeps_keyring)
+                self._record = compiled.record(id, pid, start_time, self._joined, manner.keeps_keyring, resctrl)
                 self._store.prepare(self._record)
 
             def run_create_hooks() -> None:
                 self._has_run_hooks = True
                 run_hooks(encoded.plan.hooks, ("prestart", "createRuntime"), self._noted(), "creating")
 
+            move_devices = None
+            if encoded.plan.net_devices:
+                from pyruntime.network.devices import NetDevices  # takes a tenth of a second, and few need it
+
+                self._devices = NetDevices(encoded.plan.net_devices)
+                move_devices = self._devices.move
             pass_on = passing_on(compiled.filter, self._noted, "creating")
-            self._live = launch(encoded, id, options, native.MESSAGE_READY, prepare, run_hooks=run_create_hooks, pass_on=pass_on)
+            self._live = launch(encoded, id, options, native.MESSAGE_READY, prepare,
+                                move_devices=move_devices, run_hooks=run_create_hooks, pass_on=pass_on)
         self._store.commit(id)
+        if self._devices is not None:
+            self._devices.close()
         return self._live, self._noted()
+
+    def _make_groups(self) -> ResctrlRecord | msgspec.UnsetType:
+        group = self._compiled.resctrl_group(self._id)
+        if group is None:
+            return msgspec.UNSET
+        from pyruntime.runtimes.resctrl import ResctrlGroups  # few need it
+
+        self._groups = ResctrlGroups(group)
+        return self._groups.make()
 
     def _noted(self) -> ContainerRecord:
         assert self._record is not None  # launch notes the process before it does anything with it
@@ -66,6 +95,10 @@ class Creation:
         """Nothing is left of it, and hooks that have begun to run are followed by those for the end."""
         if self._live is not None:
             self._live.end()
+        if self._devices is not None:
+            self._devices.give_back()
+        if self._groups is not None:
+            self._groups.undo()
         try:
             if self._cgroup_path is not None:
                 cgroups = ContainerCgroups(cgroups_of(self._host, self._cgroup_path), self._unit_name)

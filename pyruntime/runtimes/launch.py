@@ -15,10 +15,12 @@ from pyruntime.runtimes.stdio import PreparedStdio
 
 
 def launch(encoded: EncodedPlan, id: str, options: StdioOptions, until: int, note: Callable[[int, int], None],
-           descriptors: tuple[int, ...] = (), run_hooks: Callable[[], None] | None = None, pass_on: PassOn | None = None) -> LiveProcess:
+           descriptors: tuple[int, ...] = (), move_devices: Callable[[int], None] | None = None,
+           run_hooks: Callable[[], None] | None = None, pass_on: PassOn | None = None) -> LiveProcess:
     """Make a process; it is ready when this returns (`until` MESSAGE_READY), or executes its program (MESSAGE_EXECUTING).
 
     note        is told pid and start time: while the init of a container is still at work, or once the program is executed
+    move_devices   is given a pidfd of the init, which waits in its network namespace, where the plan has `net_devices`
     run_hooks   what the init waits for, where the plan `awaits_hooks`
     pass_on     is given the listener of a filter that has one
     Raises SetupError; nothing of the process is left then, except what `note` did.
@@ -31,12 +33,15 @@ def launch(encoded: EncodedPlan, id: str, options: StdioOptions, until: int, not
     try:
         spawned = native.spawn(encoded, id, stdio.child, descriptors)
         stdio.close_child_ends()
+        if move_devices is not None and spawned.await_network():
+            move_devices(spawned.pidfd)
+            spawned.release()
         # one that waits for its start is noted meanwhile; one that executes at once is not kept waiting
         if until == native.MESSAGE_READY and (not encoded.plan.hands_over or spawned.await_successor()):
             start_time = _note(spawned, note)
         if run_hooks is not None and encoded.plan.awaits_hooks and spawned.await_hooks():
             run_hooks()
-            spawned.finish_hooks()
+            spawned.release()
         spawned.follow(until, pass_on, _schedule_of(encoded))
         if start_time is None:
             start_time = _note(spawned, note)

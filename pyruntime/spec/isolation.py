@@ -137,7 +137,7 @@ class IntelRdt(Section, frozen=True, kw_only=True):
     """Resource director technology (config-linux.md "IntelRdt").
 
     clos_id     name below the root of resctrl; `/` is that root, None a group named after the container
-    schemata    lines, written after `l3_cache_schema` and `mem_bw_schema`
+    schemata    lines, written after `l3_cache_schema` (which may be several) and `mem_bw_schema`
     """
 
     clos_id: Text | None = field(default=None, name="closID")

@@ -43,6 +43,13 @@ class Inherited(msgspec.Struct, frozen=True, omit_defaults=True):
     personality: Personality | None = None
 
 
+class ResctrlRecord(msgspec.Struct, frozen=True):
+    """The resctrl groups of a container: those that its processes join, and those that are removed with it, in that order."""
+
+    paths: tuple[str, ...]
+    removed: tuple[str, ...] = ()
+
+
 class ContainerRecord(msgspec.Struct, frozen=True):
     """What is known of a container once its init is ready.
 
@@ -52,6 +59,7 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     unit         name of the systemd unit that the cgroups belong to
     hooks        those that run after the creation, unset if there are none
     inherited    what further processes have of it besides, unset if that is nothing
+    resctrl      its groups of that file system, unset if it has none
     keeps_keyring   the processes are in the session keyring of who made them
     """
 
@@ -75,6 +83,7 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     filter: FilterRecord | None = None
     hooks: Hooks | msgspec.UnsetType = msgspec.UNSET
     inherited: Inherited | msgspec.UnsetType = msgspec.UNSET
+    resctrl: ResctrlRecord | msgspec.UnsetType = msgspec.UNSET
 
 
 class ProcessRecord(msgspec.Struct, frozen=True):

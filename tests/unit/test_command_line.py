@@ -217,6 +217,15 @@ def test_features(capfd: pytest.CaptureFixture[str]) -> None:
     assert "SCMP_ACT_NOTIFY" in found["linux"]["seccomp"]["actions"]
 
 
+@pytest.mark.conformance(33, 47, 63)
+def test_features_of_network_devices_and_resctrl(capfd: pytest.CaptureFixture[str]) -> None:
+    """Whatever this host has."""
+    assert main(["features"]) == 0
+    found = json.loads(capfd.readouterr().out)["linux"]
+    assert found["netDevices"] == {"enabled": True}
+    assert found["intelRdt"] == {"enabled": True, "schemata": True, "monitoring": True}
+
+
 def test_a_pid_file_that_cannot_be_in_its_place(tmp_path: Path) -> None:
     (tmp_path / "pid").mkdir()
     with pytest.raises(CommandError, match="write pid file .*: EISDIR: is a directory"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pyruntime.errors import UnsupportedHostError
-from pyruntime.host import Hierarchy, check_kernel, parse_hierarchies, parse_kernel
+from pyruntime.host import Hierarchy, check_kernel, parse_hierarchies, parse_kernel, parse_resctrl
 
 
 @pytest.mark.parametrize(("release", "kernel"), [
@@ -56,3 +56,11 @@ def test_hierarchies_of_mountinfo() -> None:
 def test_a_mount_point_that_is_not_ascii() -> None:
     (found,) = parse_hierarchies("33 22 0:29 / /srv/größe\\134x rw - cgroup2 cgroup2 rw")
     assert found.mount_point == "/srv/größe\\x"
+
+
+@pytest.mark.conformance(47)
+def test_where_resctrl_is_mounted() -> None:
+    other = "22 1 0:20 / /sys/fs/resctrl rw - tmpfs resctrl rw"
+    assert parse_resctrl(other) is None
+    assert parse_resctrl(f"{other}\n40 22 0:40 / /srv/resctrl\\040x rw shared:3 - resctrl none rw,cdp\n41 22 0:41 / /y rw - resctrl resctrl rw"
+                         ) == "/srv/resctrl x"

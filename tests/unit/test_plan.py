@@ -93,8 +93,6 @@ def test_numbers_are_no_booleans(host: Host) -> None:
 
 @pytest.mark.parametrize(("place", "value"), [
     ("process.apparmorProfile", "a"), ("process.selinuxLabel", "a"), ("linux.mountLabel", "a"),
-    ("linux.intelRdt", {"closID": "g"}),
-    ("linux.netDevices", {"eth0": {}}),
 ])
 def test_unsupported_fields(place: str, value: object) -> None:
     changes: Any = value

@@ -127,8 +127,9 @@ def _check_intel_rdt(rdt: IntelRdt) -> None:
     name = rdt.clos_id
     if name is not None and (name in (".", "..") or name != "/" and "/" in name):
         raise Refused("$.linux.intelRdt.closID", f"{quote(name)} is not the name of a directory")
+    # that l3CacheSchema has one line, and which, is a SHOULD only: with CDP there are L3CODE and L3DATA
     lines = [(f"schemata[{i}]", line, "") for i, line in enumerate(rdt.schemata)]
-    lines += [("l3CacheSchema", rdt.l3_cache_schema or "", ""), ("memBwSchema", rdt.mem_bw_schema or "MB:", "MB:")]
+    lines.append(("memBwSchema", rdt.mem_bw_schema or "MB:", "MB:"))
     for field, line, start in lines:
         if "\n" in line:
             raise Refused(f"$.linux.intelRdt.{field}", f"{quote(line)} is more than one line")
