@@ -198,9 +198,9 @@ int open_init(void);
 
 /* Run the host operations, clone, run the child operations. stdio are the child's 0, 1, 2; preserve_fds of the header
  * are taken from the caller's 3, 4, ...; descriptors are what OP_PASS_DESCRIPTOR passes on. On failure the child, if any, is
- * killed and reaped. -EBADFD: init_fd is not the static init. */
+ * killed and reaped. -EBADFD: init_fd is not the static init. -ETIMEDOUT: it was not executed in time. */
 int spawn_process(void *plan, uint64_t size, uint64_t clone_flags, int init_fd, int cgroup_slot, const int *stdio,
-                  const int *descriptors, int descriptor_count, struct spawn_result *ret_result);
+                  const int *descriptors, int descriptor_count, int timeout_ms, struct spawn_result *ret_result);
 
 /* What an init has said so far, and which process it is by now. Begins with everything 0 but pid and the descriptors. */
 struct conversation {

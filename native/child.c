@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
-#include <linux/futex.h>
 #include <sys/prctl.h>
 
 #include "raw.h"
@@ -83,14 +82,4 @@ OF_THE_CHILD void enter_init(void *argument)
                                      AT_EMPTY_PATH);
     for (;;)
         raw_call(SYS_exit_group, 127, 0, 0, 0, 0);
-}
-
-int await_execution(struct child *child)
-{
-    uint32_t shares;
-
-    while ((shares = __atomic_load_n(&child->shares_memory, __ATOMIC_ACQUIRE)))
-        /* not FUTEX_PRIVATE_FLAG: the kernel wakes without it */
-        raw_call(SYS_futex, address(&child->shares_memory), FUTEX_WAIT, shares, 0, 0);
-    return child->error;
 }

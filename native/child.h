@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "plan.h"
 
@@ -16,6 +17,8 @@ struct child {
     int init_fd;
     bool keep_capabilities;
     char argument[40];      /* the init's */
+    int pidfd;              /* of it; for await_execution, as what follows */
+    struct timespec deadline;   /* on CLOCK_MONOTONIC */
     int error;              /* of a child that could not execute the init */
     uint32_t shares_memory; /* the kernel makes it 0 and wakes who waits for that (CLONE_CHILD_CLEARTID) */
     char stack[CHILD_STACK] __attribute__((aligned(16)));
@@ -23,8 +26,5 @@ struct child {
 
 /* Executes the init, or leaves an error in the struct child. */
 void enter_init(void *child);
-
-/* Wait until the child has executed the init, or has ended: 0 or its error. */
-int await_execution(struct child *child);
 
 #endif

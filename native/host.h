@@ -32,6 +32,10 @@ int make_cgroup(struct host *host, const struct operation *op);
 int enable_controllers(struct host *host, const struct operation *op);
 int attach_device_program(struct host *host, const struct operation *op);
 
+/* Of spawn.c: wait until the child has executed the init, or has ended: 0 or its error. -ETIMEDOUT: it had not by the deadline,
+ * and was killed. */
+int await_execution(struct child *child);
+
 /* The address of a start socket. A state directory's path may be longer than a socket's may be: then a descriptor of the directory stands
  * for it, which the caller closes (-1: none). */
 int start_address(const char *path, const char *name, int *ret_directory, struct sockaddr_un *ret_address);

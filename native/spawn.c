@@ -1,5 +1,6 @@
 /* Making a process: from an encoded plan to a running static init with its descriptors in place. */
 #define _GNU_SOURCE
+#include <linux/futex.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -19,8 +20,6 @@
 #ifndef CLONE_INTO_CGROUP
 #define CLONE_INTO_CGROUP 0x200000000ULL
 #endif
-/* it does nothing but one clone; a thread of the caller's that forks meanwhile may keep its wire open when it has died */
-#define RELAY_TIMEOUT_MS 10000
 #define INIT_SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010U
@@ -83,6 +82,20 @@ static void kill_and_reap(int pidfd)
         ;
 }
 
+static struct timespec deadline_in(int timeout_ms)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    time.tv_sec += timeout_ms / 1000;
+    time.tv_nsec += timeout_ms % 1000 * 1000000L;
+    if (time.tv_nsec >= 1000000000) {
+        time.tv_sec++;
+        time.tv_nsec -= 1000000000;
+    }
+    return time;
+}
+
 /* The child goes on by itself, so that what the host prepares meanwhile takes no time. Until await_execution it uses the struct. */
 static int clone_child(struct child *child, uint64_t flags, int cgroup, struct spawn_result *result)
 {
@@ -111,8 +124,27 @@ static int clone_child(struct child *child, uint64_t flags, int cgroup, struct s
         return (int)pid;
     }
     result->pid = (int32_t)pid;
-    result->pidfd = pidfd;
+    result->pidfd = child->pidfd = pidfd;
     return 0;
+}
+
+int await_execution(struct child *child)
+{
+    const struct timespec *deadline = &child->deadline;
+    uint32_t shares;
+
+    while ((shares = __atomic_load_n(&child->shares_memory, __ATOMIC_ACQUIRE))) {
+        /* not FUTEX_PRIVATE_FLAG: the kernel wakes without it; the bits of FUTEX_WAIT_BITSET make the time an absolute one */
+        long error = syscall(SYS_futex, &child->shares_memory, FUTEX_WAIT_BITSET, shares, deadline, NULL, FUTEX_BITSET_MATCH_ANY);
+        if (error < 0 && errno == ETIMEDOUT && deadline) {
+            /* in a frozen v2 cgroup, where it can still be killed; it uses the struct until it has ended */
+            syscall(SYS_pidfd_send_signal, child->pidfd, SIGKILL, NULL, 0);
+            deadline = NULL;
+        }
+    }
+    if (!deadline)
+        child->error = -ETIMEDOUT;
+    return child->error;
 }
 
 static int write_plan(const struct plan *plan)
@@ -158,7 +190,7 @@ static int clone_init(const struct plan *plan, const int *slots, uint64_t flags,
 }
 
 /* From the process that was cloned to the one that it has cloned. */
-static int await_relay(int wire, struct child *child, struct spawn_result *result)
+static int await_relay(int wire, int timeout_ms, struct child *child, struct spawn_result *result)
 {
     struct conversation heard = {.pid = result->pid, .pidfd = result->pidfd, .console = -1, .listener = -1};
     int error = await_execution(child), got;
@@ -169,7 +201,7 @@ static int await_relay(int wire, struct child *child, struct spawn_result *resul
         return error;
     }
     do
-        got = attend_init(wire, SUCCESSION_AWAITED, RELAY_TIMEOUT_MS, &heard);
+        got = attend_init(wire, SUCCESSION_AWAITED, timeout_ms, &heard);
     while (got == -EINTR);
     result->pid = heard.pid;
     result->pidfd = heard.pidfd;
@@ -217,7 +249,7 @@ static int open_wires(int *ret_wires)
 }
 
 int spawn_process(void *data, uint64_t size, uint64_t clone_flags, int init_fd, int cgroup_slot, const int *stdio,
-                  const int *descriptors, int descriptor_count, struct spawn_result *ret_result)
+                  const int *descriptors, int descriptor_count, int timeout_ms, struct spawn_result *ret_result)
 {
     struct plan plan;
     int slots[PLAN_SLOT_LIMIT], sources[3 + 2 + 2 * PLAN_SLOT_LIMIT];
@@ -252,11 +284,12 @@ int spawn_process(void *data, uint64_t size, uint64_t clone_flags, int init_fd, 
         ret_result->phase = SPAWN_CLONE;
         error = open_wires(wires);
     }
+    child.deadline = deadline_in(timeout_ms);
     if (!error)
         error = clone_init(&plan, slots, clone_flags, init_fd, cgroup_slot, stdio, wires[1], &child, ret_result);
     close_fd(&wires[1]);
     if (!error) {
-        error = plan.header->is_relayed ? await_relay(wires[0], &child, ret_result) : 0;
+        error = plan.header->is_relayed ? await_relay(wires[0], timeout_ms, &child, ret_result) : 0;
         host.pid = ret_result->pid;
         host.wire = wires[0];
         if (!error)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from pyruntime.cli.failures import CommandError, words_of
 from pyruntime.cli.streams import ConsoleSocket, hand_over_terminal, inherited, terminal_of, write_pid_file
-from pyruntime.errors import ContainerNotFoundError, InvalidBundleError, NotRunningError
+from pyruntime.errors import ContainerNotFoundError, InvalidBundleError, NotRunningError, NotStoppedError
+from pyruntime.interface import Status
 
 if TYPE_CHECKING:
     from pyruntime.interface import StdioOptions
@@ -114,12 +115,16 @@ def update(runtime: NativeRuntime, options: argparse.Namespace) -> int:
 
 
 def delete(runtime: NativeRuntime, options: argparse.Namespace) -> int:
-    """By force, a container that does not exist is no error."""
+    """One that was never started too, as engines expect. By force, a container that does not exist is no error."""
     try:
         runtime.delete_container(options.id, force=options.force)
     except ContainerNotFoundError:
         if not options.force:
             raise
+    except NotStoppedError as error:
+        if error.status != Status.CREATED:
+            raise
+        runtime.delete_container(options.id, force=True)
     return 0
 
 

@@ -267,7 +267,7 @@ def spawn(encoded: EncodedPlan, id: str, stdio: tuple[int, int, int], descriptor
     init = _get_init()
     try:
         while (error := lib.spawn_process(ffi.from_buffer(data), len(data), plan.clone_flags, init, cgroup, stdio,
-                                          descriptors, len(descriptors), result)) == -errno.EBADFD:
+                                          descriptors, len(descriptors), int(SETUP_TIMEOUT_S * 1000), result)) == -errno.EBADFD:
             init = _get_init(lost=init)
         if error:
             operations = {lib.SPAWN_HOST: plan.host, lib.SPAWN_CHILD: plan.child}.get(result.phase, ())

@@ -217,3 +217,25 @@ def test_empty_cgroup_that_exists_is_taken(lab: Lab) -> None:
     for cgroup in cgroups_of(read_host(), "/pyruntime/p1"):
         os.makedirs(cgroup.path)
     assert lab.run("echo it runs") == "it runs\n"
+
+
+def test_exec_below_a_frozen_cgroup(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What others have frozen is not paused by this runtime, but nothing that is cloned into it goes on."""
+    monkeypatch.setattr("pyruntime.native.process.SETUP_TIMEOUT_S", 1.0)
+    lab.sleeper(linux={"cgroupsPath": "/pyruntime-frozen/p1"})
+    parents = [Path(cgroup.path).parent for cgroup in cgroups_of(read_host(), "/pyruntime-frozen/p1")]
+    unified = next(parent for parent in parents if (parent / "cgroup.freeze").exists())
+    try:
+        (unified / "cgroup.freeze").write_text("1")
+        before = set(os.listdir("/proc/self/fd"))
+        with pytest.raises(SetupError) as caught:
+            lab.runtime.exec_process("p1", {"args": ["/bin/true"], "cwd": "/"}, StdioOptions())
+        assert caught.value.errno == errno.ETIMEDOUT and set(os.listdir("/proc/self/fd")) == before
+        (unified / "cgroup.freeze").write_text("0")
+        assert len((unified / "p1" / "cgroup.procs").read_text().split()) == 1
+        assert lab.exec("echo thawed") == "thawed\n"
+    finally:
+        (unified / "cgroup.freeze").write_text("0")
+        lab.runtime.delete_container("p1", force=True)
+        for parent in parents:
+            parent.rmdir()

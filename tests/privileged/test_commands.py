@@ -97,6 +97,14 @@ def test_life_of_a_container(line: Line) -> None:
     assert "container 'p1' does not exist" in line.fail("state", "p1")
 
 
+def test_deleting_what_was_never_started(line: Line) -> None:
+    """As runc and crun do, on which engines rely when something of theirs fails after the creation."""
+    line.detach("create", "--bundle", line.lab.bundle(["/bin/true"]), "p1")
+    assert line.status() == "created"
+    line.succeed("delete", "p1")
+    assert "container 'p1' does not exist" in line.fail("state", "p1")
+
+
 @pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 3", 3), ("sleep 9 & kill -9 $!; wait $! 2>/dev/null", 137)])
 def test_run_has_the_programs_exit_code_and_streams(line: Line, script: str, code: int) -> None:
     ended = line("run", "--bundle", line.lab.bundle(f"cat; echo wrong >&2; {script}"), "p1", input="typed")

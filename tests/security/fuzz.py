@@ -238,7 +238,7 @@ class Run:
             os.unlink("/state/start")
         result = ffi.new("struct spawn_result *")
         self.error = int(lib.spawn_process(ffi.from_buffer(data), len(data), clone_flags, native._get_init(), -1,
-                                           [null] * 3, descriptors, len(descriptors), result))
+                                           [null] * 3, descriptors, len(descriptors), 60000, result))
         if self.error:
             return
         self._talk(int(result.wire), int(result.pid), int(result.pidfd))

@@ -41,7 +41,7 @@ def spawn(data: bytes | bytearray, cgroup: int = -1) -> int:
     """Only for plans that must be refused."""
     result = ffi.new("struct spawn_result *")
     block = bytearray(data)
-    return int(lib.spawn_process(ffi.from_buffer(block), len(block), 0, no_init(), cgroup, [0, 1, 2], [], 0, result))
+    return int(lib.spawn_process(ffi.from_buffer(block), len(block), 0, no_init(), cgroup, [0, 1, 2], [], 0, 60000, result))
 
 
 def a_plan() -> bytearray:
