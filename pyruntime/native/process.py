@@ -28,15 +28,22 @@ _CLD_EXITED = 1
 
 _init_lock = threading.Lock()
 _init_fd = -1
+# results of the calls that make processes at the moment
+_in_flight: set[Any] = set()
 
 
-def _renew_lock() -> None:
-    """A thread that held it is not in a forked child, which would wait for it for ever."""
+def _leave_to_parent() -> None:
+    """In a forked child. A thread that held the lock is not in it, and it would wait for ever; and the end of a wire that it got a copy of
+    would keep the parent from seeing that the init has closed its own."""
     global _init_lock
     _init_lock = threading.Lock()
+    for result in _in_flight:
+        if result.childs_wire >= 0:
+            os.close(result.childs_wire)
+    _in_flight.clear()
 
 
-os.register_at_fork(after_in_child=_renew_lock)
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def _get_init(lost: int = -1) -> int:
@@ -262,9 +269,10 @@ def spawn(encoded: EncodedPlan, id: str, stdio: tuple[int, int, int], descriptor
     """
     plan = encoded.plan
     data = encoded.fill(id.encode())
-    result = ffi.new("struct spawn_result *", {"pid": -1, "pidfd": -1, "wire": -1})
+    result = ffi.new("struct spawn_result *", {"pid": -1, "pidfd": -1, "wire": -1, "childs_wire": -1})
     cgroup = -1 if plan.cgroup is None else plan.cgroup.index
     init = _get_init()
+    _in_flight.add(result)
     try:
         while (error := lib.spawn_process(ffi.from_buffer(data), len(data), plan.clone_flags, init, cgroup, stdio,
                                           descriptors, len(descriptors), int(SETUP_TIMEOUT_S * 1000), result)) == -errno.EBADFD:
@@ -279,6 +287,8 @@ def spawn(encoded: EncodedPlan, id: str, stdio: tuple[int, int, int], descriptor
         if result.pidfd >= 0:  # a signal's handler has raised
             Spawned(encoded, id, result.pid, result.pidfd, result.wire).discard()
         raise
+    finally:
+        _in_flight.discard(result)
 
 
 def start(directory: str, name: str, hook_of: Callable[[int], tuple[str, int | None]],

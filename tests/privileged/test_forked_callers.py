@@ -39,3 +39,33 @@ def test_a_lock_that_another_thread_held(lab: Lab, module: object, name: str) ->
     is_done.set()
     holder.join()
     assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_children_that_are_forked_meanwhile(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have copies of all descriptors, and the caller waits for the end of what the init writes to."""
+    monkeypatch.setattr(process, "SETUP_TIMEOUT_S", 2.0)
+    bundle, is_done = lab.bundle(["/bin/true"]), threading.Event()
+    children: list[int] = []
+
+    def fork() -> None:
+        while not is_done.is_set() and len(children) < 400:
+            pid = os.fork()
+            if pid == 0:
+                signal.pause()
+            children.append(pid)
+
+    forker = threading.Thread(target=fork)
+    forker.start()
+    try:
+        while forker.is_alive():
+            lab.runtime.create_container("p1", bundle, StdioOptions())
+            lab.runtime.start_container("p1")
+            assert lab.runtime.wait_on_container("p1").exit_code == 0
+            lab.runtime.delete_container("p1")
+    finally:
+        is_done.set()
+        forker.join()
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    assert len(children) == 400
