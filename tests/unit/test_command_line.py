@@ -6,7 +6,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def test_signals(text: str, number: int) -> None:
 
 
 @pytest.fixture
-def mock(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Call:
+def mock(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Call]:
     """Call a command on a MockRuntime with one running container, c1; returns exit code, output, errors."""
     runtime: Any = MockRuntime()
     bundle = make_bundle(tmp_path / "bundle", ["/bin/sleep", "1000"], annotations={"a.b": "c"})
@@ -111,7 +111,10 @@ def mock(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Call:
         shown = capfd.readouterr()
         return code, shown.out, shown.err
 
-    return call
+    yield call
+    # or its program's thread and descriptors would end in the middle of another test
+    for state in runtime.list_container_states():
+        runtime.delete_container(state.id, force=True)
 
 
 @pytest.mark.conformance(56)
