@@ -40,8 +40,8 @@ def replace(path: str, data: bytes) -> None:
 
 
 def lock_directory(path: str) -> int:
-    """Wait until nobody else has it locked: a descriptor, closing it unlocks. Raises OSError: FileNotFoundError, and ESTALE for one
-    that was removed meanwhile."""
+    """Wait until nobody else has it locked: a descriptor, which is unlocked and closed afterwards. Raises OSError: FileNotFoundError, and
+    ESTALE for one that was removed meanwhile."""
     return _check(lib.lock_directory(os.fsencode(path)), path)
 
 

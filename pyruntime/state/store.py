@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import stat
@@ -118,6 +119,8 @@ class Store:
                 yield
                 return
             finally:
+                # a child that was forked meanwhile may have a copy of the descriptor
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
                 os.close(descriptor)
 
     def save_cgroup(self, id: str, path: str, unit: str | None = None) -> None:
