@@ -11,13 +11,17 @@ import msgspec
 from pyruntime import __version__
 from pyruntime.cli.failures import CommandError
 from pyruntime.cli.states import print_json
-from pyruntime.native.seccomp import can_filter
+from pyruntime.host import MINIMUM_KERNEL, parse_kernel
+from pyruntime.native.seccomp import can_filter, library_version
 from pyruntime.plan import flags, hooks
 from pyruntime.plan.mount_options import names_of_options
+from pyruntime.plan.seccomp import WAIT_KILLABLE_KERNEL
 from pyruntime.spec.default_config import default_config
 from pyruntime.spec.seccomp import SeccompAction, SeccompArchitecture, SeccompFlag, SeccompOperator
 
 _OLDEST_SPEC, _NEWEST_SPEC = "1.0.0", "1.3.0"
+# those that came after the oldest kernel that is supported
+_FLAGS_SINCE = {SeccompFlag.WAIT_KILLABLE_RECV: WAIT_KILLABLE_KERNEL}
 
 
 def print_version() -> int:
@@ -37,13 +41,20 @@ def write_spec(options: argparse.Namespace) -> int:
     return 0
 
 
-def print_features(options: argparse.Namespace) -> int:
-    """As the specification has it (features.md): what is executed on whatever host, and not what is only accepted."""
-    document: dict[str, Any] = {
+def features() -> dict[str, Any]:
+    """What this build executes, and not what it only accepts (runtime-spec, features.md and features-linux.md).
+
+    It does not tell what this host can do, but for `supportedFlags` of seccomp, which are those that this kernel knows.
+    """
+    kernel = parse_kernel(os.uname().release)
+    return {
         "ociVersionMin": _OLDEST_SPEC,
         "ociVersionMax": _NEWEST_SPEC,
         "hooks": list(hooks.KINDS),
         "mountOptions": names_of_options(),
+        "annotations": {"io.github.seccomp.libseccomp.version": library_version()},
+        # none changes what is done
+        "potentiallyUnsafeConfigAnnotations": [],
         "linux": {
             "namespaces": sorted(flags.NAMESPACES),
             "capabilities": sorted(flags.CAPABILITIES, key=flags.CAPABILITIES.__getitem__),
@@ -54,6 +65,7 @@ def print_features(options: argparse.Namespace) -> int:
                 "operators": [str(operator) for operator in SeccompOperator],
                 "archs": [str(architecture) for architecture in SeccompArchitecture if can_filter(architecture)],
                 "knownFlags": [str(flag) for flag in SeccompFlag],
+                "supportedFlags": [str(flag) for flag in SeccompFlag if kernel >= _FLAGS_SINCE.get(flag, MINIMUM_KERNEL)],
             },
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},
@@ -63,5 +75,9 @@ def print_features(options: argparse.Namespace) -> int:
             "netDevices": {"enabled": True},
         },
     }
-    print_json(document)
+
+
+def print_features(options: argparse.Namespace) -> int:
+    """See `features`."""
+    print_json(features())
     return 0

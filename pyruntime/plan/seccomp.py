@@ -38,7 +38,7 @@ _FLAGS = {
     SeccompFlag.SPEC_ALLOW: flags.SECCOMP_FILTER_FLAG_SPEC_ALLOW,
     SeccompFlag.WAIT_KILLABLE_RECV: flags.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
 }
-_WAIT_KILLABLE_KERNEL = (5, 19)
+WAIT_KILLABLE_KERNEL = (5, 19)
 # Where calls that are newer than the profile are not told to be unknown: what they do is allowed, or somebody is asked who may know more.
 _FOR_UNKNOWN = (SeccompAction.ALLOW, SeccompAction.LOG, SeccompAction.TRACE, SeccompAction.NOTIFY)
 
@@ -113,7 +113,7 @@ def filter_flags(seccomp: Seccomp, host: Host) -> int:
     it has no bearing on it unless asked for on the kernel's command line. Raises UnsupportedFieldError."""
     bits = flags.SECCOMP_FILTER_FLAG_NEW_LISTENER if notifies(seccomp) else 0
     for i, flag in enumerate((SeccompFlag.SPEC_ALLOW,) if seccomp.flags is None else seccomp.flags):
-        if flag is SeccompFlag.WAIT_KILLABLE_RECV and host.kernel < _WAIT_KILLABLE_KERNEL:
+        if flag is SeccompFlag.WAIT_KILLABLE_RECV and host.kernel < WAIT_KILLABLE_KERNEL:
             raise UnsupportedFieldError(None, f"{JSON_PATH}.flags[{i}]", f"{flag} needs Linux 5.19")
         bits |= _FLAGS[flag]
     return bits

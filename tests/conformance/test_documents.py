@@ -26,6 +26,14 @@ def state_of(lab: Lab, id: str = "p1") -> dict[str, Any]:
     return printed
 
 
+def end_input(lab: Lab, pid: int) -> None:
+    """Which ends the container."""
+    pipe = lab.runtime.get_stdio_pipes("p1", pid).in_
+    assert pipe is not None
+    pipe.close()
+    lab.runtime.wait_on_container("p1")
+
+
 @pytest.mark.conformance(25, 56)
 def test_state(lab: Lab) -> None:
     """With every status that the specification has for it."""
@@ -34,10 +42,7 @@ def test_state(lab: Lab) -> None:
     seen = [state_of(lab)]
     lab.runtime.start_container("p1")
     seen.append(state_of(lab))
-    pipe = lab.runtime.get_stdio_pipes("p1", pid).in_
-    assert pipe is not None
-    pipe.close()
-    lab.runtime.wait_on_container("p1")
+    end_input(lab, pid)
     seen.append(state_of(lab))
     assert [errors("state", state) for state in seen] == [[], [], []]
     assert [state["status"] for state in seen] == ["created", "running", "stopped"]
@@ -59,7 +64,10 @@ def test_state_that_hooks_are_told(lab: Lab) -> None:
              for kind, place in places.items()}
     mount = {"destination": "/dev/shm", "type": "bind", "source": str(shared), "options": ["bind"]}
     mounts = [mount if found["destination"] == "/dev/shm" else found for found in default_config()["mounts"]]
-    lab.run("true", hooks=hooks, mounts=mounts, annotations=ANNOTATIONS)
+    pid = lab.create(["/bin/cat"], stdio=StdioOptions(create_in=True), hooks=hooks, mounts=mounts, annotations=ANNOTATIONS)
+    lab.runtime.start_container("p1")
+    end_input(lab, pid)
+    lab.runtime.delete_container("p1")
     told = {kind: json.loads((shared / kind).read_text()) for kind in kinds}
     assert {kind: errors("state", state) for kind, state in told.items()} == {kind: [] for kind in kinds}
     assert {kind: state["status"] for kind, state in told.items()} == {

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
-from probing import Answers, Mount, mounts_of
+from lab import namespaces
+from probing import Answers, Mount, Probe, mounts_of
 
 
 def ask(program: Path, *questions: str) -> Answers:
@@ -70,3 +72,16 @@ def test_mounts_are_decoded() -> None:
     assert first == Mount(36, 35, "98:0", "/mnt1", "/mnt 2", frozenset({"rw", "noatime"}), frozenset({"master:1"}), "ext3", "/dev/root",
                           frozenset({"rw", "errors=continue"}))
     assert [mount.propagation for mount in (first, second, third, fourth)] == [{"slave"}, {"shared", "slave"}, {"unbindable"}, {"private"}]
+
+
+def test_in_a_container(probe: Probe) -> None:
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    answers = probe.run("process", "descriptors", "clocks", "namespaces", "seccomp", process={"noNewPrivileges": True},
+                        linux={"seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}, "namespaces": namespaces("mount", "pid", "uts")})
+    assert answers.process.pid == 1
+    assert set(answers.descriptors) == {0, 1, 2} and answers.descriptors[0].target == "/dev/null"
+    assert before < answers.clocks.monotonic < time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    assert answers.namespaces["pid"] != os.stat("/proc/self/ns/pid").st_ino
+    assert answers.number("seccomp") == 2
+    probe.lab.sleeper()
+    assert probe.exec("ids", user={"uid": 5, "gid": 6}).ids.uid == (5, 5, 5, 5)
