@@ -32,6 +32,7 @@ static const struct {
     ROW(OP_AWAIT_RELEASE, await_release),
     ROW(OP_BECOME_NAMESPACE_ROOT, become_namespace_root),
     ROW(OP_UNSHARE_NAMESPACES, unshare_namespaces),
+    ROW(OP_OPEN_TIME_OFFSETS, open_time_offsets),
     ROW(OP_UNSHARE_TIME_NAMESPACE, unshare_time_namespace),
     ROW(OP_ENTER_PID_NAMESPACE, enter_pid_namespace),
     ROW(OP_ISOLATE_PROPAGATION, isolate_propagation),

@@ -68,6 +68,7 @@ OPERATION(join_process_namespaces);
 OPERATION(await_release);
 OPERATION(become_namespace_root);
 OPERATION(unshare_namespaces);
+OPERATION(open_time_offsets);
 OPERATION(unshare_time_namespace);
 OPERATION(enter_pid_namespace);
 OPERATION(isolate_propagation);

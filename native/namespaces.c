@@ -73,20 +73,28 @@ OPERATION(unshare_namespaces)
     return syscall(SYS_unshare, (int)op->number[0]) < 0 ? explain(init, -errno, "unshare") : 0;
 }
 
-/* The offsets can be written between making the namespace and entering it only. */
+/* While this is the caller's still, on whose procfs: the file of a process that cannot be traced is root's, the one of the namespace that
+ * the init's program was executed in. Which namespace is meant is found out when it is written. */
+OPERATION(open_time_offsets)
+{
+    int fd = open_at(AT_FDCWD, "/proc/self/timens_offsets", O_WRONLY, 0, 0);
+
+    if (fd < 0)
+        return explain(init, fd, "open");
+    init->slots[op->slot[0]] = fd;
+    return 0;
+}
+
+/* The offsets can be written between making the namespace and entering it only. slot: the file, unless there are none. */
 OPERATION(unshare_time_namespace)
 {
-    int proc = init->slots[op->slot[0]];
     const char *offsets = plan_text(&init->plan, op, 0);
 
     if (syscall(SYS_unshare, CLONE_NEWTIME) < 0)
         return explain(init, -errno, "unshare");
-    if (*offsets) {
-        AUTO_FD fd = open_at(proc, "self/timens_offsets", O_WRONLY, 0, RESOLVE_BENEATH | RESOLVE_NO_XDEV);
-        if (fd < 0 || write(fd, offsets, strlen(offsets)) < 0)
-            return explain(init, fd < 0 ? fd : -errno, "write timens_offsets");
-    }
-    AUTO_FD namespace = open_at(proc, "self/ns/time_for_children", O_RDONLY, 0, 0);
+    if (*offsets && write(init->slots[op->slot[0]], offsets, strlen(offsets)) < 0)
+        return explain(init, -errno, "write timens_offsets");
+    AUTO_FD namespace = open_at(AT_FDCWD, "/proc/self/ns/time_for_children", O_RDONLY, 0, 0);
     if (namespace < 0)
         return explain(init, namespace, "open time_for_children");
     return syscall(SYS_setns, namespace, CLONE_NEWTIME) < 0 ? explain(init, -errno, "setns") : 0;

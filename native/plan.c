@@ -32,6 +32,7 @@ static const char *const operands[OP_END] = {
     [OP_AWAIT_RELEASE] = "",
     [OP_BECOME_NAMESPACE_ROOT] = "",
     [OP_UNSHARE_NAMESPACES] = "",
+    [OP_OPEN_TIME_OFFSETS] = "1",
     [OP_UNSHARE_TIME_NAMESPACE] = "t1",
     [OP_ENTER_PID_NAMESPACE] = "",
     [OP_ISOLATE_PROPAGATION] = "",

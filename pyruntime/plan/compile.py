@@ -22,6 +22,7 @@ from pyruntime.plan.process import (
     execute,
     find,
     install,
+    join_keyring,
     limit_process,
     selinux_label,
     set_apparmor_profile,
@@ -133,9 +134,11 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
         _await_devices(draft, linux)
     profile = apparmor_profile(spec.process, "$.process", host.has_apparmor) if spec.process is not None else None
     label = selinux_label(spec.process, "$.process", host.has_selinux) if spec.process is not None else None
-    proc = _write_to_proc(draft, linux, new, needs_proc=profile is not None or label is not None)
+    proc = _write_to_proc(draft, linux, needs_proc=profile is not None or label is not None)
     _change_root(draft, filesystem, joined, manner.no_pivot, place, enters_pid_first=in_user_namespace)
-    _finish_environment(draft, spec, new, None if manner.keeps_keyring else place.id)
+    _finish_environment(draft, spec, new)
+    if not manner.keeps_keyring:
+        join_keyring(draft, place.id, "$.process", label, proc)
     hooks = [op.AnnounceHooks("$.hooks")] if spec.hooks.start_container or spec.hooks.poststart else []
     if spec.process is None:
         draft.init += [op.StartSession("", 0), op.AwaitStart("", start), *hooks, op.RefuseStart("$.process")]
@@ -195,7 +198,7 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
     if namespaces & flags.CLONE_NEWUSER:
         draft.init.append(op.BecomeNamespaceRoot("", 0, 0))
     if not keeps_keyring:
-        draft.init.append(op.JoinSessionKeyring("", f"_ses.{id}".encode()))
+        join_keyring(draft, id, "$", label, proc)
     draft.init += console(process, "$", binds_console=False)
     set_surroundings(draft, memory_policy, personality)
     set_apparmor_profile(draft, "$", profile, proc)
@@ -281,6 +284,9 @@ def _namespace_paths(linux: Linux) -> dict[str, str]:
 
 def _enter_namespaces(draft: Draft, linux: Linux, new: frozenset[str], joined: dict[str, Slot]) -> None:
     paths = _namespace_paths(linux)
+    clocks = draft.init_slot() if "time" in new else None
+    if clocks is not None and linux.time_offsets:
+        draft.init.append(op.OpenTimeOffsets("$.linux.timeOffsets", clocks))
     # the user namespace first: it owns the others
     for name in sorted(joined, key=lambda name: name != "user"):
         if name not in ("pid", "mount"):  # with the change of root
@@ -297,6 +303,9 @@ def _enter_namespaces(draft: Draft, linux: Linux, new: frozenset[str], joined: d
     elif "user" in joined:
         # mappings that are given besides count for nothing: the namespace has its own (plan/warnings.py)
         draft.init.append(op.BecomeNamespaceRoot(f"{paths['user']}.path", 0, 0))
+    if clocks is not None:
+        offsets = b"".join(b"%s %d %d\n" % (str(clock).encode(), offset.secs, offset.nanosecs) for clock, offset in linux.time_offsets.items())
+        draft.init.append(op.UnshareTimeNamespace("$.linux.timeOffsets", offsets, clocks))
     # the cgroup namespace's root is where the process is by now; a joined user namespace has to own what is made
     types = sum(flags.NAMESPACES[name] for name in (new - {"time"} if "user" in joined else new & {"cgroup"}))
     if types:
@@ -319,16 +328,12 @@ def _await_devices(draft: Draft, linux: Linux) -> None:
     draft.init += [op.AnnounceNetwork("$.linux.netDevices"), op.AwaitRelease("$.linux.netDevices")]
 
 
-def _write_to_proc(draft: Draft, linux: Linux, new: frozenset[str], *, needs_proc: bool) -> Slot | None:
+def _write_to_proc(draft: Draft, linux: Linux, *, needs_proc: bool) -> Slot | None:
     """The procfs that it is, if there is anything to write, now or later."""
-    if not linux.sysctl and "time" not in new and not needs_proc:
+    if not linux.sysctl and not needs_proc:
         return None
     proc = draft.init_slot()
     draft.init.append(op.OpenProc("", proc))
-    if "time" in new:
-        offsets = b"".join(b"%s %d %d\n" % (str(clock).encode(), offset.secs, offset.nanosecs)
-                           for clock, offset in linux.time_offsets.items())
-        draft.init.append(op.UnshareTimeNamespace("$.linux.timeOffsets", offsets, proc))
     for name, value in linux.sysctl.items():
         draft.init.append(op.WriteProc(f'$.linux.sysctl["{name}"]', f"sys/{sysctl_path(name)}".encode(), value.encode(), proc))
     return proc
@@ -373,12 +378,10 @@ def _place_root(draft: Draft, filesystem: FilesystemCompiler, root: Slot, rootfs
     draft.init.append(op.PlaceRoot("$.root.path", at, root, rootfs_path))
 
 
-def _finish_environment(draft: Draft, spec: Spec, new: frozenset[str], keyring: str | None) -> None:
+def _finish_environment(draft: Draft, spec: Spec, new: frozenset[str]) -> None:
     if spec.hostname:
         draft.init.append(op.SetHostname("$.hostname", spec.hostname.encode()))
     if spec.domainname:
         draft.init.append(op.SetDomainname("$.domainname", spec.domainname.encode()))
     if "network" in new and not draft.overlaps:
         draft.init.append(op.RaiseLoopback(""))
-    if keyring is not None:
-        draft.init.append(op.JoinSessionKeyring("", f"_ses.{keyring}".encode()))

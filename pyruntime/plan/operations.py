@@ -93,7 +93,14 @@ class UnshareNamespaces(Operation, frozen=True):
         return _namespaces(self.types)
 
 
+class OpenTimeOffsets(Operation, frozen=True):
+    about = "/proc/self/timens_offsets"
+    slot: Slot
+
+
 class UnshareTimeNamespace(Operation, frozen=True):
+    """slot: the file that OpenTimeOffsets has opened, where there are offsets."""
+
     about = "time"
     offsets: bytes
     slot: Slot

@@ -44,6 +44,13 @@ def selinux_label(process: Process, json_path: str, has_selinux: bool) -> str | 
     return label or None
 
 
+def join_keyring(draft: Draft, name: str, json_path: str, label: str | None, proc: Slot | None) -> None:
+    """Of the container's id. What is executed with a label can reach only what has one; execution takes this setting back."""
+    if label is not None and proc is not None:
+        draft.init.append(op.WriteProc(f"{json_path}.selinuxLabel", b"self/attr/keycreate", label.encode(), proc))
+    draft.init.append(op.JoinSessionKeyring("", f"_ses.{name}".encode()))
+
+
 def set_selinux_label(draft: Draft, json_path: str, label: str | None, proc: Slot | None) -> None:
     """proc: as below."""
     if label is not None and proc is not None:

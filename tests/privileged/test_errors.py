@@ -33,6 +33,7 @@ J = "$.probe"
 NONE = b"/does/not/exist"
 LONG = b"x" * 70
 TOO_LONG = b"x" * 300 + b"/y"  # for what would be made below the working directory if it could
+OPEN_TIME_OFFSETS = op.OpenTimeOffsets(J, INIT)
 END = op.ExecuteProgram("", (b"/bin/true",), ())
 
 # operation, errno, step, what it is about; an init slot that nobody filled is no descriptor
@@ -131,6 +132,14 @@ def test_a_failure_says_everything(where: str, operation: Operation, errno_name:
     error = caught.value
     assert (error.step, error.path, error.errno_name, error.json_path) == (step, path, errno_name, J)
     assert [line for line in left if " cgroups: " not in line] == []
+
+
+def test_time_offsets_that_cannot_be_opened() -> None:
+    """Of what a whole container makes before other calls would fail."""
+    plan = Plan((), (), (OPEN_TIME_OFFSETS, END), 0, None, 0, 1)
+    with pytest.raises(SetupError) as caught:
+        Fault("openat2", "EACCES").during(lambda: run(plan))
+    assert (caught.value.step, caught.value.path, caught.value.errno_name) == ("open time offsets", "/proc/self/timens_offsets", "EACCES")
 
 
 # What a bundle asks for that cannot be done, and system calls that fail in the thread that creates it and in its init:
@@ -355,7 +364,7 @@ def test_a_failure_after_ready_is_an_end(lab: Lab) -> None:
 
 def test_every_operation_is_forced_to_fail() -> None:
     """Of every kind that native/abi.h has."""
-    forced = {type(row[1]) for row in ROWS} | {row[0] for row in BUNDLES} | {row[2] for row in EXEC}
+    forced = {type(row[1]) for row in ROWS} | {row[0] for row in BUNDLES} | {row[2] for row in EXEC} | {type(OPEN_TIME_OFFSETS)}
     header = (Path(__file__).parents[2] / "native" / "abi.h").read_text()
     kinds = set(re.findall(r"\bOP_[A-Z_]+(?=[, ])", header.partition("enum operation_kind")[2].partition("};")[0]))
     assert len(kinds) > 50

@@ -322,6 +322,14 @@ def test_clocks_are_shifted_for_every_process(reachable: Lab, probe: Probe, user
 
 
 @pytest.mark.conformance(30)
+def test_clocks_of_a_new_namespace_in_a_user_namespace_that_is_joined(reachable: Lab, probe: Probe) -> None:
+    first = reachable.sleeper("p2", linux={"namespaces": namespaces(*NAMESPACES, "user"), **MAPS})
+    linux = {"namespaces": namespaces("mount", "pid", "time", user=f"/proc/{first}/ns/user"), "timeOffsets": {"boottime": {"secs": 900_000}}}
+    found = probe.run("time_offsets", "ids", linux=linux, hostname=None, mounts=default_config()["mounts"][:2])
+    assert [line.split() for line in found.text("time_offsets").splitlines()] == [["monotonic", "0", "0"], ["boottime", "900000", "0"]]
+
+
+@pytest.mark.conformance(30)
 def test_a_time_namespace_without_offsets(lab: Lab, probe: Probe) -> None:
     found = probe.run("namespaces", "time_offsets", linux={"namespaces": namespaces(*NAMESPACES, "time")})
     assert found.namespaces["time"] != os.stat("/proc/self/ns/time").st_ino

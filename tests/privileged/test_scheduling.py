@@ -226,6 +226,26 @@ def test_nothing_is_left_where_it_cannot_be_set(lab: Lab, call: str, process: di
     assert HostSnapshot.take(lab.root).differences(before, ["p1"]) == []
 
 
+@pytest.mark.conformance(20, 21)
+def test_beside_everything_else_that_is_waited_for(lab: Lab, probe: Probe) -> None:
+    """Hooks of the host, a terminal, the first process's end where processes are limited, a successor in a pid namespace that is joined."""
+    scheduler = {"policy": "SCHED_BATCH", "nice": 4, "flags": ["SCHED_FLAG_RESET_ON_FORK"]}
+    process = {"scheduler": scheduler, "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 7}, "terminal": True}
+    hook = [{"path": "/bin/true"}]
+    changes = {"process": process, "hooks": {"createRuntime": hook, "createContainer": hook, "startContainer": hook, "poststart": hook},
+               "linux": {"resources": {"pids": {"limit": 2}}}}
+    questions = ("scheduler", "io_priority", "terminal", "process")
+    pid = lab.sleeper("p2", **changes)
+    joined = {"namespaces": namespaces(*(kind for kind in NAMESPACES if kind != "pid"), pid=f"/proc/{pid}/ns/pid")}
+    answers = [probe.exec(*questions, id="p2", stdio=StdioOptions(), **{**process, "scheduler": None}),
+               probe.run(*questions, stdio=StdioOptions(), **{**changes, "linux": joined}),
+               probe.run(*questions, stdio=StdioOptions(), **changes)]
+    for found in answers:
+        assert (found.scheduler.policy, found.scheduler.nice, found.scheduler.flags) == (BATCH, 4, RESET_ON_FORK)
+        assert (found.io_priority.io_class, found.io_priority.level, found.terminal.controls) == (2, 7, True)
+    assert [found.process.pid == 1 for found in answers] == [False, False, True]
+
+
 # I/O
 
 

@@ -74,6 +74,22 @@ def test_of_every_call(lab: Lab, agent: Agent, no_new_privileges: bool) -> None:
     assert len(agent.states) == 3
 
 
+@pytest.mark.conformance(20, 51)
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+def test_where_the_host_sets_the_scheduler_besides(lab: Lab, agent: Agent, no_new_privileges: bool) -> None:
+    """The process waits for both, in one order or the other."""
+    process = {"noNewPrivileges": no_new_privileges, "scheduler": {"policy": "SCHED_BATCH", "nice": 3}}
+    script = f"cut -d ' ' -f 19 /proc/self/stat; exec /bin/call {MKDIR}"
+    shared = without_pid_namespace()
+    for linux in ({}, shared):
+        changes = notified(agent, rule(["sendmsg"], "ALLOW"), rule(["mkdir"], "NOTIFY"))
+        changes["linux"] = {**linux, **changes["linux"]}
+        assert lab.run(script, process=process, **changes) == "3\n77\n"
+        lab.sleeper("p2", process=process, **changes)
+        assert lab.exec(script, "p2", noNewPrivileges=no_new_privileges) == "3\n77\n"
+        lab.runtime.delete_container("p2", force=True)
+
+
 @pytest.mark.conformance(51)
 def test_exec_without_no_new_privileges(lab: Lab, agent: Agent) -> None:
     """All may be notified of but sendmsg, with which the listener is passed on."""

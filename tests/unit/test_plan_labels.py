@@ -15,7 +15,7 @@ from pyruntime.host import Hierarchy, Host
 from pyruntime.plan import flags
 from pyruntime.plan import operations as op
 from pyruntime.plan.compile import Place, compile, compile_exec
-from pyruntime.plan.operations import Operation, Plan
+from pyruntime.plan.operations import Operation, Plan, Slot
 from pyruntime.runtimes.compiled import ProcessCache, inherited_of
 from pyruntime.spec import Spec, decode_process, load_spec
 from pyruntime.state import ContainerRecord
@@ -51,18 +51,26 @@ def order(plan: Plan, *kinds: type[Operation]) -> list[type[Operation]]:
     return [type(operation) for operation in plan.init if type(operation) in kinds]
 
 
+def writes(plan: Plan) -> list[tuple[str, str, str, Slot]]:
+    return [(step.json_path, step.path.decode(), step.value.decode(), step.slot) for step in plan.init if isinstance(step, op.WriteProc)]
+
+
 @pytest.mark.conformance(19)
 @pytest.mark.parametrize("host", ENFORCING, ids=["v1", "v2"])
 def test_the_label_is_written_to_a_procfs_of_the_runtimes_own(host: Host) -> None:
     plan = plan_of(host, process={"selinuxLabel": LABEL})
     proc = only(plan, op.OpenProc).slot
-    assert only(plan, op.WriteProc) == op.WriteProc("$.process.selinuxLabel", b"self/attr/exec", LABEL.encode(), proc)
-    assert order(plan, op.OpenProc, op.PivotRoot, op.WriteProc, op.SetIdentity) == [op.OpenProc, op.PivotRoot, op.WriteProc, op.SetIdentity]
+    assert writes(plan) == [("$.process.selinuxLabel", f"self/attr/{name}", LABEL, proc) for name in ("keycreate", "exec")]
+    assert order(plan, op.OpenProc, op.PivotRoot, op.WriteProc, op.JoinSessionKeyring, op.SetIdentity) == [
+        op.OpenProc, op.PivotRoot, op.WriteProc, op.JoinSessionKeyring, op.WriteProc, op.SetIdentity]
     decoded = decode_process({"args": ["sh"], "cwd": "/", "selinuxLabel": LABEL})
     plan = compile_exec(decoded, (), flags.CLONE_NEWPID, "c", has_selinux=True)
-    assert only(plan, op.WriteProc) == op.WriteProc("$.selinuxLabel", b"self/attr/exec", LABEL.encode(), only(plan, op.OpenProc).slot)
-    assert order(plan, op.OpenProc, op.JoinProcessNamespaces, op.WriteProc, op.EnterPidNamespace) == [
-        op.OpenProc, op.JoinProcessNamespaces, op.WriteProc, op.EnterPidNamespace]
+    proc = only(plan, op.OpenProc).slot
+    assert writes(plan) == [("$.selinuxLabel", f"self/attr/{name}", LABEL, proc) for name in ("keycreate", "exec")]
+    assert order(plan, op.OpenProc, op.JoinProcessNamespaces, op.WriteProc, op.JoinSessionKeyring, op.EnterPidNamespace) == [
+        op.OpenProc, op.JoinProcessNamespaces, op.WriteProc, op.JoinSessionKeyring, op.WriteProc, op.EnterPidNamespace]
+    plan = compile_exec(decoded, (), flags.CLONE_NEWPID, "c", has_selinux=True, keeps_keyring=True)
+    assert [path for _, path, *_ in writes(plan)] == ["self/attr/exec"]
 
 
 @pytest.mark.conformance(19)
@@ -70,7 +78,7 @@ def test_further_processes_have_the_containers_label() -> None:
     record = record_of(process={"selinuxLabel": LABEL})
     for process, label in (({}, LABEL), ({"selinuxLabel": "a:b:c:s0"}, "a:b:c:s0")):
         plan = ProcessCache().compile({"args": ["sh"], "cwd": "/", **process}, record, ENFORCING[1], 0).plan
-        assert only(plan, op.WriteProc).value == label.encode()
+        assert [value for *_, value, _ in writes(plan)] == [label, label]
 
 
 @pytest.mark.conformance(19, 54)
