@@ -20,7 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parent
 NATIVE = ROOT / "native"
 INIT_SOURCES = ("init", "plan", "namespaces", "paths", "mounts", "devices", "credentials", "scheduling", "filter", "listener", "program",
                 "hook", "run_hooks")
-HOST_SOURCES = ("plan", "host", "cgroups", "child", "hook", "spawn", "wire", "wait", "priority", "files", "network", "seccomp")
+HOST_SOURCES = ("plan", "host", "cgroups", "settings", "child", "hook", "spawn", "wire", "wait", "priority", "files", "network", "seccomp")
 HEADERS = ("abi", "plan", "syscalls", "raw", "init", "host", "child", "clone", "listener")
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Wstrict-prototypes",
             "-Wmissing-prototypes", "-Wformat=2", "-Wno-format-nonliteral", "-Wvla")

@@ -50,6 +50,17 @@ enum filter_revokes {
 /* What comes after a filter was installed. */
 enum filter_place { FILTER_BEFORE_START, FILTER_BEFORE_PROGRAM, FILTER_BEFORE_CLONE };
 
+/* How a file that was written is read again. */
+enum file_check {
+    CHECK_NOTHING,
+    CHECK_LINES,            /* for each text there is a line that begins with its first word and has the others */
+    CHECK_WITHIN,           /* it is a list of numbers as `0-3,7`, and the text's has all of them */
+    CHECK_WITHIN_EFFECTIVE  /* the same of the file that has `.effective` behind its name */
+};
+
+/* The error of a file that was written and has something else; no errno is as large. */
+#define NOT_HELD 4097
+
 enum operation_kind {
     /* host, before the clone */
     OP_MAKE_CGROUP = 1,
@@ -203,6 +214,9 @@ int open_init(void);
  * killed and reaped. -EBADFD: init_fd is not the static init. -ETIMEDOUT: it was not executed in time. */
 int spawn_process(void *plan, uint64_t size, uint64_t clone_flags, int init_fd, int cgroup_slot, const int *stdio,
                   const int *descriptors, int descriptor_count, int timeout_ms, struct spawn_result *ret_result);
+
+/* Run the host operations of a plan that has no others. On failure ret_result tells which. */
+int run_host_plan(void *plan, uint64_t size, struct spawn_result *ret_result);
 
 /* What an init has said so far, and which process it is by now. Begins with everything 0 but pid and the descriptors. */
 struct conversation {

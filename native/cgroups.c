@@ -90,6 +90,21 @@ static int refuse_populated(struct host *host, const char *path)
     return found ? explain(host, found, "look into", NULL) : 0;
 }
 
+/* What is made in it would be frozen too, and never be ready. */
+static int refuse_frozen(struct host *host, const char *path)
+{
+    char text[256];
+    AUTO_FD cgroup = open_at(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0, 0);
+    ssize_t length = cgroup < 0 ? cgroup : read_text(cgroup, "freezer.state", text, sizeof text);
+
+    if (length == -ENOENT && cgroup >= 0)
+        length = read_text(cgroup, "cgroup.events", text, sizeof text);
+    if (length < 0)
+        return explain(host, (int)length, "look whether it is frozen", NULL);
+    /* v1 says FROZEN or FREEZING */
+    return strncmp(text, "FR", 2) == 0 || strstr(text, "frozen 1") ? explain(host, -EBUSY, "it is frozen, or what it is in", NULL) : 0;
+}
+
 static int make_cgroup_path(struct host *host, const struct operation *op)
 {
     const char *path = plan_text(host->plan, op, 0);
@@ -101,7 +116,10 @@ static int make_cgroup_path(struct host *host, const struct operation *op)
     memcpy(prefix, path, size + 1);
     /* mostly the parents are there */
     int error = mkdir(path, 0755) == 0 ? 0 : -errno;
+    uint64_t refuses_frozen = error == -EEXIST ? op->number[3] : op->number[3] > 1;
     if (error == -EEXIST && (error = op->number[2] ? 0 : refuse_populated(host, path)))
+        return error;
+    if (!error && refuses_frozen && (error = refuse_frozen(host, path)))
         return error;
     if (!error) {
         AUTO_FD made = op->number[1] ? open_at(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0, 0) : -1;
@@ -137,10 +155,11 @@ static int make_cgroup_path(struct host *host, const struct operation *op)
         prefix[end] = path[end];
         at = end;
     }
-    return 0;
+    return op->number[3] > 1 ? refuse_frozen(host, path) : 0;
 }
 
-/* numbers: length of the hierarchy's mount point in the path, 1 for a v1 cpuset, 1 if processes may be in it
+/* numbers: length of the hierarchy's mount point in the path, 1 for a v1 cpuset, 1 if processes may be in it, 1 if it may not be frozen
+ * where it was there already, 2 in any case
  * A parent may be removed by somebody who finds it empty before its child is made. */
 int make_cgroup(struct host *host, const struct operation *op)
 {
@@ -192,6 +211,59 @@ int enable_controllers(struct host *host, const struct operation *op)
     return 0;
 }
 
+/* Tells this runtime's program from systemd's and others' in the same cgroup. */
+static const char program_name[BPF_OBJ_NAME_LEN] = "pyruntime";
+#define PROGRAMS_MAX 64     /* that a cgroup can have of one type */
+
+static int run_bpf(int command, union bpf_attr *attributes)
+{
+    return (int)checked(syscall(SYS_bpf, command, attributes, sizeof *attributes));
+}
+
+/* Whether it is a program of this runtime's: 1, 0 or -errno. */
+static int is_own_program(int program)
+{
+    struct bpf_prog_info info = {0};
+    union bpf_attr attributes;
+
+    memset(&attributes, 0, sizeof attributes);
+    attributes.info.bpf_fd = (uint32_t)program;
+    attributes.info.info_len = sizeof info;
+    attributes.info.info = (uint64_t)(uintptr_t)&info;
+    int error = run_bpf(BPF_OBJ_GET_INFO_BY_FD, &attributes);
+    return error < 0 ? error : memcmp(info.name, program_name, sizeof program_name) == 0;
+}
+
+/* A descriptor of the program that this runtime has attached; -ENOENT: there is none. */
+static int find_program(int cgroup)
+{
+    union bpf_attr attributes;
+    uint32_t ids[PROGRAMS_MAX];
+
+    memset(&attributes, 0, sizeof attributes);
+    attributes.query.target_fd = (uint32_t)cgroup;
+    attributes.query.attach_type = BPF_CGROUP_DEVICE;
+    attributes.query.prog_ids = (uint64_t)(uintptr_t)ids;
+    attributes.query.prog_cnt = PROGRAMS_MAX;
+    int error = run_bpf(BPF_PROG_QUERY, &attributes);
+    if (error < 0)
+        return error;
+    uint32_t count = attributes.query.prog_cnt;
+    for (uint32_t i = 0; i < count; i++) {
+        memset(&attributes, 0, sizeof attributes);
+        attributes.prog_id = ids[i];
+        AUTO_FD program = run_bpf(BPF_PROG_GET_FD_BY_ID, &attributes);
+        int is_own = program < 0 ? program : is_own_program(program);
+        if (is_own > 0)
+            return take_fd(&program);
+        /* one may be detached meanwhile */
+        if (is_own < 0 && is_own != -ENOENT)
+            return is_own;
+    }
+    return -ENOENT;
+}
+
+/* numbers: size of the program, 1 if it takes the place of an earlier one, with no moment between them */
 int attach_device_program(struct host *host, const struct operation *op)
 {
     union bpf_attr attributes;
@@ -204,14 +276,19 @@ int attach_device_program(struct host *host, const struct operation *op)
     attributes.insns = (uint64_t)(uintptr_t)plan_text(host->plan, op, 1);
     attributes.insn_cnt = (uint32_t)(op->number[0] / sizeof(struct bpf_insn));
     attributes.license = (uint64_t)(uintptr_t) "Apache-2.0";
-    AUTO_FD program = (int)checked(syscall(SYS_bpf, BPF_PROG_LOAD, &attributes, sizeof attributes));
+    memcpy(attributes.prog_name, program_name, sizeof program_name);
+    AUTO_FD program = run_bpf(BPF_PROG_LOAD, &attributes);
     if (program < 0)
         return explain(host, program, "load the device program", NULL);
+    AUTO_FD earlier = op->number[1] ? find_program(cgroup) : -ENOENT;
+    if (earlier < 0 && earlier != -ENOENT)
+        return explain(host, earlier, "find the device program", NULL);
     memset(&attributes, 0, sizeof attributes);
     attributes.target_fd = (uint32_t)cgroup;
     attributes.attach_bpf_fd = (uint32_t)program;
     attributes.attach_type = BPF_CGROUP_DEVICE;
-    attributes.attach_flags = BPF_F_ALLOW_MULTI;
-    int error = (int)checked(syscall(SYS_bpf, BPF_PROG_ATTACH, &attributes, sizeof attributes));
+    attributes.attach_flags = BPF_F_ALLOW_MULTI | (earlier < 0 ? 0 : BPF_F_REPLACE);
+    attributes.replace_bpf_fd = earlier < 0 ? 0 : (uint32_t)earlier;
+    int error = run_bpf(BPF_PROG_ATTACH, &attributes);
     return error < 0 ? explain(host, error, "attach the device program", NULL) : 0;
 }

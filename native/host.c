@@ -1,5 +1,5 @@
 /* The host operations: descriptors that the child gets, and what is written about the child from outside. Those on cgroups are in
- * cgroups.c. */
+ * cgroups.c and settings.c. */
 #define _GNU_SOURCE
 #include "host.h"
 
@@ -27,19 +27,6 @@ int write_text(int directory, const char *name, const char *text)
     if (fd < 0)
         return fd;
     return write(fd, text, strlen(text)) < 0 ? -errno : 0;
-}
-
-static int write_file(struct host *host, const struct operation *op)
-{
-    const char *path = plan_text(host->plan, op, 0), *value;
-    AUTO_FD fd = open_at(AT_FDCWD, path, O_WRONLY, 0, 0);
-
-    if (fd < 0)
-        return explain(host, fd, "open", NULL);
-    for (uint32_t i = 0; (value = plan_item(host->plan, op, 1, i)); i++)
-        if (write(fd, value, strlen(value)) < 0)
-            return explain(host, -errno, "write", value);
-    return 0;
 }
 
 static int fill_slot(struct host *host, const struct operation *op, int fd, const char *doing)
@@ -272,4 +259,18 @@ int run_host_operations(struct host *host, const struct operation *operations, u
         }
     }
     return 0;
+}
+
+int run_host_plan(void *data, uint64_t size, struct spawn_result *ret_result)
+{
+    struct plan plan;
+    struct host host = {.plan = &plan, .wire = -1, .detail = ret_result->detail};
+
+    *ret_result = (struct spawn_result){.pid = -1, .pidfd = -1, .wire = -1, .phase = SPAWN_HOST, .operation = -1};
+    int error = open_plan(data, size, &plan);
+    if (error)
+        return error;
+    if (plan.header->child_count || plan.header->init_count || plan.header->slots)
+        return -EBADMSG;
+    return run_host_operations(&host, plan.host, plan.header->host_count, &ret_result->operation);
 }

@@ -32,6 +32,9 @@ int make_cgroup(struct host *host, const struct operation *op);
 int enable_controllers(struct host *host, const struct operation *op);
 int attach_device_program(struct host *host, const struct operation *op);
 
+/* Of settings.c. */
+int write_file(struct host *host, const struct operation *op);
+
 /* Of spawn.c: wait until the child has executed the init, or has ended: 0 or its error. -ETIMEDOUT: it had not by the deadline,
  * and was killed. */
 int await_execution(struct child *child);

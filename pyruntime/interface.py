@@ -92,6 +92,9 @@ class ProcessExitState(msgspec.Struct, frozen=True):
     user_seconds, system_seconds, peak_memory_bytes   getrusage(2); None where only the parent is told them. Of a
                        container's first process the peak may be that of the container as a whole; where it has no pid
                        namespace of its own, the peak of an exec process is None unless it is above the caller's
+    oom_killed         whether the kernel has killed for want of memory: of a container's first process, any process of the
+                       container by then; of others, whether that was done and this one was ended by SIGKILL. None where
+                       the container has no limit of memory (cgroup v1 memory.oom_control, v2 memory.events)
     """
 
     exit_code: int
@@ -99,6 +102,7 @@ class ProcessExitState(msgspec.Struct, frozen=True):
     user_seconds: float | None = None
     system_seconds: float | None = None
     peak_memory_bytes: int | None = None
+    oom_killed: bool | None = None
 
 
 ProcessLike = Process | Mapping[str, Any]

@@ -121,6 +121,15 @@ class ContainerCgroups:
                     return int(files.read(f"{cgroup.path}/{name}"))
         return None
 
+    def oom_kills(self) -> int | None:
+        """How many processes of the container the kernel has killed for want of memory; None where no memory controller tells."""
+        for cgroup in self.cgroups:
+            if "memory" in cgroup.controllers or (cgroup.is_v2 and len(self.cgroups) == 1):
+                with contextlib.suppress(OSError):
+                    words = files.read(f"{cgroup.path}/{'memory.events' if cgroup.is_v2 else 'memory.oom_control'}").split()
+                    return int(words[words.index(b"oom_kill") + 1]) if b"oom_kill" in words else None
+        return None
+
     def kill(self, spare: frozenset[int] = frozenset(), unreaped: frozenset[int] = frozenset()) -> None:
         """SIGKILL for every process but those spared; returns when they are gone from the cgroup.
 

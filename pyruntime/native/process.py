@@ -239,6 +239,8 @@ def _failure(operation: Operation | None, error: int, detail: str, encoded: Enco
              id: str = "") -> SetupError:
     if operation is None:
         return SetupError("set up the process", None, error, None, detail)
+    if error == lib.NOT_HELD:
+        error = 0  # it was no system call that failed
     subject = operation.subject()
     if subject is not None and encoded is not None and encoded.holes:
         subject = subject.replace("\0" * encoded.hole_size, id)

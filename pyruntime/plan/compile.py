@@ -114,7 +114,7 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
         _make_namespaces(draft, new)
     elif "user" not in joined:
         draft.clone_flags = sum(flags.NAMESPACES[name] for name in new - {"cgroup", "time"})
-    make_cgroups(draft, cgroups, linux.resources, are_a_units=place.units is not None)
+    make_cgroups(draft, cgroups, linux.resources, host.page_size, are_a_units=place.units is not None, has_path=bool(linux.cgroups_path))
     join_cgroups(draft, cgroups)
     if linux.intel_rdt is not None:
         _join_groups(draft, linux.intel_rdt, host, place.id)

@@ -14,10 +14,13 @@ def rlimit_name(number: int) -> str:
 
 
 class MakeCgroup(Operation, frozen=True):
+    """refuses_frozen: 1 for one that is there already and frozen, 2 also for a new one, whose parent is."""
+
     path: bytes
     mount_length: int
     is_cpuset: int = 0
     may_be_populated: int = 0
+    refuses_frozen: int = 0
 
 
 class EnableControllers(Operation, frozen=True):
@@ -27,14 +30,29 @@ class EnableControllers(Operation, frozen=True):
 
 
 class WriteFile(Operation, frozen=True):
+    """texts: first `unless` names of files, of which none may be there for this to be done; then what is written, each at once; last
+    `expected` texts that the file has to say then, as `check` (flags.CHECK_...) has it. is_optional: there need not be such a file."""
+
     path: bytes
-    values: tuple[bytes, ...]
+    texts: tuple[bytes, ...]
+    unless: int = 0
+    expected: int = 0
+    check: int = 0
+    is_optional: int = 0
+
+    @property
+    def values(self) -> tuple[bytes, ...]:
+        """What is written."""
+        return self.texts[self.unless:len(self.texts) - self.expected]
 
 
 class AttachDeviceProgram(Operation, frozen=True):
+    """replaces: 1 if it takes the place of the one that this runtime has attached earlier."""
+
     path: bytes
     program: bytes
     size: int
+    replaces: int = 0
 
 
 class OpenCgroup(Operation, frozen=True):

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pyruntime.cgroups.paths import Unit
 from pyruntime.cgroups.systemd import Property
 from pyruntime.plan.device_rules import Rule
-from pyruntime.plan.resources import cpu_weight, swap_alone
-from pyruntime.spec import Resources
+from pyruntime.plan.resources_v2 import cpu_weight, io_weight, swap_alone
+from pyruntime.spec import BlockIO, Resources, ThrottleDevice
 
 INFINITY = 2**64 - 1
 _DEFAULT_PERIOD_US = 100_000
@@ -45,8 +45,8 @@ def resource_properties(resources: Resources, is_unified: bool) -> Iterator[Prop
             yield "MemoryMax", ("t", _limit(memory.limit))
         if memory.reservation:
             yield "MemoryLow", ("t", _limit(memory.reservation))
-        if memory.swap and is_unified:
-            swap = swap_alone(memory)
+        swap = swap_alone(memory, "$.linux.resources") if is_unified else None
+        if swap is not None:
             yield "MemorySwapMax", ("t", INFINITY if swap == "max" else int(swap))
     if cpu is not None:
         if cpu.idle:
@@ -60,9 +60,30 @@ def resource_properties(resources: Resources, is_unified: bool) -> Iterator[Prop
         if cpu.mems:
             yield "AllowedMemoryNodes", ("ay", bit_mask(cpu.mems))
     if pids is not None and pids.limit is not None:
-        yield "TasksMax", ("t", _limit(pids.limit))
+        # systemd knows no 0; where the container's process is, 1 allows no other
+        yield "TasksMax", ("t", _limit(pids.limit) or 1)
+    if resources.block_io is not None:
+        yield from _io(resources.block_io)
     for key, value in resources.unified.items():
         yield from _unified_property(key, value)
+
+
+def _io(block_io: BlockIO) -> Iterator[Property]:
+    """systemd has one range of weights, that of io.weight, and makes that of the BFQ scheduler from it."""
+    if block_io.weight:
+        yield "IOWeight", ("t", io_weight(block_io.weight))
+    weights = [(f"/dev/block/{device.major}:{device.minor}", io_weight(device.weight)) for device in block_io.weight_device if device.weight]
+    if weights:
+        yield "IODeviceWeight", ("a(st)", weights)
+    for name, devices in (("IOReadBandwidthMax", block_io.throttle_read_bps_device),
+                          ("IOWriteBandwidthMax", block_io.throttle_write_bps_device),
+                          ("IOReadIOPSMax", block_io.throttle_read_iops_device), ("IOWriteIOPSMax", block_io.throttle_write_iops_device)):
+        if devices:
+            yield name, ("a(st)", [_rate(device) for device in devices])
+
+
+def _rate(device: ThrottleDevice) -> tuple[str, int]:
+    return f"/dev/block/{device.major}:{device.minor}", device.rate or INFINITY
 
 
 def _cpu_quota(quota_us: int, period_us: int | None) -> Iterator[Property]:
@@ -85,11 +106,15 @@ def _unified_property(key: str, value: str) -> Iterator[Property]:
     property is newer than it, it sets back when it is reloaded); and for a value that is not well formed, which the kernel
     refuses when the file is written."""
     words = value.split()
+    if not words:
+        return
     try:
         if key in _UNIFIED_LIMITS and len(words) == 1:
             yield _UNIFIED_LIMITS[key], ("t", INFINITY if words[0] == "max" else int(words[0]))
         elif key in _UNIFIED_SETS:
             yield _UNIFIED_SETS[key], ("ay", bit_mask(value))
+        elif key == "io.weight" and words[:-1] in ([], ["default"]):
+            yield "IOWeight", ("t", int(words[-1]))
         elif key == "cpu.weight" and len(words) == 1:
             yield "CPUWeight", ("t", int(words[0]))
         elif key == "cpu.idle" and words == ["1"]:

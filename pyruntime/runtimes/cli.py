@@ -36,6 +36,7 @@ from pyruntime.interface import (
     StdioOptions,
     StdioPipes,
 )
+from pyruntime.plan.resources import limits_memory
 from pyruntime.runtimes.bundle import open_bundle
 from pyruntime.runtimes.cli_command import (
     CommandFailedError,
@@ -118,7 +119,7 @@ class CliRuntime:
             if says_exists(failure.message):
                 raise ContainerExistsError(id) from failure
             raise explain_failure(failure, process.cwd if process else "/") from failure
-        known = KnownContainer(init, bundle.shares_pid_namespace)
+        known = KnownContainer(init, bundle.shares_pid_namespace, limits_memory(bundle.spec.linux.resources))
         known.remember_init(self._directory(id))
         with self._lock:
             self._containers[id] = known
@@ -211,7 +212,8 @@ class CliRuntime:
 
     def wait_on_process(self, id: str, pid: int) -> ProcessExitState:
         """Raises ProcessNotFoundError, ExitStatusUnknownError."""
-        return self._wait(id, self._process(id, pid))
+        known = self._known(id)
+        return self._wait(id, known, self._process(id, pid))
 
     def wait_on_container(self, id: str) -> ProcessExitState:
         """Raises ExitStatusUnknownError.
@@ -224,14 +226,14 @@ class CliRuntime:
         for process in known.exec_processes():
             process.watched.wait()
             process.is_waited_for = True
-        return self._wait(id, known.init)
+        return self._wait(id, known, known.init)
 
-    def _wait(self, id: str, process: KnownProcess) -> ProcessExitState:
+    def _wait(self, id: str, known: KnownContainer, process: KnownProcess) -> ProcessExitState:
         exit_state = process.watched.wait()
         process.is_waited_for = True
         if exit_state is None:
             raise ExitStatusUnknownError(id, process.pid)
-        return exit_state
+        return known.with_oom(exit_state, process)
 
     def get_init_pid(self, id: str) -> int:
         """Raises ProcessNotFoundError if init had ended before this process heard of the container made by another tool."""
@@ -389,11 +391,11 @@ class CliRuntime:
         if known is not None and (state is None or state.pid in (0, known.init.pid)):
             return known
         state = state or self._state(id)
-        try:
-            shares = open_bundle(state.bundle).shares_pid_namespace
-        except ContainerRuntimeError:  # the bundle may be gone
-            shares = False
-        known = KnownContainer.adopt(state.pid, self._directory(id), shares)
+        shares = limits = False
+        with contextlib.suppress(ContainerRuntimeError):  # the bundle may be gone
+            bundle = open_bundle(state.bundle)
+            shares, limits = bundle.shares_pid_namespace, limits_memory(bundle.spec.linux.resources)
+        known = KnownContainer.adopt(state.pid, self._directory(id), shares, limits)
         with self._lock:
             self._containers[id] = known
         return known

@@ -9,9 +9,10 @@ import threading
 
 from pyruntime.cgroups import Cgroup, ContainerCgroups
 from pyruntime.host import read_host
-from pyruntime.interface import ContainerProcessState, StdioPipes
+from pyruntime.interface import ContainerProcessState, ProcessExitState, StdioPipes
 from pyruntime.runtimes.reaper import WatchedProcess, children_of_this_process
 from pyruntime.runtimes.stdio import close_pipes
+from pyruntime.runtimes.waits import with_oom
 
 # in the container's directory, which the runtime removes as a whole
 _INIT_FILE = "pyruntime-init-pid"
@@ -35,8 +36,9 @@ class KnownProcess:
 class KnownContainer:
     """Init, the exec processes of this process, and where their cgroup is."""
 
-    def __init__(self, init: KnownProcess, shares_pid_namespace: bool) -> None:
+    def __init__(self, init: KnownProcess, shares_pid_namespace: bool, limits_memory: bool) -> None:
         self.init = init
+        self._limits_memory = limits_memory
         self.shares_pid_namespace = shares_pid_namespace
         self.processes: dict[int, KnownProcess] = {}
         self._cgroups = ContainerCgroups(_cgroups_of_process(init.pid))
@@ -44,7 +46,7 @@ class KnownContainer:
         self.spawning = threading.Lock()
 
     @classmethod
-    def adopt(cls, pid: int, directory: str, shares_pid_namespace: bool) -> KnownContainer:
+    def adopt(cls, pid: int, directory: str, shares_pid_namespace: bool, limits_memory: bool) -> KnownContainer:
         """A container that another process made; pid 0 if it has stopped."""
         start_time = None
         with contextlib.suppress(OSError, ValueError), open(f"{directory}/{_INIT_FILE}") as file:
@@ -53,7 +55,7 @@ class KnownContainer:
         if start_time is not None and read_start_time(pid) not in (start_time, None):
             init.watched.disown()
         init.is_waited_for = init.watched.has_ended
-        return cls(init, shares_pid_namespace)
+        return cls(init, shares_pid_namespace, limits_memory)
 
     def remember_init(self, directory: str) -> None:
         """For other processes: the command line does not tell a stopped container's pid."""
@@ -105,6 +107,12 @@ class KnownContainer:
                     process.send_signal(signal.SIGKILL)
             for process in left:
                 process.wait()
+
+    def with_oom(self, exit_state: ProcessExitState, process: KnownProcess) -> ProcessExitState:
+        """And whether the kernel has killed for want of memory, where that is limited."""
+        if not self._limits_memory:
+            return exit_state
+        return with_oom(exit_state, self._cgroups, process is self.init)
 
     def await_frozen(self) -> None:
         """Wait until every process is stopped; one that nobody knows to have been asked to stays as it is."""

@@ -22,9 +22,8 @@ from pyruntime.plan import flags
 from pyruntime.plan.compile import Manner, Place, cgroup_path_for, compile, compile_exec, namespace_bits, unit_for
 from pyruntime.plan.device_rules import device_rules
 from pyruntime.plan.hooks import later_hooks
-from pyruntime.plan.resources import limits_pids
+from pyruntime.plan.resources import limits_memory, limits_pids
 from pyruntime.plan.seccomp import Filter, filter_flags, filter_source, notifies, notifies_of
-from pyruntime.plan.unit_properties import device_properties, resource_properties, unit_properties
 from pyruntime.plan.warnings import filter_warnings, process_warnings, warnings_of
 from pyruntime.runtimes.bundle import OpenedBundle, check_rootfs
 from pyruntime.runtimes.filters import FilterCache
@@ -93,6 +92,8 @@ class CompiledBundle:
 
     def unit_properties(self, id: str, pids: tuple[int, ...]) -> list[Property]:
         """What the container's unit is started with, and these processes. Raises InvalidBundleError."""
+        from pyruntime.plan.unit_properties import device_properties, resource_properties, unit_properties  # only where systemd is asked
+
         resources = self.bundle.spec.linux.resources
         devices = device_rules(resources.devices if resources is not None else None)
         return [*unit_properties(unit_for(self.bundle.spec, id), id, pids), *device_properties(devices, read_drivers()),
@@ -124,7 +125,7 @@ class CompiledBundle:
             shares_pid_namespace=bundle.shares_pid_namespace, cgroups=cgroups_of(self._host, self.cgroup_path(id)),
             annotations=spec.annotations, capabilities=spec.process.capabilities if spec.process else None,
             joined_mount_namespace=joined, limits_pids=limits_pids(spec.linux.resources),
-            keeps_keyring=keeps_keyring,
+            limits_memory=limits_memory(spec.linux.resources), keeps_keyring=keeps_keyring,
             unit=unit.name if unit is not None else None, apparmor_profile=spec.process.apparmor_profile if spec.process else None,
             filter=self.filter, hooks=self._later_hooks, inherited=self._inherited, resctrl=resctrl)
 

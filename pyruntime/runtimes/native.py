@@ -28,7 +28,6 @@ from pyruntime.interface import (
 )
 from pyruntime.native import process as native
 from pyruntime.plan.compile import Manner
-from pyruntime.plan.resources import limits_pids
 from pyruntime.runtimes.compiled import BundleCache
 from pyruntime.runtimes.creation import Creation
 from pyruntime.runtimes.ending import end_all, end_processes
@@ -41,7 +40,6 @@ from pyruntime.runtimes.live import Entry
 from pyruntime.runtimes.process_list import list_processes
 from pyruntime.runtimes.status import status_of, status_of_living
 from pyruntime.runtimes.stdio import check_preserved
-from pyruntime.runtimes.update import update
 from pyruntime.runtimes.waits import Waits
 from pyruntime.spec import Resources
 from pyruntime.state import ContainerRecord, ProcessRecord, Store
@@ -295,16 +293,18 @@ class NativeRuntime:
     def update_container(self, id: str, resources: Resources | Mapping[str, Any] | bytes) -> None:
         """Change limits of a created, running or paused container: those that `resources` has (`linux.resources` of config.json, JSON
         paths begin there). Raises NotRunningError, InvalidBundleError, SetupError; then nothing is changed."""
+        from pyruntime.runtimes.update import update  # nothing else needs it, nor what it imports
+
         with self._locked(id) as entry:
             record = self._store.load(id)
             status = self._status(record, entry)
             if status is Status.STOPPED:
                 raise errors.NotRunningError("update", id, status)
-            if limits_pids(update(record, resources)) and not record.limits_pids:
-                record = msgspec.structs.replace(record, limits_pids=True)
-                self._store.prepare(record)
+            changed = update(record, resources, self._host)
+            if changed != record:
+                self._store.prepare(changed)
                 self._store.commit(id)
-                entry.record = record if entry.record is not None else None
+                entry.record = changed if entry.record is not None else None
 
     # what is there
 
@@ -374,9 +374,9 @@ class NativeRuntime:
         if pid == record.pid:
             exit_state = self._waits.for_init(record, entry)
         elif (live := entry.processes.get(pid)) is not None:
-            exit_state = self._waits.for_live(id, live)
+            exit_state = self._waits.for_live(record, live)
         else:
-            exit_state = self._waits.for_foreign(id, self._process_record(record, pid))
+            exit_state = self._waits.for_foreign(record, self._process_record(record, pid))
         if exit_state is None:
             raise errors.ExitStatusUnknownError(id, pid)
         return exit_state

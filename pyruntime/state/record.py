@@ -55,7 +55,7 @@ class ContainerRecord(msgspec.Struct, frozen=True):
 
     start_time   of init, in clock ticks since boot (proc(5), field 22): tells it from a later process of that pid
     namespaces   CLONE_NEW... bits of those that are not the host's
-    limits_pids  whether config.json limits the number of processes
+    limits_pids, limits_memory   whether the number of processes, and memory, is limited
     unit         name of the systemd unit that the cgroups belong to
     hooks        those that run after the creation, unset if there are none
     inherited    what further processes have of it besides, unset if that is nothing
@@ -77,6 +77,7 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     capabilities: Capabilities | None = None
     joined_mount_namespace: JoinedMountNamespace | None = None
     limits_pids: bool = True
+    limits_memory: bool = False
     unit: str | None = None
     apparmor_profile: str | None = None
     keeps_keyring: bool = False
@@ -99,13 +100,15 @@ class ProcessRecord(msgspec.Struct, frozen=True):
     user_seconds: float | None = None
     system_seconds: float | None = None
     peak_memory_bytes: int | None = None
+    oom_killed: bool | None = None
 
     def name(self) -> str:
-        """pid and start time; then exit code, signal, microseconds of user and of system, and bytes, `-` where there is none."""
+        """pid and start time; then exit code, signal, microseconds of user and of system, bytes, and 1 or 0 for killed for
+        want of memory; `-` where there is none."""
         if self.exit_code is None:
             return f"{self.pid}.{self.start_time}"
         parts = (self.exit_code, self.signal, _microseconds(self.user_seconds), _microseconds(self.system_seconds),
-                 self.peak_memory_bytes)
+                 self.peak_memory_bytes, None if self.oom_killed is None else int(self.oom_killed))
         return ".".join((str(self.pid), str(self.start_time), *("-" if part is None else str(part) for part in parts)))
 
     @classmethod
@@ -115,12 +118,13 @@ class ProcessRecord(msgspec.Struct, frozen=True):
             pid, start_time, *parts = (None if part == "-" else int(part) for part in name.split("."))
         except ValueError:
             return None
-        if pid is None or start_time is None or len(parts) not in (0, 5) or (parts and parts[0] is None):
+        if pid is None or start_time is None or len(parts) not in (0, 6) or (parts and parts[0] is None):
             return None
         if not parts:
             return cls(pid, start_time)
-        exit_code, signal, user, system, peak_bytes = parts
-        return cls(pid, start_time, exit_code, signal, _seconds(user), _seconds(system), peak_bytes)
+        exit_code, signal, user, system, peak_bytes, oom_killed = parts
+        return cls(pid, start_time, exit_code, signal, _seconds(user), _seconds(system), peak_bytes,
+                   None if oom_killed is None else bool(oom_killed))
 
 
 def _microseconds(seconds: float | None) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyruntime.testing.failures import Failures
 from pyruntime.testing.hooks import Hooks
-from pyruntime.testing.kernel import Inside, SharedPidNamespace, Terminals
+from pyruntime.testing.kernel import Inside, Memory, SharedPidNamespace, Terminals
 from pyruntime.testing.life_cycle import LifeCycle
 from pyruntime.testing.processes import Processes
 from pyruntime.testing.statuses import Statuses
@@ -21,5 +21,5 @@ class RuntimeContract(Stress, Failures, Stdio, Processes, Statuses, LifeCycle): 
     """
 
 
-class ContainerContract(Hooks, Terminals, SharedPidNamespace, Inside, RuntimeContract):
+class ContainerContract(Hooks, Terminals, SharedPidNamespace, Memory, Inside, RuntimeContract):
     """For those that run real programs in real containers."""

@@ -131,6 +131,28 @@ class Inside(ContractCase):
             assert within_time(lambda: case.runtime.wait_on_container("c1")).exit_code == 5
 
 
+class Memory(ContractCase):
+    """A limit of memory that is reached."""
+
+    @specifies(38)
+    def test_want_of_memory_is_told(self, case: Case) -> None:
+        limit: dict[str, Any] = {"linux": {"resources": {"memory": {"limit": 16 << 20, "swap": 16 << 20}}}}
+        eats = ["/bin/sh", "-c", "x=0123456789abcdef; while :; do x=$x$x; done"]
+        case.run("c1", SLEEP, **limit)
+        pid = case.exec("c1", ["/bin/true"])
+        assert within_time(lambda: case.runtime.wait_on_process("c1", pid)).oom_killed is False
+        pid = case.exec("c1", eats)
+        state = within_time(lambda: case.runtime.wait_on_process("c1", pid))
+        assert (state.exit_code, state.signal, state.oom_killed) == (137, signal.SIGKILL, True)
+        case.run("c2", eats, **limit)
+        state = within_time(lambda: case.runtime.wait_on_container("c2"))
+        assert (state.exit_code, state.signal, state.oom_killed) == (137, signal.SIGKILL, True)
+
+    def test_nothing_is_told_without_a_limit(self, case: Case) -> None:
+        case.container_in(Status.RUNNING)
+        assert case.stop("c1").oom_killed is None
+
+
 class SharedPidNamespace(ContractCase):
     """Where the kernel does not end the other processes with init."""
 

@@ -117,6 +117,17 @@ def test_block_device(lab: Lab, rules: list[dict[str, Any]], opens: bool) -> Non
     assert not opens or opening == [] or "No such device or address" in opening[0]
 
 
+@pytest.mark.conformance(37)
+@pytest.mark.parametrize("rules", [None, [], [allow(type="c", major=10, minor=229)], [{"allow": True, "type": "c"}]])
+def test_no_disk_can_be_opened(lab: Lab, rules: list[dict[str, Any]] | None) -> None:
+    """Neither one of this host nor the first SCSI disk, by a process that may do everything else."""
+    disks = ["8 0", *(path.read_text().strip().replace(":", " ") for path in sorted(Path("/sys/class/block").glob("*/dev"))[:8])]
+    script = f"i=0; for d in {' '.join(repr(disk) for disk in disks)}; do i=$((i+1)); mknod /dev/d$i b $d && (: </dev/d$i) 2>&1; done"
+    resources: dict[str, Any] = {} if rules is None else {"devices": rules}
+    out = lab.run(script, linux={"resources": resources}, process=capabilities("CAP_MKNOD", "CAP_DAC_OVERRIDE", "CAP_SYS_RAWIO"))
+    assert out.count("Operation not permitted") == len(disks) == len(out.splitlines())
+
+
 def test_a_hole_that_v1_cannot_have(lab: Lab) -> None:
     """An exception of an exception: v2 can, on v1 it is an error and not an allowance."""
     rules = [allow(type="c", major=1), deny()]

@@ -47,6 +47,7 @@ static const struct {
 	{"file", file, NULL},
 	{"status", status_line, NULL},
 	{"syscall", call, NULL},
+	{"hugepages", hugepages, NULL},
 };
 
 static int ask(const char *question)

@@ -31,6 +31,6 @@ typedef void answer(const char *key, const char *rest);
 answer ids, caps, rlimits, process, no_new_privs, securebits, dumpable, umask_now, keyring;
 answer scheduler, nice_now, io_priority, affinity, personality_now, memory_policy;
 answer namespaces, descriptors, environment, cwd, terminal, uname_now, clocks, file, status_line;
-answer call;
+answer call, hugepages;
 
 #endif

@@ -26,7 +26,8 @@ from pyruntime.spec import Mount, Namespace, Process, Seccomp, Spec, TimeOffset
 from pyruntime.spec.explain import _bare
 
 V1 = Host((6, 1), (*(Hierarchy(f"/cg/{name}", False, (name,)) for name in
-                     ("cpu", "cpuset", "memory", "pids", "devices", "blkio", "freezer")), Hierarchy("/cg/unified", True)), 0)
+                     ("cpu", "cpuset", "memory", "pids", "devices", "blkio", "freezer", "hugetlb", "net_cls", "net_prio", "rdma")),
+                   Hierarchy("/cg/unified", True)), 0)
 V2 = Host((6, 1), (Hierarchy("/cg", True),), 0)
 DIRECTORIES = Directories("c", "/b", "/b/rootfs", "/run/c")
 
@@ -132,7 +133,7 @@ def alternatives(value: object, field: Field) -> list[object]:
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int):
-        return [value + 1, value - 1, 0]
+        return [value + 1, value - 1, 0, 2**20]
     if field == ("DeviceCgroupRule", "access"):
         return ["r", "w", "rwm"]
     if isinstance(value, str):
@@ -140,7 +141,7 @@ def alternatives(value: object, field: Field) -> list[object]:
         declared = _bare(typing.get_type_hints(struct, include_extras=True)[field[1]])
         if isinstance(declared, type) and issubclass(declared, enum.Enum):
             return [member.value for member in declared]
-        return [value + "x", value + "1", "/other", "1", "1.2.0"]
+        return [value + "x", value + "1", "/other", "1", "1.2.0", "1GB"]
     return []
 
 

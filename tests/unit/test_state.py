@@ -124,12 +124,13 @@ def test_of_two_processes_of_one_pid_the_later_counts(store: Store) -> None:
 
 
 @pytest.mark.parametrize("record", [ProcessRecord(1, 2), ProcessRecord(1, 2, 0), ProcessRecord(1, 2, 255, None, 0.0, 0.000001),
-                                    ProcessRecord(4194304, 1 << 40, 139, 11, 1e6, 0.5, 1 << 44)])
+                                    ProcessRecord(4194304, 1 << 40, 139, 11, 1e6, 0.5, 1 << 44), ProcessRecord(1, 2, 137, 9, oom_killed=True),
+                                    ProcessRecord(1, 2, 137, 9, oom_killed=False)])
 def test_a_process_record_is_its_name(record: ProcessRecord) -> None:
     assert ProcessRecord.parse(record.name()) == record
 
 
-@pytest.mark.parametrize("name", ["", "1", "1.", "a.b", "1.2.3", "-.2", "1.2.-.-.-.-.-", "1.2.3.4.5.6.7.8", "1.2.new"])
+@pytest.mark.parametrize("name", ["", "1", "1.", "a.b", "1.2.3", "-.2", "1.2.-.-.-.-.-.-", "1.2.3.4.5.6.7", "1.2.3.4.5.6.7.8.9", "1.2.new"])
 def test_other_names_are_no_process_records(store: Store, name: str) -> None:
     assert ProcessRecord.parse(name) is None
     store.add("c")
@@ -184,7 +185,7 @@ def test_an_exit_of_init_stands_by_itself(store: Store) -> None:
     assert store.load_exit("c") is None
     store.save_exit("c", ProcessRecord(7, 1234, 3))
     assert store.load_exit("c") == ProcessRecord(7, 1234, 3) and store.load_process("c", 7) is None
-    assert store.processes("c") == [] and os.listdir(directory) == ["exit-7.1234.3.-.-.-.-"]
+    assert store.processes("c") == [] and os.listdir(directory) == ["exit-7.1234.3.-.-.-.-.-"]
     store.remove("c")
     assert not os.path.exists(directory)
 

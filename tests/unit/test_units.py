@@ -92,7 +92,7 @@ def test_a_slice_has_no_processes_of_its_own_nor_delegation() -> None:
     ({"cpu": {"quota": -1}}, {"CPUQuotaPerSecUSec": INFINITY}),
     ({"cpu": {"period": 50000}}, {"CPUQuotaPeriodUSec": 50000, "CPUQuotaPerSecUSec": INFINITY}),
     ({"cpu": {"cpus": "0-3,9", "mems": "0"}}, {"AllowedCPUs": b"\x0f\x02", "AllowedMemoryNodes": b"\x01"}),
-    ({"pids": {"limit": 7}}, {"TasksMax": 7}), ({"pids": {"limit": -1}}, {"TasksMax": INFINITY}), ({"pids": {"limit": 0}}, {"TasksMax": 0}),
+    ({"pids": {"limit": 7}}, {"TasksMax": 7}), ({"pids": {"limit": -1}}, {"TasksMax": INFINITY}), ({"pids": {"limit": 0}}, {"TasksMax": 1}),
     ({"unified": {"memory.high": "max", "memory.min": "1", "pids.max": "3", "cpu.weight": "50", "cpu.max": "10000 20000"}},
      {"MemoryHigh": INFINITY, "MemoryMin": 1, "TasksMax": 3, "CPUWeight": 50, "CPUQuotaPeriodUSec": 20000, "CPUQuotaPerSecUSec": 500000}),
     ({"unified": {"cpu.max": "max", "cpuset.cpus": "1", "cpu.idle": "1"}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import select
@@ -18,7 +19,12 @@ from faults import Fault
 from lab import MAPS, NAMESPACES, Lab, cgroup_file, is_unified, namespaces
 
 from pyruntime import NativeRuntime, StdioOptions
+from pyruntime.cgroups import cgroups_of
 from pyruntime.errors import SetupError, UnsupportedHostError
+from pyruntime.host import Hierarchy, Host
+from pyruntime.native.host_plan import run_host_operations
+from pyruntime.plan.resources import resource_writes
+from pyruntime.spec import decode_resources
 from pyruntime.testing.bundles import default_config
 
 DISK = Path("/dev/vda")
@@ -109,25 +115,99 @@ def test_a_limit_that_is_too_low_does_not_end_who_creates(lab: Lab) -> None:
     assert end_of_caller(lab, lab.bundle("true", linux={"resources": {"memory": {"limit": 4096}}})) == (0, "")
 
 
-def test_io_limit_binds_on_a_block_device(lab: Lab) -> None:
+def disk() -> tuple[dict[str, int], str]:
+    """Its numbers, and the name that they are to the kernel."""
     status = DISK.stat()
     major, minor = os.major(status.st_rdev), os.minor(status.st_rdev)
-    device = {"path": "/dev/disk", "type": "b", "major": major, "minor": minor}
-    rule = {"allow": True, "type": "b", "major": major, "minor": minor, "access": "r"}
+    return {"major": major, "minor": minor}, f"{major}:{minor}"
+
+
+@pytest.mark.conformance(41, 46)
+@pytest.mark.parametrize(("field", "rate"), [("unified", MIB), ("throttleReadBpsDevice", MIB), ("throttleReadIOPSDevice", 16),
+                                             ("throttleWriteBpsDevice", MIB), ("throttleWriteIOPSDevice", 16)])
+def test_io_limit_binds_on_a_block_device(lab: Lab, field: str, rate: int) -> None:
+    """4 MiB, in 64 pieces."""
+    device, name = disk()
+    limit: dict[str, Any] = {"blockIO": {field: [{**device, "rate": rate}]}}
+    if field == "unified":
+        limit = {"unified": {"io.max": f"{name} rbps={rate}"}}
+    files = "if=/dev/zero of=/dev/disk oflag=direct" if "Write" in field else "if=/dev/disk of=/dev/null iflag=direct"
+    rule = {"allow": True, "type": "b", "access": "rw", **device}
 
     def seconds(id: str, **resources: Any) -> float:
-        lab.create("dd if=/dev/disk of=/dev/null bs=65536 count=64 iflag=direct 2>/dev/null; echo read; exec sleep 1000", id,
-                   linux={"devices": [device], "resources": {"devices": [rule], **resources}})
+        lab.create(f"dd {files} bs=65536 count=64 2>/dev/null; echo done; exec sleep 1000", id,
+                   linux={"devices": [{"path": "/dev/disk", "type": "b", **device}], "resources": {"devices": [rule], **resources}})
         begin = time.monotonic()
         lab.runtime.start_container(id)
         out = lab.runtime.get_stdio_pipes(id, lab.runtime.get_init_pid(id)).out
-        assert out is not None and os.read(out.fileno(), 100) == b"read\n"
+        assert out is not None and os.read(out.fileno(), 100) == b"done\n"
         return time.monotonic() - begin
 
     free = seconds("p1")
-    limited = seconds("p2", unified={"io.max": f"{major}:{minor} rbps={MIB}"})
-    assert f"{major}:{minor} rbps={MIB} " in cgroup_file("io", "", "io.max", "p2").read_text()
-    assert limited > 2.5 > free, (free, limited)  # 4 MiB at 1 MiB per second
+    limited = seconds("p2", **limit)
+    assert cgroup_file("io", "", "io.max", "p2").read_text().startswith(f"{name} ")
+    assert limited > 2.5 > free, (free, limited)
+
+
+@pytest.mark.conformance(41)
+def test_io_weights(lab: Lab) -> None:
+    """Of io.cost, and of the BFQ scheduler once the kernel has it."""
+    device, name = disk()
+    Path("/sys/fs/cgroup/io.cost.qos").write_text(f"{name} enable=1")
+    weights = {"blockIO": {"weight": 500, "weightDevice": [{**device, "weight": 300}]}}
+    lab.sleeper(linux={"resources": weights})
+    assert cgroup_file("io", "", "io.weight").read_text().splitlines() == ["default 4950", f"{name} 2930"]
+    lab.runtime.update_container("p1", {"blockIO": {"weight": 10}})
+    assert cgroup_file("io", "", "io.weight").read_text().splitlines() == ["default 1", f"{name} 2930"]
+    lab.delete_all()
+    scheduler = Path("/sys/block", DISK.name, "queue/scheduler")
+    before = re.search(r"\[(.*)\]", scheduler.read_text())
+    assert before is not None
+    subprocess.run(["modprobe", "bfq"], check=True)
+    scheduler.write_text("bfq")
+    try:
+        lab.sleeper(linux={"resources": weights})
+        assert cgroup_file("io", "", "io.bfq.weight").read_text().splitlines() == ["default 500", f"{name} 300"]
+        assert cgroup_file("io", "", "io.weight").read_text().splitlines() == ["default 100"]
+        with pytest.raises(SetupError) as raised:
+            lab.runtime.update_container("p1", {"blockIO": {"weight": 1001}})
+        assert (raised.value.errno_name, raised.value.json_path) == ("ERANGE", "$.blockIO.weight")
+        assert cgroup_file("io", "", "io.bfq.weight").read_text().splitlines() == ["default 500", f"{name} 300"]
+    finally:
+        lab.delete_all()
+        scheduler.write_text(before[1])
+
+
+@pytest.mark.conformance(45, 46)
+@pytest.mark.parametrize(("resources", "json_path", "error"), [
+    ({"rdma": {"mlx5_1": {"hcaHandles": 3}}}, '$.linux.resources.rdma["mlx5_1"]', "ENODEV"),
+    ({"unified": {"misc.max": "nothing 1"}}, '$.linux.resources.unified["misc.max"]', "EINVAL"),
+])
+def test_a_controller_that_is_asked_for_is_passed_on(lab: Lab, resources: dict[str, Any], json_path: str, error: str) -> None:
+    """The file is there, and the kernel says that it has no such device."""
+    with pytest.raises(SetupError) as raised:
+        lab.create("true", linux={"resources": resources})
+    assert (raised.value.errno_name, raised.value.json_path) == (error, json_path)
+    assert not lab.runtime.container_exists("p1")
+
+
+@pytest.mark.conformance(43)
+def test_network_on_v1(tmp_path: Path) -> None:
+    """This kernel has the controllers: what is written is what it then says."""
+    subprocess.run(["mount", "-t", "cgroup", "-o", "net_cls,net_prio", "cgroup", str(tmp_path)], check=True)
+    (tmp_path / "c").mkdir()
+    try:
+        cgroups = cgroups_of(Host((6, 1), (Hierarchy(str(tmp_path), False, ("net_cls", "net_prio")),), 0), "/c")
+        network = {"network": {"classID": 1048577, "priorities": [{"name": "lo", "priority": 500}]}}
+        assert run_host_operations(list(resource_writes(cgroups, decode_resources(network), 4096))) is None
+        assert (tmp_path / "c/net_cls.classid").read_text() == "1048577\n"
+        assert "lo 500\n" in (tmp_path / "c/net_prio.ifpriomap").read_text()
+        network["network"]["priorities"] = [{"name": "eth77", "priority": 1}]
+        failed = run_host_operations(list(resource_writes(cgroups, decode_resources(network), 4096)))
+        assert failed is not None and (failed.index, failed.errno) == (1, errno.ENODEV)
+    finally:
+        (tmp_path / "c").rmdir()
+        subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 def test_pressure_is_told_for_each_container(lab: Lab) -> None:

@@ -200,6 +200,53 @@ def test_devices_stay_allowed_and_denied(units: Lab) -> None:
     assert tried().splitlines() == before
 
 
+@pytest.mark.conformance(41)
+def test_block_io_is_the_units_too(units: Lab) -> None:
+    status = os.stat("/dev/vda")
+    numbers = {"major": os.major(status.st_rdev), "minor": os.minor(status.st_rdev)}
+    name = f"{numbers['major']}:{numbers['minor']}"
+    block_io = {"weight": 500, **{f"throttle{kind}Device": [{**numbers, "rate": rate}] for kind, rate in (
+        ("ReadBps", MIB), ("WriteBps", 2 * MIB), ("ReadIOPS", 30), ("WriteIOPS", 40))}}
+    units.sleeper(linux={"resources": {"blockIO": block_io}})
+    limits = f"{name} rbps={MIB} wbps={2 * MIB} riops=30 wiops=40"
+    assert files(CGROUP, "io.max", "io.weight") == [limits, "default 4950"]
+    shown = show(SCOPE, "IOWeight", "IOReadBandwidthMax", "IOWriteBandwidthMax", "IOReadIOPSMax", "IOWriteIOPSMax")
+    assert shown == {"IOWeight": "4950", **{key: f"/dev/block/{name} {rate}" for key, rate in (
+        ("IOReadBandwidthMax", MIB), ("IOWriteBandwidthMax", 2 * MIB), ("IOReadIOPSMax", 30), ("IOWriteIOPSMax", 40))}}
+    systemctl("daemon-reload")
+    assert files(CGROUP, "io.max", "io.weight") == [limits, "default 4950"]
+    units.runtime.update_container("p1", {"blockIO": {"weight": 10, "throttleReadBpsDevice": [{**numbers, "rate": 0}]}})
+    wanted = [f"{name} rbps=max wbps={2 * MIB} riops=30 wiops=40", "default 1"]
+    assert files(CGROUP, "io.max", "io.weight") == wanted
+    systemctl("daemon-reload")
+    assert files(CGROUP, "io.max", "io.weight") == wanted
+
+
+@pytest.mark.conformance(44)
+def test_no_further_process(units: Lab) -> None:
+    """systemd knows no limit of 0."""
+    units.sleeper(linux={"resources": {"pids": {"limit": 0}}})
+    assert files(CGROUP, "pids.max") == ["1"] and show(SCOPE, "TasksMax") == {"TasksMax": "1"}
+
+
+@pytest.mark.conformance(37)
+def test_devices_that_are_changed(units: Lab) -> None:
+    """The container's own program and the unit's: both have to allow, also after systemd has been reloaded."""
+    kmsg = {"type": "c", "major": 1, "minor": 11}
+    units.sleeper(linux={"devices": [{"path": "/dev/probe", "fileMode": 0o666, **kmsg}], "resources": {"devices": []}})
+
+    def may_open() -> bool:
+        return "not permitted" not in units.exec("(: >/dev/probe) 2>&1")
+
+    for devices, opens in (([{"allow": True, "access": "w", **kmsg}], True), ([{"allow": True, "type": "c", "major": 10}], False),
+                           ([{"allow": True, "type": "a"}], True), ([{"allow": False}], False)):
+        units.runtime.update_container("p1", {"devices": devices})
+        assert may_open() is opens
+        systemctl("daemon-reload")
+        assert may_open() is opens
+        assert ("1:11" in systemctl("show", SCOPE, "-pDeviceAllow")) is (devices[0].get("minor") == 11)
+
+
 def test_every_device(units: Lab) -> None:
     units.sleeper(linux={"resources": {"devices": [{"allow": True, "access": "rwm"}]}})
     assert show(SCOPE, "DevicePolicy", "DeviceAllow") == {"DevicePolicy": "auto"}
