@@ -103,7 +103,8 @@ class Spawned:
     def await_successor(self) -> bool:
         """Wait until another process has taken the first one's place, where the plan `hands_over`; false if that failed, which
         `follow` then tells."""
-        self._attend(lib.SUCCESSION_AWAITED)
+        if not self._heard.has_successor:
+            self._attend(lib.SUCCESSION_AWAITED)
         return bool(self._heard.has_successor)
 
     def await_hooks(self) -> bool:

@@ -109,24 +109,29 @@ class NetDevices:
         with self._held:
             if not self._moved or self._host is None or self._container is None:
                 return
+            back = []
             for device, index in reversed(self._moved):
-                with _warned(device, "cannot be taken back"), _opened(self._host) as namespace:
-                    self._give_back(device, index, namespace)
+                with _warned(device, "cannot be taken back"):
+                    here = self._host.link(device.link.index)
+                    if here is not None and here.name == device.link.name:
+                        continue  # interrupted before it was moved
+                    self._give_back(device, index, device.link.index if here is None else _free_index(self._host))
+                    back.append(device)
             # a route may lead over another device
-            for device, _ in self._moved:
+            for device in back:
                 for route in device.routes:
                     with _warned(device, "has lost a route"):
                         self._host.add_route(route)
 
-    def _give_back(self, device: _Device, index: int, namespace: int) -> None:
+    def _give_back(self, device: _Device, index: int, new_index: int) -> None:
         assert self._host is not None and self._container is not None
         host, link = self._host, device.link
-        new_index = link.index if host.link(link.index) is None else max(found.index for found in host.links()) + 1
         name = link.name
         if host.link(name) is not None:
             _log.warning("network device %s: its name was taken while it was in a container", name)
             name = "dev%d"  # as the kernel names what comes back from a container that has ended
-        self._container.move(index, name, namespace, new_index)
+        with _opened(host) as namespace:
+            self._container.move(index, name, namespace, new_index)
         for address in restored_addresses(device.addresses):
             with _warned(device, f"has lost its address {address}"):
                 host.add_address(new_index, renamed(address, link.name, link.name))
@@ -158,6 +163,10 @@ def _look_at(host: Netlink, move: NetDeviceMove) -> _Device:
         return _Device(move, link, tuple(host.addresses(link.index)), tuple(host.routes(link.index)))
     except RefusedError as error:
         raise SetupError("find network device", move.host_name, error.errno or 0, move.json_path, error.detail) from error
+
+
+def _free_index(of: Netlink) -> int:
+    return max(link.index for link in of.links()) + 1
 
 
 def _list(container: Netlink) -> list[Link]:

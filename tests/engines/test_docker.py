@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -43,7 +44,7 @@ def docker() -> Iterator[Engine]:
             ["dockerd", "--config-file", f"{directory}/daemon.json", "--host", f"unix://{socket}", "--data-root", f"{directory}/data",
              "--exec-root", f"{directory}/exec", "--pidfile", f"{directory}/pid", "--containerd", f"{directory}/containerd.sock",
              "--add-runtime", f"pyruntime={PYRUNTIME}", "--storage-driver", "vfs", "--exec-opt", f"native.cgroupdriver={CGROUP_DRIVER}",
-             "--iptables=false", "--ip6tables=false", "--bridge=none"], directory, socket))
+             "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--bridge=none"], directory, socket))
         engine = Engine(["docker", "--config", f"{directory}/client", "--host", f"unix://{socket}"], {}, [])
         import_image(engine, directory)
         yield engine
@@ -57,6 +58,24 @@ def engine(request: pytest.FixtureRequest, docker: Engine) -> Engine:
 
 class TestDocker(Journey):
     """Debian's."""
+
+    def test_networks(self, docker: Engine, engine: Engine) -> None:
+        """One of Docker's, which it connects by a hook; another container's, which is joined; and the host's."""
+        engine = Engine(docker.command, {}, [option for option in engine.run_options if option != NETWORK])
+        docker.succeed("network", "create", "--subnet", "198.51.100.0/24", "between")
+        try:
+            engine.run("-d", "--network=between", "--name", "first", "box", "sleep", "1000")
+            address = docker.succeed("inspect", "-f", "{{.NetworkSettings.Networks.between.IPAddress}}", "first")
+            assert address.startswith("198.51.100.")
+            ended = engine.run("--rm", "--network=between", "box", "busybox", "ping", "-c", "1", "-W", "10", address)
+            assert ended.code == 0, ended
+            ended = engine.run("--rm", "--network=container:first", "box", "busybox", "ip", "-o", "address")
+            assert f"{address}/24" in ended.out, ended
+            ended = engine.run("--rm", "--network=host", "box", "readlink", "/proc/self/ns/net")
+            assert ended.out == os.readlink("/proc/self/ns/net"), ended
+        finally:
+            docker("rm", "-f", "first")
+            docker.succeed("network", "rm", "between")
 
     def test_init(self, engine: Engine) -> None:
         ended = engine.run("--rm", "--init", "box", "sh", "-c", "head -c 17 /proc/1/cmdline")

@@ -16,8 +16,10 @@ from net_lab import addresses, devices, ip, kept_state, pair
 
 from pyruntime import StdioOptions
 from pyruntime.errors import HookFailedError, InvalidBundleError, SetupError
+from pyruntime.native import process as native
 from pyruntime.network import devices as network_devices
 from pyruntime.network.netlink import Link, Netlink
+from pyruntime.testing.bundles import default_config
 
 pytestmark = [pytest.mark.privileged, pytest.mark.conformance(33)]
 
@@ -129,6 +131,20 @@ def test_a_device_in_a_namespace_that_another_process_enters(lab: Lab, device: s
     assert "UP" in devices(pid)[device]["flags"]
     for id in ("p1", "p2"):
         lab.runtime.delete_container(id, force=True)
+
+
+def test_a_device_in_a_user_namespace_that_is_joined(reachable: Lab, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There the init is followed by another process before it announces its network, and hooks run after that."""
+    monkeypatch.setattr(native, "SETUP_TIMEOUT_S", 10000)  # nothing is waited for that has happened
+    first = reachable.sleeper("p2", linux={"namespaces": namespaces(*NAMESPACES, "user"), **MAPS})
+    hook = reachable.directory / "hook"
+    joined = namespaces("mount", "network", "pid", user=f"/proc/{first}/ns/user")
+    pid = reachable.sleeper(linux={"namespaces": joined, **moving(pyrt0="inner0")}, hostname=None,
+                            hooks={"createRuntime": [shell(f": > {hook}")]},
+                            mounts=[mount for mount in default_config()["mounts"] if mount["type"] != "mqueue"])
+    assert "UP" in devices(pid)["inner0"]["flags"] and hook.exists()
+    for id in ("p1", "p2"):
+        reachable.runtime.delete_container(id, force=True)
 
 
 def test_hooks_and_sysctls_find_it(lab: Lab, device: str) -> None:
@@ -253,6 +269,24 @@ def test_a_program_that_is_missing_brings_it_back(lab: Lab, device: str) -> None
     with pytest.raises(SetupError, match="execute program"):
         lab.runtime.create_container("p1", lab.bundle(["/none"], linux=moving(pyrt0="inner0")), StdioOptions(), finds_program=True)
     assert kept_state(device) == before
+
+
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_an_interrupt_brings_it_back(lab: Lab, device: str, is_moved: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+                                     ) -> None:
+    before = kept_state(device)
+    move = Netlink.move
+
+    def move_and_interrupt(netlink: Netlink, *arguments: Any) -> None:
+        monkeypatch.undo()
+        if is_moved:
+            move(netlink, *arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Netlink, "move", move_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        lab.create("true", linux=moving(pyrt0="inner0"))
+    assert kept_state(device) == before and "network device" not in caplog.text
 
 
 def test_the_name_on_the_host_is_taken_meanwhile(lab: Lab, device: str, caplog: pytest.LogCaptureFixture) -> None:
