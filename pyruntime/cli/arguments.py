@@ -59,6 +59,7 @@ def _new_container(parser: Parser) -> None:
     parser.add_argument("--no-pivot", action="store_true", help="cover the root instead of pivoting: for a host that runs from an initramfs")
     parser.add_argument("--no-new-keyring", action="store_true", help="leave the session keyring as it is")
     _preserved(parser)
+    parser.set_defaults(activates=True)
 
 
 def _pid_file(parser: Parser) -> None:

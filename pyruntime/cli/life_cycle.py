@@ -32,7 +32,7 @@ def _create(runtime: NativeRuntime, options: argparse.Namespace, stdio: StdioOpt
     with contextlib.ExitStack() as held:
         console = held.enter_context(ConsoleSocket(options.console_socket)) if options.console_socket else None
         pid = runtime.create_container(options.id, options.bundle, stdio, no_pivot=options.no_pivot,
-                                       keeps_keyring=options.no_new_keyring, finds_program=True)
+                                       keeps_keyring=options.no_new_keyring, finds_program=True, environment=options.environment)
         with _deleted_on_failure(runtime, options.id):
             if detaches:
                 hand_over_terminal(terminal_of(runtime, options.id, pid), console)

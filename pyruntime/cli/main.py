@@ -45,6 +45,8 @@ def main(arguments: Sequence[str] | None = None, new_runtime: NewRuntime = open_
         return 0
     try:
         command = parse_command(options, rest)
+        if getattr(options, "activates", False):
+            _take_listening_sockets(options)
     except UsageError as error:
         refused = error
     try:
@@ -74,6 +76,17 @@ def _run(command: Command, options: argparse.Namespace, new_runtime: NewRuntime,
     finally:
         _log.removeHandler(log)
         _log.setLevel(level)  # who calls this as a function has a logger too
+
+
+def _take_listening_sockets(options: argparse.Namespace) -> None:
+    """Those that systemd or conmon has this command inherit for the container's program (sd_listen_fds(3)): they come first among what is
+    passed on, and the program, which is the first process of its pid namespace, is told of them as this command was."""
+    options.environment = ()
+    count = os.environ.get("LISTEN_FDS", "")
+    if os.environ.get("LISTEN_PID") == str(os.getpid()) and count.isdecimal() and int(count):
+        options.preserve_fds += int(count)
+        names = os.environ.get("LISTEN_FDNAMES")
+        options.environment = (f"LISTEN_FDS={count}", "LISTEN_PID=1", *([] if names is None else [f"LISTEN_FDNAMES={names}"]))
 
 
 def _refuse(log: Log, error: UsageError) -> int:

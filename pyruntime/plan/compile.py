@@ -56,12 +56,14 @@ class Manner(msgspec.Struct, frozen=True):
     keeps_keyring   the processes stay in the caller's session keyring
     finds_program   a program that is missing, or may not be executed, fails the creation and not the start
     preserve_fds    the caller's descriptors 3 .. 2+n are passed on
+    environment     variables that the program has besides those of `process.env`
     """
 
     no_pivot: bool = False
     keeps_keyring: bool = False
     finds_program: bool = False
     preserve_fds: int = 0
+    environment: tuple[str, ...] = ()
 
 
 def unit_for(spec: Spec, id: str) -> Unit:
@@ -103,6 +105,9 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
     Raises UnsupportedFieldError for what is valid but not executed yet, InvalidBundleError for what cannot be.
     """
     _refuse_unsupported(spec, host)
+    if manner.environment and spec.process is not None:
+        process = msgspec.structs.replace(spec.process, env=(*spec.process.env, *manner.environment))
+        spec = msgspec.structs.replace(spec, process=process)
     _need_mount_namespace(spec.linux)
     linux = spec.linux
     in_user_namespace = bool(namespace_bits(spec) & flags.CLONE_NEWUSER)

@@ -71,19 +71,21 @@ class NativeRuntime:
     # creation
 
     def create_container(self, id: str, bundle_path: str, stdio_options: StdioOptions, *, no_pivot: bool = False,
-                         keeps_keyring: bool = False, finds_program: bool = False) -> int:
+                         keeps_keyring: bool = False, finds_program: bool = False, environment: tuple[str, ...] = ()) -> int:
         """See Runtime.
 
         no_pivot        cover the root instead of pivoting, for a host whose root is an initramfs
         keeps_keyring   leave its processes in the session keyring of whoever makes them, instead of making one
         finds_program   fail here if the program is missing or may not be executed, as runc and crun do; otherwise the start fails
+        environment     `NAME=value`, what its program has besides `process.env`
         """
         check_preserved(stdio_options)
         self._store.add(id)
         creation: Creation | None = None
         try:
             creation = Creation(self._store, self._host, id, self._bundles.open(os.fspath(bundle_path)))
-            live, record = creation.run(stdio_options, Manner(no_pivot, keeps_keyring, finds_program, stdio_options.preserve_fds))
+            manner = Manner(no_pivot, keeps_keyring, finds_program, stdio_options.preserve_fds, environment)
+            live, record = creation.run(stdio_options, manner)
         except BaseException:
             if creation is not None:
                 creation.undo()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import MAPS, NAMESPACES, Lab, namespaces
+from lab import MAPS, NAMESPACES, Lab, namespaces, with_mounts
 from probing import Probe
 
 from pyruntime import StdioOptions
@@ -58,6 +58,35 @@ def test_options_of_mounts_stay(lab: Lab, probe_program: Path, restricted_root: 
         lab.rootfs = whole
     assert {"nosuid", "nodev", "noatime", "ro" if readonly else "rw"} <= answers.mount("/").options
     assert "rw" in answers.mount("/tmp").options and "rw" in answers.mount("/dev").options
+
+
+@pytest.mark.conformance(3)
+@pytest.mark.parametrize("kind", [None, "none", "bind", "tmpfs", "no-such-type"])
+@pytest.mark.parametrize("option", ["bind", "rbind"])
+def test_a_bind_mount_is_one_by_its_options(probe: Probe, kind: str | None, option: str) -> None:
+    """Whatever its type says, and though a mount of that type would be empty."""
+    source = probe.lab.directory / "source"
+    source.mkdir()
+    (source / "file").write_text("of the host\n")
+    mount = {"destination": "/tmp", "source": str(source), "options": [option, "ro"], **({} if kind is None else {"type": kind})}
+    answers = probe.run("file:/tmp/file", "mounts", mounts=with_mounts(mount))
+    assert answers.text("file:/tmp/file") == "of the host" and "ro" in answers.mount("/tmp").options
+
+
+@pytest.mark.conformance(3)
+def test_mounts_are_made_in_their_order(probe: Probe) -> None:
+    """A later one lies in or over an earlier one, which one could not reach in another order."""
+    def tmpfs(destination: str, *options: str) -> dict[str, Any]:
+        return {"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": list(options)}
+
+    answers = probe.run("mounts", mounts=with_mounts(
+        *(tmpfs(path, f"size={n}M") for n, path in enumerate(("/tmp", "/tmp/a", "/tmp/a/b", "/tmp/c", "/tmp"), start=1))))
+    own = [mount for mount in answers.mounts if mount.target.startswith("/tmp")]
+    assert [mount.target for mount in own] == ["/tmp", "/tmp/a", "/tmp/a/b", "/tmp/c", "/tmp"]
+    sizes = [next(option for option in mount.super_options if option.startswith("size=")) for mount in own]
+    assert sizes == [f"size={1024 * n}k" for n in range(1, 6)]
+    by_id = {mount.id: mount for mount in own}
+    assert [by_id[mount.parent].target if mount.parent in by_id else "" for mount in own] == ["", "/tmp", "/tmp/a", "/tmp", "/tmp"]
 
 
 @pytest.mark.conformance(26)

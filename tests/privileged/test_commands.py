@@ -246,6 +246,26 @@ def test_preserved_descriptors(line: Line) -> None:
 
 
 @pytest.mark.conformance(62)
+@pytest.mark.parametrize("is_for_the_command", [True, False])
+def test_sockets_to_listen_on(line: Line, is_for_the_command: bool) -> None:
+    """As systemd and conmon pass them: before what else is preserved. Those that were for another process are not passed on."""
+    pid = "$$" if is_for_the_command else "$PPID"
+    command = " ".join(line.arguments("run", "--preserve-fds", "1", "--bundle", line.lab.bundle(
+        "echo $LISTEN_FDS $LISTEN_PID $LISTEN_FDNAMES; for fd in 3 4 5 6; do readlink /proc/self/fd/$fd || echo none; done"), "p1"))
+    for name in "345":
+        (line.lab.directory / name).touch()
+    redirections = " ".join(f"{name}<{line.lab.directory}/{name}" for name in "345")
+    script = f"exec {redirections}; export LISTEN_PID={pid} LISTEN_FDS=2 LISTEN_FDNAMES=a:b; exec {command}"
+    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
+    names = [Path(shown).name for shown in ended.stdout.splitlines()[1:]]
+    if is_for_the_command:
+        assert (ended.stdout.splitlines()[0], names) == ("2 1 a:b", ["3", "4", "5", "none"])
+    else:
+        assert (ended.stdout.splitlines()[0], names[1:]) == ("", ["none"] * 3)
+        assert names[0] != "none"  # what --preserve-fds asks for
+
+
+@pytest.mark.conformance(62)
 def test_streams_that_the_caller_has_closed_are_the_null_device(line: Line) -> None:
     report = line.lab.directory / "report"
     report.mkdir()

@@ -73,6 +73,14 @@ def test_keyring_of_the_caller() -> None:
         assert (op.JoinSessionKeyring in kinds(compile_exec(process, (), 0, "c", keeps_keyring=keeps))) is not keeps
 
 
+def test_variables_besides_those_of_the_configuration() -> None:
+    """They come last, and are no part of what the plan of a container without a process has."""
+    (execute,) = [found for found in plan_of(manner=Manner(environment=("LISTEN_FDS=2",)), process={"env": ["A=1"]}).init
+                  if isinstance(found, op.ExecuteProgram)]
+    assert execute.environment == (b"A=1", b"LISTEN_FDS=2")
+    assert plan_of(manner=Manner(environment=("A=1",)), process=None) == plan_of(process=None)
+
+
 def test_program_is_found_with_its_own_rights_before_start() -> None:
     plan = plan_of(manner=Manner(finds_program=True), process={"args": ["a", "b"], "env": ["X=1", "PATH=/p", "PATH=/q"]})
     found = kinds(plan)
