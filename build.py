@@ -18,9 +18,10 @@ from setuptools import build_meta
 
 ROOT = pathlib.Path(__file__).resolve().parent
 NATIVE = ROOT / "native"
-INIT_SOURCES = ("init", "plan", "namespaces", "paths", "mounts", "devices", "credentials", "scheduling", "filter", "listener", "program",
-                "hook", "run_hooks")
-HOST_SOURCES = ("plan", "host", "cgroups", "settings", "child", "hook", "spawn", "wire", "wait", "priority", "files", "network", "seccomp")
+INIT_SOURCES = ("init", "plan", "namespaces", "paths", "mounts", "filesystem", "copy_up", "devices", "credentials", "scheduling",
+                "filter", "listener", "program", "hook", "run_hooks")
+HOST_SOURCES = ("plan", "host", "userns", "cgroups", "settings", "child", "hook", "spawn", "wire", "wait", "priority", "files", "network",
+                "seccomp")
 HEADERS = ("abi", "plan", "syscalls", "raw", "init", "host", "child", "clone", "listener")
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Wstrict-prototypes",
             "-Wmissing-prototypes", "-Wformat=2", "-Wno-format-nonliteral", "-Wvla")

@@ -41,6 +41,9 @@ enum node_demand {
     NODE_EXISTS = 8         /* it is there: none is made */
 };
 
+/* What of a directory a file system that covers it takes over, as bits. */
+enum copy_up { COPY_UP_CONTENTS = 1, COPY_UP_MODE = 2, COPY_UP_UID = 4, COPY_UP_GID = 8 };
+
 /* From which sets of capabilities CAP_SYS_ADMIN is taken once the filter is installed, as bits. It is raised for that. */
 enum filter_revokes {
     FILTER_REVOKES_EFFECTIVE = 1,
@@ -70,6 +73,8 @@ enum operation_kind {
     OP_OPEN_CGROUP,
     OP_OPEN_TASKS,
     OP_OPEN_TREE,
+    OP_MAKE_USER_NAMESPACE,
+    OP_MAP_MOUNT_IDS,       /* the init, too */
     OP_OPEN_NAMESPACE,
     OP_PASS_DESCRIPTOR,
     OP_LISTEN_FOR_START,
@@ -96,12 +101,15 @@ enum operation_kind {
     OP_UNSHARE_TIME_NAMESPACE,
     OP_ENTER_PID_NAMESPACE,
     OP_ISOLATE_PROPAGATION,
-    OP_SET_PROPAGATION,
+    OP_SET_ATTRIBUTES_AT,
     OP_OPEN_PROC,
     OP_WRITE_PROC,
     OP_NEW_FILESYSTEM,
     OP_LABEL_FILESYSTEM,
     OP_SET_MOUNT_ATTRIBUTES,
+    OP_RECONFIGURE_FILESYSTEM,
+    OP_COUNT_VERSIONS,
+    OP_COPY_UP,
     OP_PIVOT_ROOT,
     OP_SWITCH_ROOT,
     OP_MOUNT_ROOT,

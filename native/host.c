@@ -55,6 +55,14 @@ static int finish_tree(struct host *host, const struct operation *op)
     return error ? explain(host, error, "set mount attributes", NULL) : 0;
 }
 
+/* slots: the mount, which has been attached nowhere yet, and a user namespace; number: 1 for recursive */
+static int map_mount_ids(struct host *host, const struct operation *op)
+{
+    int error = map_ids_of_mount(host->slots[op->slot[0]], host->slots[op->slot[1]], op->number[0]);
+
+    return error ? explain(host, error, error == -EINVAL ? NO_MAPPED_MOUNTS : "map the ids", NULL) : 0;
+}
+
 static int open_cgroup(struct host *host, const struct operation *op)
 {
     return fill_slot(host, op, open_at(AT_FDCWD, plan_text(host->plan, op, 0), O_RDONLY | O_DIRECTORY, 0, 0), "open");
@@ -237,6 +245,8 @@ static int (*const operations_of_host[OP_END])(struct host *host, const struct o
     [OP_OPEN_CGROUP] = open_cgroup,
     [OP_OPEN_TASKS] = open_tasks,
     [OP_OPEN_TREE] = copy_tree,
+    [OP_MAKE_USER_NAMESPACE] = make_user_namespace,
+    [OP_MAP_MOUNT_IDS] = map_mount_ids,
     [OP_OPEN_NAMESPACE] = open_namespace,
     [OP_PASS_DESCRIPTOR] = pass_descriptor,
     [OP_SET_MOUNT_ATTRIBUTES] = finish_tree,

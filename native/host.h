@@ -27,6 +27,12 @@ int explain(struct host *host, int error, const char *doing, const char *object)
 
 int write_text(int directory, const char *name, const char *text);
 
+/* Of userns.c. */
+int make_user_namespace(struct host *host, const struct operation *op);
+
+/* Of spawn.c. */
+void kill_and_reap(int pidfd);
+
 /* Of cgroups.c. */
 int make_cgroup(struct host *host, const struct operation *op);
 int enable_controllers(struct host *host, const struct operation *op);

@@ -36,12 +36,16 @@ static const struct {
     ROW(OP_UNSHARE_TIME_NAMESPACE, unshare_time_namespace),
     ROW(OP_ENTER_PID_NAMESPACE, enter_pid_namespace),
     ROW(OP_ISOLATE_PROPAGATION, isolate_propagation),
-    ROW(OP_SET_PROPAGATION, set_propagation),
+    ROW(OP_SET_ATTRIBUTES_AT, set_attributes_at),
     ROW(OP_OPEN_PROC, open_proc),
     ROW(OP_WRITE_PROC, write_proc),
     ROW(OP_NEW_FILESYSTEM, new_filesystem),
     ROW(OP_LABEL_FILESYSTEM, label_filesystem),
     ROW(OP_SET_MOUNT_ATTRIBUTES, apply_mount_attributes),
+    ROW(OP_MAP_MOUNT_IDS, map_mount_ids),
+    ROW(OP_RECONFIGURE_FILESYSTEM, reconfigure_filesystem),
+    ROW(OP_COUNT_VERSIONS, count_versions),
+    ROW(OP_COPY_UP, copy_up),
     ROW(OP_PIVOT_ROOT, change_to_pivot_root),
     ROW(OP_SWITCH_ROOT, switch_root),
     ROW(OP_MOUNT_ROOT, mount_root),
@@ -230,7 +234,7 @@ int main(int argc, char **argv)
     init.parent = -1;
     init.home = NULL;
     init.hook = (struct hook_end){0};
-    init.has_masked[0] = init.has_masked[1] = init.is_announced = init.is_sealed = init.is_wire_alone = false;
+    init.has_masked[0] = init.has_masked[1] = init.is_in_chroot = init.is_announced = init.is_sealed = init.is_wire_alone = false;
     memset(init.detail, 0, sizeof init.detail);
     /* before any namespace is joined: nothing in a container may trace this process or open its descriptors */
     prctl(PR_SET_DUMPABLE, 0);

@@ -21,6 +21,7 @@ struct init {
     size_t parent_length;
     struct hook_end hook;   /* the one that is running */
     bool has_masked[2];     /* with the null device, with the directory */
+    bool is_in_chroot;      /* above the root is the rest of the caller's mount namespace */
     bool is_announced, is_sealed, is_wire_alone;
     const char *home;
     char home_text[256 + 8];
@@ -72,12 +73,16 @@ OPERATION(open_time_offsets);
 OPERATION(unshare_time_namespace);
 OPERATION(enter_pid_namespace);
 OPERATION(isolate_propagation);
-OPERATION(set_propagation);
+OPERATION(set_attributes_at);
 OPERATION(open_proc);
 OPERATION(write_proc);
 OPERATION(new_filesystem);
 OPERATION(label_filesystem);
 OPERATION(apply_mount_attributes);
+OPERATION(map_mount_ids);
+OPERATION(reconfigure_filesystem);
+OPERATION(count_versions);
+OPERATION(copy_up);
 OPERATION(change_to_pivot_root);
 OPERATION(switch_root);
 OPERATION(mount_root);

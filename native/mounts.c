@@ -1,108 +1,10 @@
 /* Mounts and the change of root. A mount is finished while detached (attributes, read-only) and then moved onto
  * a descriptor of its target. */
+#include <linux/sched.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 
 #include "init.h"
-
-/* What the kernel said in the file system's own words, else what was being done. */
-static int explain_filesystem(struct init *init, int error, int context, const char *doing, const char *object)
-{
-    char log[MESSAGE_DETAIL / 2];
-    ssize_t length = read(context, log, sizeof log - 1);
-
-    if (length <= 0)
-        return explain_path(init, error, doing, object);
-    log[length] = 0;
-    log[strcspn(log, "\n")] = 0;
-    /* "e tmpfs: Unknown parameter 'x'": the letter is the severity */
-    return explain_path(init, error, length > 2 && log[1] == ' ' ? log + 2 : log, object);
-}
-
-static int configure(int context, unsigned int command, const char *key, const char *value)
-{
-    return (int)checked(syscall(SYS_fsconfig, context, command, key, value, 0));
-}
-
-static int mount_new(struct init *init, const struct operation *op, const char *type, int *ret_fd)
-{
-    AUTO_FD context = (int)checked(syscall(SYS_fsopen, type, FSOPEN_CLOEXEC));
-
-    if (context < 0)
-        return explain_path(init, context, "open file system type", type);
-    const char *option;
-    for (uint32_t i = 0; (option = plan_item(&init->plan, op, 1, i)); i++) {
-        const char *equals = strchr(option, '=');
-        char key[64];
-        size_t length = equals ? (size_t)(equals - option) : strlen(option);
-        if (length >= sizeof key)
-            return explain_path(init, -EINVAL, "set option", option);
-        memcpy(key, option, length);
-        key[length] = 0;
-        int error = equals ? configure(context, FSCONFIG_SET_STRING, key, equals + 1)
-                           : configure(context, FSCONFIG_SET_FLAG, key, NULL);
-        if (error)
-            return explain_filesystem(init, error, context, "set option", option);
-    }
-    int error = configure(context, FSCONFIG_CMD_CREATE, NULL, NULL);
-    if (error)
-        return explain_filesystem(init, error, context, "create file system", type);
-    AUTO_FD mount = (int)checked(syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, (unsigned int)op->number[0]));
-    if (mount < 0)
-        return explain_filesystem(init, mount, context, "mount file system", type);
-    *ret_fd = take_fd(&mount);
-    return 0;
-}
-
-OPERATION(new_filesystem)
-{
-    return mount_new(init, op, plan_text(&init->plan, op, 0), &init->slots[op->slot[0]]);
-}
-
-/* For a file system that takes no label when it is made (mqueue, which the kernel has made already). text: the label */
-OPERATION(label_filesystem)
-{
-    const char *label = plan_text(&init->plan, op, 0);
-    AUTO_FD fd = open_at(init->slots[op->slot[0]], ".", O_RDONLY | O_DIRECTORY, 0, 0);
-
-    if (fd < 0)
-        return explain(init, fd, "open");
-    if (syscall(SYS_fsetxattr, fd, "security.selinux", label, strlen(label), 0) < 0)
-        return explain_path(init, -errno, "label", label);
-    return 0;
-}
-
-OPERATION(open_proc)
-{
-    AUTO_FD context = (int)checked(syscall(SYS_fsopen, "proc", FSOPEN_CLOEXEC));
-
-    if (context < 0)
-        return explain(init, context, "open file system type proc");
-    int error = configure(context, FSCONFIG_CMD_CREATE, NULL, NULL);
-    if (error)
-        return explain(init, error, "create a private procfs");
-    int mount = (int)checked(syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC,
-                                     MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
-    if (mount < 0)
-        return explain(init, mount, "mount a private procfs");
-    init->slots[op->slot[0]] = mount;
-    return 0;
-}
-
-OPERATION(write_proc)
-{
-    const char *path = plan_text(&init->plan, op, 0);
-    const char *value = plan_text(&init->plan, op, 1);
-    AUTO_FD fd = open_at(init->slots[op->slot[0]], path, O_WRONLY, 0,
-                         RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS);
-
-    if (fd < 0)
-        return explain(init, fd, "open for writing");
-    if (write(fd, value, strlen(value)) < 0)
-        return explain_path(init, -errno, "write", value);
-    return 0;
-}
 
 static int change_attributes(int fd, uint64_t set, uint64_t clear, uint64_t propagation, bool recursive)
 {
@@ -121,24 +23,64 @@ OPERATION(apply_mount_attributes)
     return error ? explain(init, error, "set mount attributes") : 0;
 }
 
-OPERATION(set_propagation)
+/* numbers: attributes to set, to clear, propagation, 1 for recursive */
+OPERATION(set_attributes_at)
 {
-    const char *path = plan_text(&init->plan, op, 0);
-    AUTO_FD fd = open_inside(path, O_PATH);
+    AUTO_FD fd = open_inside(plan_text(&init->plan, op, 0), O_PATH);
 
     if (fd < 0)
-        return explain_path(init, fd, "open", path);
-    int error = change_attributes(fd, 0, 0, op->number[0], op->number[1]);
-    return error ? explain(init, error, "set propagation") : 0;
+        return explain(init, fd, "open");
+    int error = change_attributes(fd, op->number[0], op->number[1], op->number[2], op->number[3]);
+    return error ? explain(init, error, error == -EINVAL ? "nothing is mounted there" : "set mount attributes") : 0;
+}
+
+/* slots: the mount, which has been attached nowhere yet, and a user namespace; number: 1 for recursive */
+OPERATION(map_mount_ids)
+{
+    int error = map_ids_of_mount(init->slots[op->slot[0]], init->slots[op->slot[1]], op->number[0]);
+
+    return error ? explain(init, error, error == -EINVAL ? NO_MAPPED_MOUNTS : "map the ids") : 0;
+}
+
+/* Every mount of the new namespace becomes a slave, so that neither the change of root nor an unmount reaches the host. */
+static int make_slaves(void)
+{
+    return (int)checked(syscall(SYS_mount, NULL, "/", NULL, MS_SLAVE | MS_REC, NULL));
+}
+
+/* To the root of the mount namespace, which is above that of a process in a chroot. A pidfd, since there may be no procfs. */
+static int leave_chroot(struct init *init)
+{
+    AUTO_FD self = (int)checked(syscall(SYS_pidfd_open, getpid(), 0));
+
+    if (self < 0)
+        return explain(init, self, "open a pidfd");
+    if (syscall(SYS_setns, self, CLONE_NEWNS) < 0)
+        return explain(init, -errno, "leave the caller's root, which is no mount");
+    return 0;
 }
 
 OPERATION(isolate_propagation)
 {
-    /* Every mount of the new namespace becomes a slave, so that neither the change of root nor an unmount reaches the host. */
+    int error = make_slaves();
+
     (void)op;
-    if (syscall(SYS_mount, NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
-        return explain(init, -errno, "make all mounts slaves of the host's");
-    return 0;
+    if (error != -EINVAL)
+        return error ? explain(init, error, "make all mounts slaves of the host's") : 0;
+    /* the caller is in a chroot that is no mount: its paths are still needed, but its root is not what can be pivoted */
+    AUTO_FD root = open_at(AT_FDCWD, "/", O_PATH | O_DIRECTORY, 0, 0);
+    if (root < 0)
+        return explain(init, root, "open the caller's root");
+    error = leave_chroot(init);
+    if (error)
+        return error;
+    error = make_slaves();
+    if (error)
+        return explain(init, error, "make all mounts slaves of the host's");
+    init->is_in_chroot = true;
+    if (fchdir(root) < 0)
+        return explain(init, -errno, "enter the caller's root");
+    return chroot(".") < 0 ? explain(init, -errno, "chroot") : 0;
 }
 
 static int enter_new_root(struct init *init, const struct operation *op)
@@ -146,10 +88,12 @@ static int enter_new_root(struct init *init, const struct operation *op)
     int root = init->slots[op->slot[0]];
 
     release_parent(init);
+    int error = init->is_in_chroot ? leave_chroot(init) : 0;
+    if (error)
+        return error;
     /* The new root goes on top of the old one: no path of the host has to be looked up, and there is no place
      * where something else could be. */
-    int error = move_mount(root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH);
-
+    error = move_mount(root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH);
     if (error)
         return explain(init, error, "move the new root onto the old one");
     return fchdir(root) < 0 ? explain(init, -errno, "enter the new root") : 0;

@@ -73,7 +73,7 @@ int reap_pidfd(int pidfd, struct exit_report *ret_report)
     return 0;
 }
 
-static void kill_and_reap(int pidfd)
+void kill_and_reap(int pidfd)
 {
     struct exit_report report;
 

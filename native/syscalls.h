@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <linux/mount.h>
 #include <linux/openat2.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -61,6 +62,16 @@ static inline int move_mount(int from, const char *from_path, int to, const char
 static inline int set_mount_attributes(int fd, unsigned int flags, const struct mount_attr *attributes)
 {
     return (int)checked(syscall(SYS_mount_setattr, fd, "", flags | AT_EMPTY_PATH, attributes, sizeof *attributes));
+}
+
+/* What its EINVAL means, for whoever reads it. */
+#define NO_MAPPED_MOUNTS "this kernel cannot map the ids of such a file system"
+
+static inline int map_ids_of_mount(int mount, int user_namespace, bool recursive)
+{
+    struct mount_attr attributes = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)user_namespace};
+
+    return set_mount_attributes(mount, recursive ? AT_RECURSIVE : 0, &attributes);
 }
 
 static inline int close_from(unsigned int first, unsigned int flags)

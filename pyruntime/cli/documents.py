@@ -71,7 +71,7 @@ def features() -> dict[str, Any]:
             "selinux": {"enabled": True},
             "memoryPolicy": {"modes": sorted(flags.MEMORY_POLICY_MODES), "flags": sorted(flags.MEMORY_POLICY_FLAGS)},
             "intelRdt": {"enabled": True, "schemata": True, "monitoring": True},
-            "mountExtensions": {"idmap": {"enabled": False}},
+            "mountExtensions": {"idmap": {"enabled": True}},
             "netDevices": {"enabled": True},
         },
     }

@@ -14,6 +14,7 @@ from pyruntime.plan import operations as op
 from pyruntime.plan.draft import Draft
 from pyruntime.plan.filesystem import FilesystemCompiler
 from pyruntime.plan.hooks import CREATE_UMASK, has_create_hooks, run_in_container
+from pyruntime.plan.mapped_mounts import id_map
 from pyruntime.plan.operations import Plan, Slot
 from pyruntime.plan.process import (
     apparmor_profile,
@@ -108,7 +109,6 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
     if manner.environment and spec.process is not None:
         process = msgspec.structs.replace(spec.process, env=(*spec.process.env, *manner.environment))
         spec = msgspec.structs.replace(spec, process=process)
-    _need_mount_namespace(spec.linux)
     linux = spec.linux
     in_user_namespace = bool(namespace_bits(spec) & flags.CLONE_NEWUSER)
     # namespaces of a user namespace are made with it, or once it was joined
@@ -124,12 +124,12 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
     if linux.intel_rdt is not None:
         _join_groups(draft, linux.intel_rdt, host, place.id)
     set_final_affinity(draft, None, "$.process")
-    filesystem = FilesystemCompiler(draft, spec, place.bundle_path, place.rootfs_path, cgroups, in_user_namespace)
+    filesystem = FilesystemCompiler(draft, spec, place.bundle_path, place.rootfs_path, cgroups, in_user_namespace, joined.get("user"))
     start = draft.source_slot()
     draft.sources.append(op.ListenForStart("", place.state_directory.encode(), START_SOCKET.encode(), start))
     if spec.process is not None:
         limit_process(draft, spec.process, "$.process", in_user_namespace)
-    if has_create_hooks(spec.hooks) and "mount" not in joined:
+    if has_create_hooks(spec.hooks) and "mount" in new:
         filesystem.root_place = draft.init_slot()
         if "user" in new:
             # with the caller's rights: the directories above may be closed to the namespace's root
@@ -232,11 +232,6 @@ def _refuse_unsupported(spec: Spec, host: Host) -> None:
         raise UnsupportedFieldError(None, "$.linux.mountLabel", f"is {linux.mount_label!r}, but SELinux is not enabled on this host")
 
 
-def _need_mount_namespace(linux: Linux) -> None:
-    if not any(namespace.type == "mount" for namespace in linux.namespaces):
-        raise UnsupportedFieldError(None, "$.linux.namespaces", "a container without a mount namespace is not executed yet")
-
-
 def _open_namespaces(draft: Draft, spec: Spec) -> tuple[frozenset[str], dict[str, Slot]]:
     """Names of the new ones, and slots of the joined ones."""
     new, joined = set(), {}
@@ -272,10 +267,6 @@ def _make_namespaces(draft: Draft, new: frozenset[str]) -> None:
     draft.await_sources()
 
 
-def _id_map(mappings: tuple[IDMapping, ...]) -> bytes:
-    return b"".join(b"%d %d %d\n" % (m.container_id, m.host_id, m.size) for m in mappings)
-
-
 def _first_id(mappings: tuple[IDMapping, ...]) -> int:
     """0 if it is mapped: the init is the namespace's root while it sets up."""
     if any(mapping.container_id == 0 for mapping in mappings):
@@ -300,8 +291,8 @@ def _enter_namespaces(draft: Draft, linux: Linux, new: frozenset[str], joined: d
         uids, gids = linux.uid_mappings, linux.gid_mappings
         if not uids or not gids:
             raise InvalidBundleError(None, "$.linux.uidMappings", "a new user namespace needs uidMappings and gidMappings")
-        draft.child.append(op.WriteChildProc("$.linux.uidMappings", b"uid_map", _id_map(uids)))
-        draft.child.append(op.WriteChildProc("$.linux.gidMappings", b"gid_map", _id_map(gids)))
+        draft.child.append(op.WriteChildProc("$.linux.uidMappings", b"uid_map", id_map(uids)))
+        draft.child.append(op.WriteChildProc("$.linux.gidMappings", b"gid_map", id_map(gids)))
         draft.child.append(op.ReleaseChild(""))
         draft.init.append(op.AwaitRelease("$.linux.uidMappings"))
         draft.init.append(op.BecomeNamespaceRoot("$.linux.uidMappings", _first_id(uids), _first_id(gids)))
@@ -353,13 +344,15 @@ def _change_root(draft: Draft, filesystem: FilesystemCompiler, joined: dict[str,
     if enters_pid_first:
         init += enter_pid
     init += filesystem.before
-    if "mount" in joined:
-        init.append(op.JoinNamespace(f"{paths['mount']}.path", joined["mount"], flags.CLONE_NEWNS))
-        init.append(op.MountRoot("$.root.path", os.fsencode(rootfs_path), root))
-        change: op.Operation = op.UseRoot("$.root.path", root, rootfs_path)
-    else:
+    if filesystem.linux.makes_mount_namespace():
         init.append(op.IsolatePropagation(""))
-        change = (op.SwitchRoot if no_pivot else op.PivotRoot)("$.root.path", root, rootfs_path)
+        change: op.Operation = (op.SwitchRoot if no_pivot else op.PivotRoot)("$.root.path", root, rootfs_path)
+    else:
+        # others see it: the root has its own place there, with all mounts below, and who deletes the container detaches it
+        if "mount" in joined:
+            init.append(op.JoinNamespace(f"{paths['mount']}.path", joined["mount"], flags.CLONE_NEWNS))
+        init.append(op.MountRoot("$.root.path", os.fsencode(rootfs_path), root))
+        change = op.UseRoot("$.root.path", root, rootfs_path)
     mounts = filesystem.mounts if enters_pid_first else [*enter_pid, *filesystem.mounts]
     if has_create_hooks(filesystem.spec.hooks):
         _place_root(draft, filesystem, root, rootfs_path)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
+from typing import NamedTuple
 
 from pyruntime.cgroups.paths import Cgroup
-from pyruntime.errors import UnsupportedFieldError
+from pyruntime.errors import InvalidBundleError, UnsupportedFieldError
 from pyruntime.plan import flags as f
 from pyruntime.plan import operations as op
 from pyruntime.plan.draft import Draft
+from pyruntime.plan.mapped_mounts import MountMappings
 from pyruntime.plan.mount_options import MountOptions, parse_mount_options, refuse_unknown_options
 from pyruntime.plan.operations import Slot
 from pyruntime.plan.process import console
-from pyruntime.spec import Device, Mount, Spec
+from pyruntime.spec import Device, Mount, NamespaceType, Spec
 
 # config-linux.md, "Default Devices"; ptmx is a link, console is bound where there is a terminal
 _DEFAULT_DEVICES = ((b"/dev/null", 1, 3), (b"/dev/zero", 1, 5), (b"/dev/full", 1, 7), (b"/dev/random", 1, 8),
@@ -49,6 +51,20 @@ def keeps_hosts_node(device: Device, in_user_namespace: bool) -> bool:
     return in_user_namespace and device.type != "p"
 
 
+def shows_cgroups_to_all(spec: Spec) -> bool:
+    """Whether the container's cgroups are in a namespace that it shares, so that none of its mounts of them may be written to: what is
+    there is not the container's alone (CVE-2023-25809)."""
+    namespace = spec.linux.namespace(NamespaceType.CGROUP)
+    return namespace is None or namespace.path is not None
+
+
+class _Mounted(NamedTuple):
+    """What the configuration has mounted at a target; is_own: a file system that was made for the container."""
+
+    slot: Slot
+    is_own: bool = False
+
+
 def _of_new_mount(options: MountOptions) -> int:
     """The attributes of a mount that has nothing below it, so that the recursive options are options like others."""
     return options.set & ~options.recursive_clear | options.recursive_set
@@ -62,7 +78,7 @@ class FilesystemCompiler:
     """
 
     def __init__(self, draft: Draft, spec: Spec, bundle_path: str, rootfs_path: str, cgroups: tuple[Cgroup, ...],
-                 in_user_namespace: bool) -> None:
+                 in_user_namespace: bool, joined_user_namespace: Slot | None = None) -> None:
         self.draft = draft
         self.spec = spec
         self.bundle_path = bundle_path
@@ -77,6 +93,8 @@ class FilesystemCompiler:
         linux = spec.linux
         self.linux = linux
         self.binds_dev = _binds_dev(spec)
+        self.mappings = MountMappings(draft, linux, joined_user_namespace)
+        self.mounted: dict[bytes, _Mounted] = {}
         # by default nothing of the container's reaches the host, and mounts of the host still reach the container
         self.isolation = {"private": f.MS_PRIVATE, "rprivate": f.MS_PRIVATE, "shared": 0, "rshared": 0}.get(
             linux.rootfs_propagation or "rslave", f.MS_SLAVE)
@@ -86,6 +104,7 @@ class FilesystemCompiler:
         root = self.draft.source_slot()
         # pivot_root refuses a shared root; it becomes shared afterwards
         self.draft.sources.append(op.OpenTree("$.root.path", os.fsencode(self.rootfs_path), root, 1, self.isolation or f.MS_SLAVE))
+        self.mounted[b"/"] = _Mounted(root)
         for i, mount in enumerate(self.spec.mounts):
             self._mount(mount, f"$.mounts[{i}]")
         self._devices()
@@ -100,32 +119,59 @@ class FilesystemCompiler:
         if propagation is not None:
             kind = {"private": f.MS_PRIVATE, "shared": f.MS_SHARED, "slave": f.MS_SLAVE, "unbindable": f.MS_UNBINDABLE}[
                 str(propagation).removeprefix("r")]
-            self.after.append(op.SetPropagation("$.linux.rootfsPropagation", b"/", kind, int(str(propagation).startswith("r"))))
+            self.after.append(op.SetAttributesAt("$.linux.rootfsPropagation", b"/", 0, 0, kind, int(str(propagation).startswith("r"))))
         if self.spec.root.readonly:
             self.after.append(op.SetMountAttributes("$.root.readonly", root, f.MOUNT_ATTR_RDONLY, 0, 0, 0, "/"))
         return root
 
     def _mount(self, mount: Mount, json_path: str) -> None:
-        if mount.uid_mappings or mount.gid_mappings:
-            raise UnsupportedFieldError(None, f"{json_path}.uidMappings", "id-mapped mounts are not executed yet")
-        options = parse_mount_options(mount.options, json_path)
+        options = parse_mount_options(mount.options)
         target = _inside(mount.destination).encode()
         is_cgroup = mount.type in ("cgroup", "cgroup2")
+        self._check(mount, options, json_path)
+        if options.is_remount:
+            self._remount(mount, options, target, json_path)
+            return
         if options.is_bind or is_cgroup:
             refuse_unknown_options(options, mount.options, json_path)
+        # what was mounted below is covered
+        below = target.rstrip(b"/") + b"/"
+        self.mounted = {path: mounted for path, mounted in self.mounted.items() if not path.startswith(below)}
         if options.is_bind:
-            self._bind(mount, options, target, json_path)
+            slot = self._bind(mount, options, target, json_path)
         elif is_cgroup:
-            self._mount_cgroups(mount, options, target, json_path)
+            slot = self._mount_cgroups(mount, options, target, json_path)
         else:
-            self._mount_filesystem(mount, options, target, json_path)
+            slot = self._mount_filesystem(mount, options, target, json_path)
+        self.mounted[target] = _Mounted(slot, is_own=not options.is_bind and not is_cgroup)
+        self._propagate(slot, options, json_path, target)
 
-    def _bind(self, mount: Mount, options: MountOptions, target: bytes, json_path: str) -> None:
+    def _check(self, mount: Mount, options: MountOptions, json_path: str) -> None:
+        """What does not go together. Raises InvalidBundleError, UnsupportedFieldError."""
+        is_mapped = options.mapping is not None or bool(mount.uid_mappings)
+        where = f"{json_path}.uidMappings" if options.mapping is None else f"{json_path}.options[{options.mapping}]"
+        if is_mapped and options.is_remount:
+            raise InvalidBundleError(None, where, "cannot be with 'remount': the ids of what is mounted already are not mapped again")
+        if is_mapped and not options.is_bind and (self.in_user_namespace or mount.type in ("cgroup", "cgroup2")):
+            raise UnsupportedFieldError(None, where, "needs a bind mount: the ids of cgroups, and of what is made in a user namespace, are not "
+                                        "mapped")
+        if options.copies_up is not None and (mount.type != "tmpfs" or options.is_bind or options.is_remount):
+            raise InvalidBundleError(None, f"{json_path}.options[{options.copies_up}]", "'tmpcopyup' is for a new mount of type 'tmpfs' alone")
+
+    def _bind(self, mount: Mount, options: MountOptions, target: bytes, json_path: str) -> Slot:
         assert mount.source is not None  # by spec.checks; the bundle itself is none of the container's business
         source = os.path.join(self.bundle_path, mount.source)
         slot = self._copy_host_tree(f"{json_path}.source", source, options, f"{json_path}.options", target)
+        if options.mapping is not None or mount.uid_mappings:
+            namespace = self.mappings.namespace_of(mount, options.mapping, json_path)
+            self.draft.sources.append(self._map_ids(mount, options, json_path, slot, namespace, target))
         self._attach(target, slot, json_path)
-        self._propagate(slot, options, json_path, target)
+        return slot
+
+    def _map_ids(self, mount: Mount, options: MountOptions, json_path: str, slot: Slot, namespace: Slot, target: bytes) -> op.Operation:
+        where = f"{json_path}.uidMappings" if options.mapping is None else f"{json_path}.options[{options.mapping}]"
+        is_recursive = options.mapping is not None and mount.options[options.mapping].startswith("r")
+        return op.MapMountIds(where, slot, namespace, int(is_recursive), target.decode())
 
     def _copy_host_tree(self, json_path: str, source: str, options: MountOptions, options_path: str, target: bytes) -> Slot:
         slot = self.draft.source_slot()
@@ -141,10 +187,10 @@ class FilesystemCompiler:
                                                             0, 1, target.decode()))
         return slot
 
-    def _mount_filesystem(self, mount: Mount, options: MountOptions, target: bytes, json_path: str) -> None:
+    def _mount_filesystem(self, mount: Mount, options: MountOptions, target: bytes, json_path: str) -> Slot:
         kind = mount.type or "none"
         slot = self.draft.init_slot()
-        data = [option.encode() for option in options.data]
+        data = [option.encode() for option in (*options.flags_to_set(), *options.data)]
         if mount.source:
             data.append(b"source=" + os.fsencode(mount.source))
         data += self._label_of(kind, options.data)
@@ -157,14 +203,21 @@ class FilesystemCompiler:
                 self._protect(slot, json_path, target)
             elif kind not in ("proc", "sysfs", "devpts", "mqueue"):
                 data.append(b"ro")
-        new = op.NewFilesystem(json_path, kind.encode(), tuple(data), slot, attributes, target.decode())
         early = kind not in _WITHOUT_PATHS or (kind in _NEED_VISIBLE and self.in_user_namespace)
-        (self.before if early else self.after).append(new)
+        (self.before if early else self.after).append(
+            op.NewFilesystem(json_path, kind.encode(), tuple(data), slot, attributes, target.decode()))
+        if options.mapping is not None or mount.uid_mappings:
+            namespace = self.mappings.namespace_of(mount, options.mapping, json_path)
+            self.after.append(self._map_ids(mount, options, json_path, slot, namespace, target))
         if kind == "mqueue" and self.linux.mount_label:
             (self.before if early else self.after).append(
                 op.LabelFilesystem("$.linux.mountLabel", self.linux.mount_label.encode(), slot, target.decode()))
+        if kind == "tmpfs":
+            self._copy_up(options, target, slot, json_path)
         self._attach(target, slot, json_path, refuses_links=kind in _NEED_VISIBLE)
-        self._propagate(slot, options, json_path, target)
+        if options.superblock.get("iversion"):
+            self._count_versions(slot, options, json_path, target)
+        return slot
 
     def _label_of(self, kind: str, options: tuple[str, ...] = ()) -> list[bytes]:
         """The option for the container's mountLabel, unless the mount has one of its own. The kernel labels what is in proc and sysfs;
@@ -174,18 +227,65 @@ class FilesystemCompiler:
             return []
         return [b"context=" + label.encode()]
 
-    def _mount_cgroups(self, mount: Mount, options: MountOptions, target: bytes, json_path: str) -> None:
+    def _copy_up(self, options: MountOptions, target: bytes, slot: Slot, json_path: str) -> None:
+        """As runc and crun do, a tmpfs has the mode of what it covers, unless it is given one."""
+        stated = {option.partition("=")[0] for option in options.data}
+        copies = options.copies_up is not None
+        takes = sum(bit for name, bit in (("mode", f.COPY_UP_MODE), ("uid", f.COPY_UP_UID), ("gid", f.COPY_UP_GID))
+                    if name not in stated and (copies or name == "mode"))
+        if copies or takes:
+            where = f"{json_path}.options[{options.copies_up}]" if copies else f"{json_path}.destination"
+            self.after.append(op.CopyUp(where, target, slot, takes | (f.COPY_UP_CONTENTS if copies else 0)))
+
+    def _count_versions(self, slot: Slot, options: MountOptions, json_path: str, target: bytes) -> None:
+        self.after.append(op.CountVersions(f"{json_path}.options", slot, f.MS_LAZYTIME if options.superblock.get("lazytime") else 0,
+                                           target.decode()))
+
+    def _remount(self, mount: Mount, options: MountOptions, target: bytes, json_path: str) -> None:
+        """Change what is mounted there: what is not mentioned stays. What this configuration has mounted is known by its descriptor; the rest
+        has to be looked up. The file system itself changes only if it was made for the container: another one is the host's, too."""
+        where = f"{json_path}.options"
+        mounted = self.mounted.get(target)
+        is_own = mounted is not None and mounted.is_own and not options.is_bind
+        if not is_own:
+            refuse_unknown_options(options, mount.options, json_path, "what is mounted there was not made for the container alone"
+                                   if not options.is_bind else "the mount alone is changed")
+        elif mounted is not None and (options.data or options.superblock):
+            flags = [name if is_set else {"sync": "async"}.get(name, f"no{name}") for name, is_set in options.superblock.items()
+                     if name not in ("iversion", "dirsync")]
+            if flags or options.data:
+                data = tuple(option.encode() for option in (*flags, *options.data))
+                self.after.append(op.ReconfigureFilesystem(where, data, mounted.slot, target.decode()))
+            if options.superblock.get("iversion"):
+                self._count_versions(mounted.slot, options, json_path, target)
+        for set, clear, recursive in ((options.set, options.clear, 0), (options.recursive_set, options.recursive_clear, 1)):
+            # read-only at the end: what is mounted below it later may have to be made a place
+            late = f.MOUNT_ATTR_RDONLY
+            for operations, mask in ((self.after, ~late), (self.last, late)):
+                if set & mask or clear & mask:
+                    operations.append(self._change(mounted, where, target, set & mask, clear & mask, 0, recursive))
+        for propagation in options.propagations:
+            self.after.append(self._change(mounted, where, target, 0, 0, propagation & ~f.MS_REC, int(bool(propagation & f.MS_REC))))
+
+    def _change(self, mounted: _Mounted | None, json_path: str, target: bytes, set: int, clear: int, propagation: int,
+                recursive: int) -> op.Operation:
+        if mounted is None:
+            return op.SetAttributesAt(json_path, target, set, clear, propagation, recursive)
+        return op.SetMountAttributes(json_path, mounted.slot, set, clear, propagation, recursive, target.decode())
+
+    def _mount_cgroups(self, mount: Mount, options: MountOptions, target: bytes, json_path: str) -> Slot:
         """The container's own cgroup, which is what a cgroup namespace would show: of v2, or of each hierarchy of v1."""
         is_v2 = mount.type == "cgroup2" or all(cgroup.is_v2 for cgroup in self.cgroups)
         shown = [cgroup for cgroup in self.cgroups if cgroup.is_v2 is is_v2]
         if not shown:
             raise UnsupportedFieldError(None, f"{json_path}.type", "this host has no v2 cgroup")
+        if shows_cgroups_to_all(self.spec):
+            options = options.read_only()
         if is_v2:
             top = self._copy_host_tree(json_path, shown[0].path, options, f"{json_path}.options", target)
             self._attach(target, top, json_path)
-        else:
-            top = self._mount_v1_cgroups(shown, options, target, json_path)
-        self._propagate(top, options, json_path, target)
+            return top
+        return self._mount_v1_cgroups(shown, options, target, json_path)
 
     def _mount_v1_cgroups(self, cgroups: list[Cgroup], options: MountOptions, target: bytes, json_path: str) -> Slot:
         top = self.draft.init_slot()

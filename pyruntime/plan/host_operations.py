@@ -74,6 +74,24 @@ class OpenTree(Operation, frozen=True):
     is_block: int = 0
 
 
+class MakeUserNamespace(Operation, frozen=True):
+    """One that no process is in; the maps are as in /proc/PID/uid_map."""
+
+    about = "user"
+    uid_map: bytes
+    gid_map: bytes
+    slot: Slot
+
+
+class MapMountIds(Operation, frozen=True):
+    """By the init, too."""
+
+    mount: Slot
+    namespace: Slot
+    recursive: int
+    place: str = ""
+
+
 class OpenNamespace(Operation, frozen=True):
     path: bytes
     slot: Slot

@@ -1,4 +1,4 @@
-"""Mount options as a table (config.md, "Linux mount options")."""
+"""Mount options as tables (config.md, "Linux mount options")."""
 
 from __future__ import annotations
 
@@ -22,22 +22,33 @@ _ATTRIBUTES: dict[str, tuple[int, int]] = {
     "strictatime": (f.MOUNT_ATTR_STRICTATIME, _ATIME), "nostrictatime": (f.MOUNT_ATTR_RELATIME, _ATIME),
 }
 _RECURSIVE = {f"r{name}": bits for name, bits in _ATTRIBUTES.items()}
+# what takes one access time mode back means nothing where another one was chosen before
+_TAKES_BACK = {"norelatime": f.MOUNT_ATTR_RELATIME, "atime": f.MOUNT_ATTR_NOATIME, "nostrictatime": f.MOUNT_ATTR_STRICTATIME}
 _PROPAGATION = {
     "private": f.MS_PRIVATE, "rprivate": f.MS_PRIVATE | f.MS_REC, "slave": f.MS_SLAVE, "rslave": f.MS_SLAVE | f.MS_REC,
     "shared": f.MS_SHARED, "rshared": f.MS_SHARED | f.MS_REC, "unbindable": f.MS_UNBINDABLE,
     "runbindable": f.MS_UNBINDABLE | f.MS_REC,
 }
-# of the file system and not of the mount: flags of fsconfig(2) where they are not the default
-_SUPERBLOCK = {"sync": "sync", "dirsync": "dirsync", "lazytime": "lazytime", "mand": "mand"}
-_DEFAULTS = frozenset({"defaults", "async", "nolazytime", "nomand", "loud", "silent", "noiversion", "nodirsync"})
-_LATER = frozenset({"remount", "tmpcopyup", "idmap", "ridmap", "iversion"})
+# of the file system and not of the mount. option: (the one that it is about, whether it is the default)
+_SUPERBLOCK = {
+    "sync": ("sync", False), "async": ("sync", True), "dirsync": ("dirsync", False),
+    "nodirsync": ("dirsync", True), "lazytime": ("lazytime", False),
+    "nolazytime": ("lazytime", True), "mand": ("mand", False), "nomand": ("mand", True),
+    "iversion": ("iversion", False), "noiversion": ("iversion", True),
+}
+# what the kernel writes to its log is nobody's affair here
+_WITHOUT_EFFECT = frozenset({"defaults", "loud", "silent"})
+_OTHERS = frozenset({"bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap"})
 
 
 class MountOptions(msgspec.Struct, frozen=True):
     """What a list of options means.
 
-    data      for the file system, in the order given
-    unknown   which of the options are not the specification's, and so for the file system to know
+    superblock  flags of the file system, each with whether it is to be set
+    data        for the file system, in the order given
+    unknown     which of the options are not the specification's, and so for the file system to know
+    mapping     which of them asks for an id-mapped mount
+    copies_up   which of them asks for what the image has there
     """
 
     is_bind: bool
@@ -47,50 +58,76 @@ class MountOptions(msgspec.Struct, frozen=True):
     recursive_set: int
     recursive_clear: int
     propagations: tuple[int, ...]
+    superblock: dict[str, bool]
     data: tuple[str, ...]
     unknown: tuple[int, ...]
+    is_remount: bool = False
+    mapping: int | None = None
+    copies_up: int | None = None
+
+    def read_only(self) -> MountOptions:
+        """The same, whatever they say of writing."""
+        return msgspec.structs.replace(self, set=self.set | f.MOUNT_ATTR_RDONLY, clear=self.clear & ~f.MOUNT_ATTR_RDONLY,
+                                       recursive_clear=self.recursive_clear & ~f.MOUNT_ATTR_RDONLY)
+
+    def flags_to_set(self) -> list[str]:
+        """Of the superblock; that inodes have versions is none that fsconfig(2) knows."""
+        return [name for name, is_set in self.superblock.items() if is_set and name != "iversion"]
 
 
-def parse_mount_options(options: tuple[str, ...], json_path: str) -> MountOptions:
-    """Raises UnsupportedFieldError for an option that is not executed yet; an unknown one is the file system's."""
-    is_bind = recursive_bind = False
+def parse_mount_options(options: tuple[str, ...]) -> MountOptions:
+    """An option that the specification does not know is the file system's."""
     bits = {False: [0, 0], True: [0, 0]}
     propagations: list[int] = []
+    superblock: dict[str, bool] = {}
     data: list[str] = []
     unknown: list[int] = []
+    mapping = copies_up = None
     for i, option in enumerate(options):
-        attribute = _ATTRIBUTES.get(option)
-        recursive = attribute is None and option in _RECURSIVE
-        if recursive:
-            attribute = _RECURSIVE[option]
-        if attribute is not None:
-            pair = bits[recursive]
-            pair[0] = pair[0] & ~attribute[1] | attribute[0]
-            pair[1] = pair[1] & ~attribute[0] | attribute[1]
-        elif option in ("bind", "rbind"):
-            is_bind = True
-            recursive_bind = recursive_bind or option == "rbind"
+        if option in _ATTRIBUTES:
+            _apply(bits[False], option)
+        elif option in _RECURSIVE:
+            _apply(bits[True], option[1:])
         elif option in _PROPAGATION:
             propagations.append(_PROPAGATION[option])
         elif option in _SUPERBLOCK:
-            data.append(_SUPERBLOCK[option])
-        elif option in _LATER or option.startswith(("idmap=", "ridmap=")):
-            raise UnsupportedFieldError(None, f"{json_path}.options[{i}]", f"mount option {option!r} is not executed yet")
-        elif option not in _DEFAULTS:
+            name, is_default = _SUPERBLOCK[option]
+            superblock[name] = not is_default
+        elif option in ("idmap", "ridmap") or option.startswith(("idmap=", "ridmap=")):
+            mapping = i
+        elif option == "tmpcopyup":
+            copies_up = i
+        elif option not in _WITHOUT_EFFECT and option not in _OTHERS:
             data.append(option)
             unknown.append(i)
-    return MountOptions(is_bind, recursive_bind, bits[False][0], bits[False][1], bits[True][0], bits[True][1],
-                        tuple(propagations), tuple(data), tuple(unknown))
+    return MountOptions("bind" in options or "rbind" in options, "rbind" in options, bits[False][0], bits[False][1], bits[True][0],
+                        bits[True][1], tuple(propagations), superblock, tuple(data), tuple(unknown), "remount" in options,
+                        mapping, copies_up)
 
 
-def refuse_unknown_options(options: MountOptions, names: tuple[str, ...], json_path: str) -> None:
+def _apply(bits: list[int], option: str) -> None:
+    sets, clears = _ATTRIBUTES[option]
+    chosen = bits[1] & _ATIME
+    if chosen and bits[0] & _ATIME != _TAKES_BACK.get(option, bits[0] & _ATIME):
+        return
+    bits[0] = bits[0] & ~clears | sets
+    bits[1] = bits[1] & ~sets | clears
+
+
+def asks_for_writing(options: tuple[str, ...]) -> bool:
+    """Whether a mount is to be writable."""
+    parsed = parse_mount_options(options)
+    return not (parsed.set & ~parsed.recursive_clear | parsed.recursive_set) & f.MOUNT_ATTR_RDONLY and not parsed.is_bind
+
+
+def refuse_unknown_options(options: MountOptions, names: tuple[str, ...], json_path: str, why: str = "one that is mounted already is bound",
+                           ) -> None:
     """Of what is bound no file system is made that could take them. As runc does; what the specification lists and is of the
     file system, as `sync`, is let pass, as both runc and crun do. Raises UnsupportedFieldError."""
     for i in options.unknown:
-        raise UnsupportedFieldError(None, f"{json_path}.options[{i}]", f"mount option {names[i]!r} is of a file system, and here "
-                                    "one that is mounted already is bound")
+        raise UnsupportedFieldError(None, f"{json_path}.options[{i}]", f"mount option {names[i]!r} is of a file system, and here {why}")
 
 
 def names_of_options() -> list[str]:
     """All that are executed, sorted; what is not in the specification is the file system's to know."""
-    return sorted({"bind", "rbind", *_ATTRIBUTES, *_RECURSIVE, *_PROPAGATION, *_SUPERBLOCK, *_DEFAULTS})
+    return sorted({*_ATTRIBUTES, *_RECURSIVE, *_PROPAGATION, *_SUPERBLOCK, *_WITHOUT_EFFECT, *_OTHERS})

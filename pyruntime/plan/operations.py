@@ -16,6 +16,8 @@ from pyruntime.plan.host_operations import AttachDeviceProgram as AttachDevicePr
 from pyruntime.plan.host_operations import EnableControllers as EnableControllers
 from pyruntime.plan.host_operations import ListenForStart as ListenForStart
 from pyruntime.plan.host_operations import MakeCgroup as MakeCgroup
+from pyruntime.plan.host_operations import MakeUserNamespace as MakeUserNamespace
+from pyruntime.plan.host_operations import MapMountIds as MapMountIds
 from pyruntime.plan.host_operations import OpenCgroup as OpenCgroup
 from pyruntime.plan.host_operations import OpenNamespace as OpenNamespace
 from pyruntime.plan.host_operations import OpenTasks as OpenTasks
@@ -27,6 +29,24 @@ from pyruntime.plan.host_operations import ReleaseChild as ReleaseChild
 from pyruntime.plan.host_operations import WriteChildProc as WriteChildProc
 from pyruntime.plan.host_operations import WriteFile as WriteFile
 from pyruntime.plan.host_operations import rlimit_name
+from pyruntime.plan.mount_operations import AttachMount as AttachMount
+from pyruntime.plan.mount_operations import CopyUp as CopyUp
+from pyruntime.plan.mount_operations import CountVersions as CountVersions
+from pyruntime.plan.mount_operations import EnterRoot as EnterRoot
+from pyruntime.plan.mount_operations import IsolatePropagation as IsolatePropagation
+from pyruntime.plan.mount_operations import LabelFilesystem as LabelFilesystem
+from pyruntime.plan.mount_operations import MaskPath as MaskPath
+from pyruntime.plan.mount_operations import MountRoot as MountRoot
+from pyruntime.plan.mount_operations import NewFilesystem as NewFilesystem
+from pyruntime.plan.mount_operations import OpenRootPlace as OpenRootPlace
+from pyruntime.plan.mount_operations import PivotRoot as PivotRoot
+from pyruntime.plan.mount_operations import PlaceRoot as PlaceRoot
+from pyruntime.plan.mount_operations import ProtectPath as ProtectPath
+from pyruntime.plan.mount_operations import ReconfigureFilesystem as ReconfigureFilesystem
+from pyruntime.plan.mount_operations import SetAttributesAt as SetAttributesAt
+from pyruntime.plan.mount_operations import SetMountAttributes as SetMountAttributes
+from pyruntime.plan.mount_operations import SwitchRoot as SwitchRoot
+from pyruntime.plan.mount_operations import UseRoot as UseRoot
 from pyruntime.plan.operation import Operation as Operation
 from pyruntime.plan.operation import Slot as Slot
 from pyruntime.plan.scheduling_operations import AwaitScheduling as AwaitScheduling
@@ -112,16 +132,6 @@ class EnterPidNamespace(Operation, frozen=True):
     awaits_reaping: int = 1
 
 
-class IsolatePropagation(Operation, frozen=True):
-    about = "/"
-
-
-class SetPropagation(Operation, frozen=True):
-    path: bytes
-    propagation: int
-    recursive: int
-
-
 class OpenProc(Operation, frozen=True):
     about = "proc"
     slot: Slot
@@ -131,79 +141,6 @@ class WriteProc(Operation, frozen=True):
     path: bytes
     value: bytes
     slot: Slot
-
-
-class NewFilesystem(Operation, frozen=True):
-    type: bytes
-    options: tuple[bytes, ...]
-    slot: Slot
-    attributes: int
-    place: str = ""
-
-    def subject(self) -> str:
-        return self.place or self.type.decode(errors="backslashreplace")
-
-
-class LabelFilesystem(Operation, frozen=True):
-    """label: of SELinux, for a file system that takes none when it is made."""
-
-    label: bytes
-    slot: Slot
-    place: str = ""
-
-    def subject(self) -> str:
-        return self.place
-
-
-class SetMountAttributes(Operation, frozen=True):
-    slot: Slot
-    set: int
-    clear: int
-    propagation: int
-    recursive: int
-    place: str = ""
-
-
-class PivotRoot(Operation, frozen=True):
-    slot: Slot
-    place: str = ""
-
-
-class SwitchRoot(Operation, frozen=True):
-    slot: Slot
-    place: str = ""
-
-
-class MountRoot(Operation, frozen=True):
-    path: bytes
-    slot: Slot
-
-
-class UseRoot(Operation, frozen=True):
-    slot: Slot
-    place: str = ""
-
-
-class OpenRootPlace(Operation, frozen=True):
-    path: bytes
-    slot: Slot
-
-
-class PlaceRoot(Operation, frozen=True):
-    target: Slot
-    root: Slot
-    place: str = ""
-
-
-class EnterRoot(Operation, frozen=True):
-    slot: Slot
-    place: str = ""
-
-
-class AttachMount(Operation, frozen=True):
-    path: bytes
-    slot: Slot
-    refuses_links: int
 
 
 class MakeDirectory(Operation, frozen=True):
@@ -238,16 +175,6 @@ class OpenConsole(Operation, frozen=True):
 
 class StartSession(Operation, frozen=True):
     takes_terminal: int
-
-
-class MaskPath(Operation, frozen=True):
-    path: bytes
-    null: Slot
-    directory: Slot
-
-
-class ProtectPath(Operation, frozen=True):
-    path: bytes
 
 
 class SetHostname(Operation, frozen=True):

@@ -1,4 +1,5 @@
-"""Mount namespaces that a container joins: its root file system is mounted there, and is taken away with the container."""
+"""Mount namespaces that are not a container's own, joined ones and the caller's: its root file system is mounted there, and is taken away
+with the container."""
 
 from __future__ import annotations
 
@@ -12,17 +13,21 @@ from pyruntime.native import process as native
 from pyruntime.spec import Linux, NamespaceType
 from pyruntime.state.record import ContainerRecord, JoinedMountNamespace
 
+# without one in the configuration the container stays in the caller's; who deletes it has to be in the same
+_CALLERS = "/proc/thread-self/ns/mnt"
+
 
 def joined_mount_namespace(linux: Linux) -> JoinedMountNamespace | None:
-    """Which one the configuration joins; None where it makes its own, or what it names is not there."""
-    for namespace in linux.namespaces:
-        if namespace.type == NamespaceType.MOUNT and namespace.path:
-            try:
-                status = os.stat(namespace.path)
-            except OSError:  # opening it says why
-                return None
-            return JoinedMountNamespace(namespace.path, status.st_dev, status.st_ino)
-    return None
+    """Which one the container is in; None where it makes its own, or what the configuration names is not there."""
+    if linux.makes_mount_namespace():
+        return None
+    namespace = linux.namespace(NamespaceType.MOUNT)
+    path = _CALLERS if namespace is None or namespace.path is None else namespace.path
+    try:
+        status = os.stat(path)
+    except OSError:  # opening it says why
+        return None
+    return JoinedMountNamespace(path, status.st_dev, status.st_ino)
 
 
 def detach_root(joined: JoinedMountNamespace, rootfs_path: str) -> None:

@@ -198,6 +198,11 @@ class Linux(Section, frozen=True, kw_only=True):
                 return namespace
         return None
 
+    def makes_mount_namespace(self) -> bool:
+        """Whether the container has a mount namespace of its own."""
+        namespace = self.namespace(NamespaceType.MOUNT)
+        return namespace is not None and namespace.path is None
+
 
 def sysctl_path(key: str) -> str:
     """The file below /proc/sys that a key means: `net.core.somaxconn` is `net/core/somaxconn`.

@@ -48,6 +48,9 @@ HOST_ROWS: list[Forced] = [
     (op.OpenTree(J, NONE, HOST, 0, 0), "ENOENT", "open tree", "/does/not/exist"),
     (op.OpenTree(J, b"/dev/null", HOST, 0, 0, os.makedev(1, 5)), "ENODEV", "open tree", "/dev/null"),
     (op.OpenTree(J, b"/dev/null", HOST, 0, 0, os.makedev(1, 3), 1), "ENODEV", "open tree", "/dev/null"),
+    (op.MakeUserNamespace(J, b"no map", b"0 0 1\n", HOST), "EINVAL", "make user namespace", "user"),
+    (op.MakeUserNamespace(J, b"0 0 1\n", b"0 0 1\n0 0 1\n", HOST), "EINVAL", "make user namespace", "user"),
+    (op.MapMountIds(J, HOST, HOST, 0, "/data"), "EINVAL", "map mount ids", "/data"),
     (op.OpenNamespace(J, b"/dev/null", HOST, flags.CLONE_NEWUSER), "EINVAL", "open namespace", "/dev/null"),
     (op.PassDescriptor(J, HOST, 100_000), "EBADF", "pass descriptor", None),
     (op.ListenForStart(J, NONE, b"start", HOST), "ENOENT", "listen for start", "/does/not/exist"),
@@ -69,7 +72,12 @@ INIT_ROWS: list[Forced] = [
     (op.JoinCgroup(J, NONE, INIT), "EBADF", "join cgroup", "/does/not/exist"),
     (op.JoinNamespace(J, INIT, flags.CLONE_NEWUTS), "EBADF", "join namespace", "uts"),
     (op.JoinProcessNamespaces(J, INIT, flags.CLONE_NEWUTS | flags.CLONE_NEWNS), "EBADF", "join process namespaces", "uts, mount"),
-    (op.SetPropagation(J, b"does-not-exist", 0, 0), "ENOENT", "set propagation", "does-not-exist"),
+    (op.SetAttributesAt(J, b"does-not-exist", 1, 0, 0, 0), "ENOENT", "set attributes at", "does-not-exist"),
+    (op.SetAttributesAt(J, b"tests", 1, 0, 0, 0), "EINVAL", "set attributes at", "tests"),
+    (op.MapMountIds(J, INIT, INIT, 1, "/data"), "EINVAL", "map mount ids", "/data"),
+    (op.ReconfigureFilesystem(J, (b"size=1k",), INIT, "/data"), "EBADF", "reconfigure filesystem", "/data"),
+    (op.CountVersions(J, INIT, 0, "/data"), "EBADF", "count versions", "/data"),
+    (op.CopyUp(J, b"tests", INIT, flags.COPY_UP_CONTENTS), "EBADF", "copy up", "tests"),
     (op.WriteProc(J, b"sys/none", b"1", INIT), "EBADF", "write proc", "sys/none"),
     (op.SetApparmorProfile(J, b"exec some", INIT, "some"), "EBADF", "set apparmor profile", "some"),
     (op.SetAffinity(J, b"\0" * 8, 8), "EINVAL", "set affinity", ""),
@@ -148,6 +156,9 @@ NAMED = {"linux": {"namespaces": namespaces(*NAMESPACES, "user"), **MAPS}}
 PROC = default_config()["mounts"][:1]
 BOUND = [*PROC, {"destination": "/tmp", "source": "/tmp", "options": ["bind", "nosuid"]}]
 NOTHING_MASKED = {"maskedPaths": [], "readonlyPaths": []}
+TMPFS = {"destination": "/tmp", "type": "tmpfs"}
+MAPPED = {"destination": "/tmp", "source": "/tmp", "options": ["bind", "idmap"],
+          "uidMappings": [{"containerID": 0, "hostID": 7654321, "size": 321}], "gidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}
 Row = tuple[type[Operation], dict[str, Any], Fault | None, str | None, str, str | None]
 BUNDLES: list[Row] = [
     (op.NewFilesystem, {"mounts": with_mounts({"destination": "/a/../data", "type": "nonefs"})}, None, "/data", "ENODEV", "$.mounts[7]"),
@@ -162,6 +173,19 @@ BUNDLES: list[Row] = [
      "$.mounts[1].options"),
     (op.SetMountAttributes, {"mounts": PROC, "linux": NOTHING_MASKED}, Fault("mount_setattr", "EPERM", {2: 0x1000}), "/", "EPERM",
      "$.root.readonly"),
+    # so many bytes are written to a uid_map
+    (op.MakeUserNamespace, {"mounts": with_mounts(MAPPED)}, Fault("write", "EPERM", {2: len("0 7654321 321\n")}), "user", "EPERM",
+     "$.mounts[7].uidMappings"),
+    (op.MapMountIds, {"mounts": with_mounts({**MAPPED, "source": "/proc"})}, None, "/tmp", "EINVAL", "$.mounts[7].options[1]"),
+    (op.SetAttributesAt, {"mounts": with_mounts({"destination": "/etc", "options": ["remount", "nosuid"]})}, None, "/etc", "EINVAL",
+     "$.mounts[7].options"),
+    (op.ReconfigureFilesystem, {"mounts": with_mounts(TMPFS, {"destination": "/tmp", "options": ["remount", "size=none"]})}, None, "/tmp",
+     "EINVAL", "$.mounts[8].options"),
+    # a remount with MS_I_VERSION, and MS_RELATIME, which the mount has
+    (op.CountVersions, {"mounts": with_mounts({**TMPFS, "options": ["iversion"]})}, Fault("mount", "EPERM", {3: 32 | 1 << 21 | 1 << 23}),
+     "/tmp", "EPERM", "$.mounts[7].options"),
+    (op.CopyUp, {"mounts": with_mounts({**TMPFS, "destination": "/etc", "options": ["tmpcopyup"]})}, Fault("ftruncate", "EIO"), "/etc",
+     "EIO", "$.mounts[7].options[0]"),
     (op.PivotRoot, {}, Fault("pivot_root", "EINVAL"), "{rootfs}", "EINVAL", "$.root.path"),
     (op.JoinNamespace, {"linux": {"namespaces": namespaces("mount", user="/proc/self/ns/user")}, "hostname": None}, None, "user",
      "EINVAL", "$.linux.namespaces[1].path"),

@@ -82,6 +82,7 @@ def test_root(lab: Lab, readonly: bool) -> None:
     assert ("Read-only" in out) is readonly
 
 
+@pytest.mark.conformance(2)
 @pytest.mark.parametrize("no_pivot", [True, False])
 def test_root_change(lab: Lab, no_pivot: bool) -> None:
     lab.runtime.create_container("p1", lab.bundle("ls /; ls / | wc -l; ls /../../"), StdioOptions(create_out=True),

@@ -162,6 +162,7 @@ for at in made:
 """
 
 
+@pytest.mark.conformance(2)
 def test_root_that_cannot_be_pivoted(lab: Lab) -> None:
     """It is covered by the new one where that is asked for, and else pivot_root(2) fails."""
     bundle = lab.bundle("ls / /../..; read line", root={"path": f"/mnt{lab.rootfs}"})

@@ -213,7 +213,8 @@ def test_features(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["features"]) == 0
     found = json.loads(capfd.readouterr().out)
     assert (found["ociVersionMin"], found["ociVersionMax"]) == ("1.0.0", "1.3.0")
-    assert {"bind", "rro", "rprivate", "nosymfollow"} < set(found["mountOptions"]) and "remount" not in found["mountOptions"]
+    assert {"bind", "rro", "rprivate", "nosymfollow", "remount", "iversion", "tmpcopyup", "idmap", "ridmap"} < set(found["mountOptions"])
+    assert found["linux"]["mountExtensions"] == {"idmap": {"enabled": True}}
     assert found["linux"]["capabilities"][0] == "CAP_CHOWN" and "time" in found["linux"]["namespaces"]
     assert found["hooks"] == ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
     assert {"SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"} < set(found["linux"]["seccomp"]["archs"])

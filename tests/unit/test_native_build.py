@@ -10,10 +10,11 @@ ROOT = Path(__file__).parents[2]
 # All that the init calls: nothing that allocates, locks, buffers, reads the environment, or looks up names of users.
 OF_THE_INIT = {
     "__errno_location", "_exit", "accept4", "atoi", "chdir", "chroot", "close", "dup3", "execve", "fchdir",
-    "fchown", "fchownat", "fcntl", "fstat", "fstatat", "fstatfs", "getpid", "getsockopt", "ioctl", "isatty", "kill", "lseek",
-    "memchr", "memcmp", "memfd_create", "memmove", "mkdirat", "mknodat", "mmap", "pipe2", "poll", "prctl", "read", "readlinkat",
-    "recvmsg", "send", "sendmsg", "sethostname", "setsid", "socket", "strchr", "strcmp", "strcpy", "strcspn", "strlen", "strncmp",
-    "strnlen", "strrchr", "strspn", "symlinkat", "syscall", "umask", "unlinkat", "write"}
+    "fchmod", "fchown", "fchownat", "fcntl", "fgetxattr", "flistxattr", "fsetxattr", "fstat", "fstatat", "fstatfs", "ftruncate",
+    "futimens", "getpid", "getsockopt", "ioctl", "isatty", "kill", "linkat", "lseek",
+    "memchr", "memcmp", "memfd_create", "memmove", "mkdirat", "mknodat", "mmap", "pipe2", "poll", "pread", "prctl", "pwrite", "read",
+    "readlinkat", "recvmsg", "send", "sendmsg", "sethostname", "setsid", "socket", "strchr", "strcmp", "strcpy", "strcspn", "strlen",
+    "strncmp", "strnlen", "strrchr", "strspn", "symlinkat", "syscall", "umask", "unlinkat", "utimensat", "write"}
 # and what the clone's child calls, which has its errno in common with a thread of the caller
 OF_THE_CHILD: set[str] = set()
 # what a compiler may call by itself

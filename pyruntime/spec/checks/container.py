@@ -27,7 +27,8 @@ def check_spec(spec: Spec) -> None:
             refuse_platform(f"$.{platform}", platform)
     check_namespaces(spec)
     for i, mount in enumerate(spec.mounts):
-        if mount.source is None and ("bind" in mount.options or "rbind" in mount.options):
+        # of a remount it means nothing
+        if mount.source is None and ("bind" in mount.options or "rbind" in mount.options) and "remount" not in mount.options:
             raise Refused(f"$.mounts[{i}].source", "is required for a bind mount, but missing or empty")
         if mount.uid_mappings or mount.gid_mappings or "idmap" in mount.options or "ridmap" in mount.options:
             _check_mapped_mount(mount, f"$.mounts[{i}]", spec.linux)

@@ -32,6 +32,9 @@ def check_namespaces(spec: Spec) -> None:
     if linux.time_offsets:
         _check_clocks(namespaces.get(NamespaceType.TIME))
     if NamespaceType.MOUNT not in namespaces:
+        if NamespaceType.USER in namespaces:
+            raise Refused("$.linux.namespaces", "has a user namespace and no mount namespace: from there nothing can be mounted in the host's",
+                          unsupported=True)
         for name, paths in (("maskedPaths", linux.masked_paths), ("readonlyPaths", linux.readonly_paths)):
             if paths:
                 raise Refused(f"$.linux.{name}", "needs a mount namespace: the host's files would be affected")
