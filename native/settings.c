@@ -165,7 +165,7 @@ int write_file(struct host *host, const struct operation *op)
     if (fd == -ENOENT && op->number[3])
         return 0;
     if (fd < 0)
-        return explain(host, fd, "open", NULL);
+        return explain(host, fd, fd == -ENOENT ? "the cgroup has no such file, or its controller is not there" : "open", NULL);
     for (; i < count - op->number[1]; i++) {
         value = plan_item(host->plan, op, 1, i);
         if (write(fd, value, strlen(value)) < 0)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pyruntime.cgroups.paths import Cgroup
 from pyruntime.errors import UnsupportedFieldError
 from pyruntime.plan import operations as op
-from pyruntime.plan.device_rules import device_program, device_rules, v1_devices
+from pyruntime.plan.device_rules import Rule, V1Devices, device_program, device_rules, v1_devices
 from pyruntime.plan.draft import Draft
 from pyruntime.spec import Resources
 
@@ -77,11 +77,7 @@ def limit_devices(draft: Draft, cgroups: tuple[Cgroup, ...], resources: Resource
     json_path = f"{PATH}.devices"
     for cgroup in cgroups:
         if "devices" in cgroup.controllers:
-            try:
-                devices = v1_devices(rules)
-            except ValueError as error:
-                raise UnsupportedFieldError(None, json_path, "cgroup v1 has no exceptions from exceptions: "
-                                            f"{error.args[0]} takes back a part of an earlier rule") from error
+            devices = v1_device_list(rules, json_path)
             files = ("devices.allow", "devices.deny") if devices.allows else ("devices.deny", "devices.allow")
             draft.sources.append(op.WriteFile(json_path, f"{cgroup.path}/{files[0]}".encode(), (b"a",)))
             if devices.exceptions:
@@ -92,6 +88,15 @@ def limit_devices(draft: Draft, cgroups: tuple[Cgroup, ...], resources: Resource
         if cgroup.is_v2:
             program = device_program(rules)
             draft.host.append(op.AttachDeviceProgram(json_path, cgroup.path.encode(), program, len(program)))
+
+
+def v1_device_list(rules: Sequence[Rule], json_path: str) -> V1Devices:
+    """The rules as a v1 cgroup has them. Raises UnsupportedFieldError where it cannot."""
+    try:
+        return v1_devices(rules)
+    except ValueError as error:
+        raise UnsupportedFieldError(None, json_path, "cgroup v1 has no exceptions from exceptions: "
+                                    f"{error.args[0]} takes back a part of an earlier rule") from error
 
 
 def limits_pids(resources: Resources | None) -> bool:

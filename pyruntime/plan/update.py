@@ -82,6 +82,11 @@ def taking_back(write: WriteFile, before: str) -> tuple[bytes, ...]:
     return tuple(f"{line}\n".encode() for line in lines)
 
 
+def forgotten_with(file: str) -> tuple[str, ...]:
+    """What the kernel forgets of other files of the cgroup where this one is written: their names on v1 and v2."""
+    return ("cpu.shares", "cpu.weight") if file == "cpu.idle" else ()
+
+
 def v1_device_changes(before: str, wanted: V1Devices) -> list[tuple[str, tuple[str, ...]]]:
     """Files with what is written to them, for a cgroup whose devices.list is `before`. Where nothing is allowed but exceptions, before
     and after, what is allowed in both cases stays allowed throughout."""

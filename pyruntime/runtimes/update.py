@@ -10,19 +10,20 @@ from typing import Any
 import msgspec
 
 from pyruntime.cgroups import Cgroup, systemd
-from pyruntime.errors import SetupError, UnsupportedFieldError
+from pyruntime.cgroups.systemd import Property
+from pyruntime.errors import SetupError
 from pyruntime.host import Host, read_drivers
 from pyruntime.native import files
 from pyruntime.native.host_plan import run_host_operations
-from pyruntime.plan.device_rules import device_program, device_rules, v1_devices
+from pyruntime.plan.device_rules import Rule, V1Devices, device_program, device_rules
 from pyruntime.plan.operations import AttachDeviceProgram, Operation, WriteFile
-from pyruntime.plan.resources import limits_memory, limits_pids, resource_writes
+from pyruntime.plan.resources import limits_memory, limits_pids, resource_writes, v1_device_list
 from pyruntime.plan.unit_properties import device_properties, resource_properties
-from pyruntime.plan.update import completed, in_order, taking_back, v1_device_changes
+from pyruntime.plan.update import completed, forgotten_with, in_order, taking_back, v1_device_changes
 from pyruntime.spec import Memory, Resources, decode_resources
 from pyruntime.state import ContainerRecord
 
-PATH = "$"
+PATH, DEVICES = "$", "$.devices"
 
 
 def update(record: ContainerRecord, resources: Resources | Mapping[str, Any] | bytes, host: Host) -> ContainerRecord:
@@ -31,13 +32,9 @@ def update(record: ContainerRecord, resources: Resources | Mapping[str, Any] | b
     cgroups = record.cgroups
     is_unified = all(cgroup.is_v2 for cgroup in cgroups)
     decoded = completed(decode_resources(resources), is_unified, lambda controller, file: _read_of(cgroups, controller, file))
-    rules = device_rules(decoded.devices) if decoded.devices else None
+    devices = _Devices(cgroups, device_rules(decoded.devices)) if decoded.devices else None
     writes = list(resource_writes(cgroups, decoded, host.page_size, PATH))
-    properties = list(resource_properties(decoded, is_unified)) if record.unit is not None else []
-    if record.unit is not None and rules is not None:
-        # a list that is given is added to the one that there is
-        properties += [("DeviceAllow", ("a(ss)", [])), *device_properties(rules, read_drivers())]
-    changes = _device_changes(cgroups, decoded)
+    properties = _properties(decoded, is_unified, devices) if record.unit is not None else []
     if is_unified and decoded.memory is not None and decoded.memory.check_before_update:
         _check_usage(cgroups[0].path, decoded.memory)
     previous = _write_all(_in_order(writes))
@@ -46,9 +43,8 @@ def update(record: ContainerRecord, resources: Resources | Mapping[str, Any] | b
         if record.unit is not None and properties:
             systemd.set_unit_properties(record.unit, properties)
             _write_all(_in_order(writes))
-            changes = _device_changes(cgroups, decoded)
-        # nothing that fails comes after it, so that it need not be taken back
-        _run(changes)
+        if devices is not None:
+            devices.set()
     except BaseException:
         _restore(previous)
         raise
@@ -56,23 +52,44 @@ def update(record: ContainerRecord, resources: Resources | Mapping[str, Any] | b
                                    limits_memory=record.limits_memory or limits_memory(decoded))
 
 
-def _device_changes(cgroups: tuple[Cgroup, ...], resources: Resources) -> list[Operation]:
-    """Another list in place of the one that there is; none if none is given."""
-    if not resources.devices:
-        return []
-    rules, json_path = device_rules(resources.devices), f"{PATH}.devices"
-    for cgroup in cgroups:
-        if "devices" in cgroup.controllers:
-            try:
-                wanted = v1_devices(rules)
-            except ValueError as error:
-                raise UnsupportedFieldError(None, json_path, "cgroup v1 has no exceptions from exceptions: "
-                                            f"{error.args[0]} takes back a part of an earlier rule") from error
-            before = _read(f"{cgroup.path}/devices.list") or ""
-            return [WriteFile(json_path, f"{cgroup.path}/{file}".encode(), tuple(text.encode() for text in texts))
-                    for file, texts in v1_device_changes(before, wanted)]
-    program = device_program(rules)
-    return [AttachDeviceProgram(json_path, cgroup.path.encode(), program, len(program), 1) for cgroup in cgroups if cgroup.is_v2]
+def _properties(resources: Resources, is_unified: bool, devices: _Devices | None) -> list[Property]:
+    found = list(resource_properties(resources, is_unified))
+    if devices is not None:
+        # a list that is given is added to the one that there is
+        found += [("DeviceAllow", ("a(ss)", [])), *device_properties(devices.rules, read_drivers())]
+    return found
+
+
+class _Devices:
+    """Another list in place of the one that there is. Raises UnsupportedFieldError for what v1 cannot have."""
+
+    def __init__(self, cgroups: tuple[Cgroup, ...], rules: tuple[Rule, ...]) -> None:
+        self.rules = rules
+        self._v1 = next((cgroup.path for cgroup in cgroups if "devices" in cgroup.controllers), None)
+        self._v2 = [cgroup.path for cgroup in cgroups if cgroup.is_v2]
+        self._wanted = v1_device_list(rules, DEVICES) if self._v1 is not None else None
+
+    def set(self) -> None:
+        """All of it or nothing. Raises SetupError."""
+        if self._v1 is None or self._wanted is None:
+            program = device_program(self.rules)
+            _run([AttachDeviceProgram(DEVICES, path.encode(), program, len(program), 1) for path in self._v2])
+            return
+        before = self._v1_list()
+        try:
+            _run(self._v1_changes(self._wanted))
+        except SetupError:
+            # the exceptions from everything are nowhere to be read
+            if not before.startswith("a"):
+                run_host_operations(self._v1_changes(V1Devices(False, tuple(before.splitlines()))))
+            raise
+
+    def _v1_list(self) -> str:
+        return _read(f"{self._v1}/devices.list") or ""
+
+    def _v1_changes(self, wanted: V1Devices) -> list[WriteFile]:
+        return [WriteFile(DEVICES, f"{self._v1}/{file}".encode(), tuple(text.encode() for text in texts))
+                for file, texts in v1_device_changes(self._v1_list(), wanted)]
 
 
 def _check_usage(cgroup: str, memory: Memory) -> None:
@@ -105,7 +122,11 @@ def _in_order(writes: Sequence[WriteFile]) -> list[WriteFile]:
 def _write_all(writes: Sequence[WriteFile]) -> list[tuple[WriteFile, str]]:
     """Those of files that were there, with what was in them, in the order of writing. Raises SetupError; then the files are as they
     were."""
-    found = [(write, before) for write in writes if (before := _read(write.path.decode())) is not None]
+    found: list[tuple[WriteFile, str]] = []
+    for write in writes:
+        directory, _, name = write.path.rpartition(b"/")
+        beside = (WriteFile("", directory + b"/" + other.encode(), ()) for other in forgotten_with(name.decode()))
+        found += [(each, before) for each in (*beside, write) if (before := _read(each.path.decode())) is not None]
     try:
         _run(writes)
     except BaseException:

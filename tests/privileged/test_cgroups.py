@@ -213,6 +213,20 @@ def test_cgroup_above_others_is_refused_and_let_be(lab: Lab) -> None:
 
 
 @pytest.mark.conformance(34)
+@pytest.mark.parametrize(("path", "where"), [("/pyruntime-at/p1", "/pyruntime-at/p1"), ("pyruntime-at/p1", "/pyruntime-at/p1"),
+                                             ("/pyruntime-at//p1/", "/pyruntime-at/p1"), ("", "/pyruntime/p1"), (None, "/pyruntime/p1")])
+def test_where_a_path_is(lab: Lab, path: str | None, where: str) -> None:
+    """From the root of each hierarchy, whoever asks; the same path is the same place for the next container."""
+    for _ in range(2):
+        pid = lab.sleeper(linux={"cgroupsPath": path})
+        for cgroup in cgroups_of(read_host(), where):
+            assert str(pid) in Path(cgroup.path, "cgroup.procs").read_text().split()
+        lab.runtime.delete_container("p1", force=True)
+    if path:
+        remove_empty_parent("/pyruntime-at")
+
+
+@pytest.mark.conformance(34)
 def test_empty_cgroup_that_exists_is_taken(lab: Lab) -> None:
     for cgroup in cgroups_of(read_host(), "/pyruntime/p1"):
         os.makedirs(cgroup.path)

@@ -258,6 +258,7 @@ def test_unified_of_what_v2_lacks_is_refused(lab: Lab, file: str) -> None:
     with pytest.raises((SetupError, UnsupportedFieldError)) as raised:
         lab.create(["true"], linux={"resources": {"unified": {file: "1"}}})
     assert raised.value.json_path == f'$.linux.resources.unified["{file}"]'
+    assert "has no such file" in str(raised.value)
     assert not lab.runtime.container_exists("p1")
 
 

@@ -151,6 +151,43 @@ def test_devices_are_not_changed_if_a_limit_fails(lab: Lab) -> None:
     assert not may_open(lab)
 
 
+@pytest.mark.conformance(37)
+def test_devices_that_the_cgroup_above_denies(lab: Lab) -> None:
+    """v1 refuses them, and all of the list is as it was; on v2 both are asked."""
+    path = "/pyruntime-above/p1"
+    lab.run("true", linux={"cgroupsPath": path})
+    above = cgroups_of(read_host(), "/pyruntime-above")
+    try:
+        lab.sleeper(linux={"cgroupsPath": path, "devices": PROBES, "resources": {"devices": [{"allow": True, "access": "w", **KMSG}]}})
+        assert may_open(lab)
+        if not is_unified():
+            (parent,) = (Path(cgroup.path) for cgroup in above if "devices" in cgroup.controllers)
+            (parent / "devices.deny").write_text("b 8:* rwm")
+            before = (parent / "p1/devices.list").read_text()
+            others = [{"allow": True, "type": "b", "major": major, "minor": 0, "access": "rwm"} for major in (7, 8, 9)]
+            with pytest.raises(SetupError) as caught:
+                lab.runtime.update_container("p1", {"devices": others, "pids": {"limit": 50}})
+            assert (caught.value.errno_name, caught.value.json_path) == ("EPERM", "$.devices")
+            assert sorted((parent / "p1/devices.list").read_text().splitlines()) == sorted(before.splitlines())
+            assert may_open(lab) and (limits_file := cgroup_file("pids", "pids.max", "pids.max", "../pyruntime-above/p1")).exists()
+            assert limits_file.read_text() == "max\n"
+    finally:
+        lab.delete_all()
+        for cgroup in above:
+            os.rmdir(cgroup.path)
+
+
+@pytest.mark.conformance(40)
+def test_shares_that_idle_makes_forgotten_come_back(lab: Lab) -> None:
+    lab.sleeper(linux={"resources": {"cpu": {"shares": 512}}})
+    file = cgroup_file("cpu", "cpu.shares", "cpu.weight")
+    before = file.read_text()
+    with pytest.raises(SetupError):
+        lab.runtime.update_container("p1", {"cpu": {"idle": 1}, "unified": {"cgroup.max.depth": "many"}})
+    assert cgroup_file("cpu", "cpu.idle", "cpu.idle").read_text() == "0\n"
+    assert file.read_text() == before != "100\n"
+
+
 @pytest.mark.conformance(38)
 def test_no_limit_of_memory_is_none_of_both(lab: Lab) -> None:
     lab.sleeper(linux={"resources": {"memory": {"limit": 32 * MIB, "swap": 64 * MIB}}})
@@ -191,8 +228,12 @@ def test_time_of_processors(lab: Lab) -> None:
                               ({"quota": 3000, "period": 30000, "burst": 0}, [3000, 30000, 0])):
             lab.runtime.update_container("p1", {"cpu": cpu})
             assert now() == expected
+        more = {"cpu": {"quota": 9000}, "pids": {"limit": 7}}
+        if is_unified():  # which takes it; the cgroup above has no more all the same
+            lab.runtime.update_container("p1", more)
+            return
         with pytest.raises(SetupError) as caught:
-            lab.runtime.update_container("p1", {"cpu": {"quota": 9000}, "pids": {"limit": 7}})
+            lab.runtime.update_container("p1", more)
         assert (caught.value.errno_name, caught.value.json_path) == ("EINVAL", "$.cpu.quota") and now() == expected
     finally:
         lab.delete_all()

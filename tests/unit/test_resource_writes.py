@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -219,6 +221,23 @@ def test_where_a_frozen_cgroup_is_looked_for(has_path: bool, refuses: int) -> No
     make_cgroups(draft, HYBRID, None, 4096, has_path=has_path)
     found = {each.path.decode(): each.refuses_frozen for each in draft.host if isinstance(each, op.MakeCgroup)}
     assert found == {cgroup.path: refuses if "freezer" in cgroup.controllers or cgroup.is_v2 else 0 for cgroup in HYBRID}
+
+
+def test_nothing_is_imported_for_a_container_without_limits() -> None:
+    program = """if True:
+        import sys
+        from pyruntime.cgroups import cgroups_of
+        from pyruntime.host import Hierarchy, Host
+        from pyruntime.plan.draft import Draft
+        from pyruntime.plan.resources import make_cgroups
+        from pyruntime.runtimes import native
+        from pyruntime.spec import decode_resources
+        make_cgroups(Draft(), cgroups_of(Host((6, 1), (Hierarchy("/cg", True),), 0), "/c"), decode_resources({"devices": []}), 4096)
+        print(*sorted(name for name in sys.modules if name.startswith("pyruntime.plan.")))
+    """
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "pyruntime.plan.resources" in found
+    assert not {f"pyruntime.plan.{name}" for name in ("setting", "resources_v1", "resources_v2", "update", "unit_properties")} & set(found)
 
 
 def test_no_write_without_limits() -> None:
