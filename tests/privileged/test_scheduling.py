@@ -233,7 +233,7 @@ def test_beside_everything_else_that_is_waited_for(lab: Lab, probe: Probe) -> No
     process = {"scheduler": scheduler, "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 7}, "terminal": True}
     hook = [{"path": "/bin/true"}]
     changes = {"process": process, "hooks": {"createRuntime": hook, "createContainer": hook, "startContainer": hook, "poststart": hook},
-               "linux": {"resources": {"pids": {"limit": 2}}}}
+               "linux": {"resources": {"pids": {"limit": 3}}}}
     questions = ("scheduler", "io_priority", "terminal", "process")
     pid = lab.sleeper("p2", **changes)
     joined = {"namespaces": namespaces(*(kind for kind in NAMESPACES if kind != "pid"), pid=f"/proc/{pid}/ns/pid")}
