@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import json
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from agent import Agent
-from filters import compiled, number, rule
-from lab import MAPS, Lab, namespaces
-from probing import Probe
+from filters import compiled, rule
 from spec_examples import load, put, small
 
 import pyruntime
-from pyruntime.errors import SetupError, UnsupportedFieldError
+from pyruntime.errors import UnsupportedFieldError
 from pyruntime.host import Hierarchy, Host
 from pyruntime.plan.compile import Place, compile
 from pyruntime.plan.mount_options import parse_mount_options
 from pyruntime.plan.warnings import warnings_of
 from pyruntime.spec import Hooks
 from pyruntime.spec.default_config import default_config
-from pyruntime.spec.seccomp import SeccompAction, SeccompArchitecture, SeccompFlag, SeccompOperator
+from pyruntime.spec.seccomp import SeccompAction, SeccompArchitecture, SeccompOperator
 
 pytestmark = pytest.mark.conformance(63)
 FEATURES = pyruntime.features()
@@ -166,16 +160,6 @@ def test_no_mount_option_is_claimed_that_is_unknown() -> None:
     assert len(set(FEATURES["mountOptions"])) == len(FEATURES["mountOptions"])
 
 
-@pytest.mark.privileged
-@pytest.mark.conformance(27)
-def test_namespaces(reachable: Lab, probe: Probe) -> None:
-    """Each is new."""
-    host = {name: os.stat(f"/proc/self/ns/{name}").st_ino for name in os.listdir("/proc/self/ns")}
-    inside = probe.run("namespaces", linux={"namespaces": namespaces(*LINUX["namespaces"]), **MAPS}).namespaces
-    assert len(LINUX["namespaces"]) == 8
-    assert [name for name, inode in inside.items() if host[name] == inode] == []
-
-
 def test_capabilities_are_the_kernels() -> None:
     """Of the headers that this was compiled with, and of this kernel, if it is not newer."""
     macros = subprocess.run(["gcc", "-E", "-dM", "-include", "linux/capability.h", "-x", "c", "/dev/null"], capture_output=True, text=True,
@@ -208,22 +192,6 @@ def test_seccomp_architectures(architecture: str) -> None:
             compiled("SCMP_ACT_ALLOW", rule("chdir", "SCMP_ACT_ERRNO"), architectures=[architecture])
 
 
-@pytest.mark.privileged
-@pytest.mark.parametrize("flag", [str(flag) for flag in SeccompFlag])
-def test_seccomp_flags(probe: Probe, tmp_path: Path, flag: str) -> None:
-    """Those that this kernel has are taken, the others refused."""
-    assert set(LINUX["seccomp"]["knownFlags"]) == {str(known) for known in SeccompFlag} >= set(LINUX["seccomp"]["supportedFlags"])
-    with Agent(tmp_path / "agent", {number("keyctl"): -errno.EPERM}) as agent:
-        profile = {"defaultAction": "SCMP_ACT_ALLOW", "flags": [flag], "listenerPath": str(agent.path),
-                   "syscalls": [{"names": ["keyctl"], "action": "SCMP_ACT_NOTIFY"}]}
-        if flag in LINUX["seccomp"]["supportedFlags"]:
-            assert probe.run("syscall:keyctl", linux={"seccomp": profile}).call("keyctl") == "EPERM"
-        else:
-            with pytest.raises((UnsupportedFieldError, SetupError)):
-                probe.run("syscall:keyctl", linux={"seccomp": profile})
-        probe.lab.delete_all()
-
-
 def test_libseccomp_is_the_one_that_is_linked() -> None:
     with open("/proc/self/maps") as maps:
         (path,) = {line.split()[-1] for line in maps if "libseccomp" in line}
@@ -253,14 +221,3 @@ def test_annotations_change_nothing() -> None:
         assert annotated.annotations == ANNOTATIONS
         assert compile(annotated, host, place) == compile(plain, host, place)
         assert warnings_of(annotated, host) == warnings_of(plain, host)
-
-
-@pytest.mark.privileged
-@pytest.mark.conformance(64)
-def test_annotations_change_nothing_in_a_container(probe: Probe) -> None:
-    questions = ("ids", "caps", "rlimits", "namespaces", "mounts", "cgroups", "seccomp", "environment", "oom_score_adj")
-    plain, annotated = (probe.run(*questions, annotations=annotations) for annotations in ({}, ANNOTATIONS))
-    same = [name for name in questions if name not in ("namespaces", "mounts")]
-    assert [plain.raw[name] for name in same] == [annotated.raw[name] for name in same]
-    assert [(mount.target, mount.options, mount.tags) for mount in plain.mounts] == [
-        (mount.target, mount.options, mount.tags) for mount in annotated.mounts]
