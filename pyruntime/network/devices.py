@@ -50,12 +50,15 @@ class NetDevices:
 
         Raises SetupError; `give_back` then takes back what was done.
         """
+        try:
+            self._move_all(pidfd)
+        except OSError as error:
+            raise SetupError("move network devices", None, error.errno or 0, "$.linux.netDevices", _detail(error)) from error
+
+    def _move_all(self, pidfd: int) -> None:
         host = self._host = Netlink()
         self._held.callback(host.close)
-        try:
-            container = self._container = Netlink(open_netlink(pidfd))
-        except OSError as error:
-            raise SetupError("open netlink socket", None, error.errno or 0, "$.linux.netDevices", "of the container") from error
+        container = self._container = Netlink(open_netlink(pidfd))
         self._held.callback(container.close)
         # nothing is touched before all are found
         devices = [_look_at(host, move) for move in self._moves]
@@ -116,7 +119,10 @@ class NetDevices:
                     if here is not None and here.name == device.link.name:
                         continue  # interrupted before it was moved
                     self._give_back(device, index, device.link.index if here is None else _free_index(self._host))
-                    back.append(device)
+                    if here is None:
+                        back.append(device)
+                    elif device.routes:
+                        _log.warning("network device %s has lost its routes: its index was taken while it was in a container", device.link.name)
             # a route may lead over another device
             for device in back:
                 for route in device.routes:
@@ -156,13 +162,10 @@ def _opened(of: Netlink) -> Iterator[int]:
 
 
 def _look_at(host: Netlink, move: NetDeviceMove) -> _Device:
-    try:
-        link = host.link(move.host_name)
-        if link is None:
-            raise SetupError("find network device", move.host_name, errno.ENODEV, move.json_path)
-        return _Device(move, link, tuple(host.addresses(link.index)), tuple(host.routes(link.index)))
-    except RefusedError as error:
-        raise SetupError("find network device", move.host_name, error.errno or 0, move.json_path, error.detail) from error
+    link = host.link(move.host_name)
+    if link is None:
+        raise SetupError("find network device", move.host_name, errno.ENODEV, move.json_path)
+    return _Device(move, link, tuple(host.addresses(link.index)), tuple(host.routes(link.index)))
 
 
 def _free_index(of: Netlink) -> int:
@@ -170,10 +173,11 @@ def _free_index(of: Netlink) -> int:
 
 
 def _list(container: Netlink) -> list[Link]:
-    try:
-        return container.links()
-    except RefusedError as error:
-        raise SetupError("list network devices", None, error.errno or 0, "$.linux.netDevices", error.detail) from error
+    return container.links()
+
+
+def _detail(error: OSError) -> str:
+    return error.detail if isinstance(error, RefusedError) else ""
 
 
 @contextlib.contextmanager
@@ -181,5 +185,5 @@ def _warned(device: _Device, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        detail = f" ({error.detail})" if isinstance(error, RefusedError) and error.detail else ""
-        _log.warning("network device %s %s: %s%s", device.link.name, what, error, detail)
+        detail = _detail(error)
+        _log.warning("network device %s %s: %s%s", device.link.name, what, error, f" ({detail})" if detail else "")

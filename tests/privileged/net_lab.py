@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-ADDRESSES = ("inet", "inet6")
+# include/uapi/linux/rtnetlink.h: RTMGRP_LINK, RTMGRP_IPV6_IFADDR
+_EVENTS = 0x1 | 0x100
+_EVENT_TIMEOUT_S = 60
 
 
 def ip(*arguments: str, pid: int | None = None) -> str:
@@ -32,8 +35,17 @@ def addresses(device: dict[str, Any], *scopes: str) -> list[str]:
     return sorted(found)
 
 
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Look again whenever something is told of links or addresses."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as events:
+        events.bind((0, _EVENTS))
+        events.settimeout(_EVENT_TIMEOUT_S)
+        while not is_so():
+            events.recv(1 << 16)
+
+
 def kept_state(name: str) -> dict[str, Any]:
-    """What of a device of the host does not change by itself, and its routes."""
+    """What of a device of the host does not change by itself, and the routes that somebody has made."""
     device = devices()[name]
     state = {key: device[key] for key in ("ifindex", "mtu", "address", "master") if key in device}
     # an IPv6 address is tentative at first, and the time of a limited one goes on
@@ -41,7 +53,8 @@ def kept_state(name: str) -> dict[str, Any]:
     return {**state, "is_up": "UP" in device["flags"],
             "addresses": sorted(str({key: address[key] for key in known if key in address}) for address in device["addr_info"]),
             "routes": sorted(json.dumps({key: value for key, value in route.items() if key != "flags"}, sort_keys=True)
-                             for family in ("-4", "-6") for route in json.loads(ip("-json", family, "route", "show", "dev", name)))}
+                             for family in ("-4", "-6") for route in json.loads(ip("-json", family, "route", "show", "dev", name))
+                             if route.get("protocol") != "kernel")}
 
 
 @contextlib.contextmanager

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from faults import Fault
 from hook_lab import shell
 from lab import MAPS, NAMESPACES, Lab, capabilities, namespaces, with_mounts
-from net_lab import addresses, devices, ip, kept_state, pair
+from net_lab import addresses, devices, ip, kept_state, pair, wait_until
 
 from pyruntime import StdioOptions
 from pyruntime.errors import HookFailedError, InvalidBundleError, SetupError
@@ -49,6 +50,8 @@ def device() -> Iterator[str]:
                         ["2001:db8:1::1/64", "nodad", "valid_lft", "1000", "preferred_lft", "1000"]):
             ip("address", "add", *address, "dev", OLD)
         ip("link", "set", OLD, "up")
+        # the kernel's own link-local address comes with the carrier
+        wait_until(lambda: len(addresses(devices()[OLD], "link")) == 2)
         ip("route", "add", "198.18.0.0/15", "via", "198.51.100.254", "dev", OLD, "metric", "77")
         ip("-6", "route", "add", "2001:db8:77::/48", "via", "2001:db8::ff", "dev", OLD, "metric", "78")
         yield OLD
@@ -86,19 +89,9 @@ def test_a_virtual_device_ends_with_the_container(lab: Lab, device: str) -> None
     """As the kernel has it: it would move a physical one to the first network namespace."""
     lab.sleeper(linux=moving(pyrt0=None))
     lab.runtime.delete_container("p1", force=True)
-    assert _becomes_absent(PEER)
-
-
-def _becomes_absent(name: str) -> bool:
-    """The kernel removes a namespace in the background."""
-    with subprocess.Popen(["ip", "monitor", "link"], stdout=subprocess.PIPE, text=True) as monitor:
-        try:
-            assert monitor.stdout is not None
-            if name not in devices():
-                return True
-            return any(line.startswith("Deleted ") and f" {name}" in line for line in monitor.stdout)
-        finally:
-            monitor.kill()
+    # the kernel removes a namespace in the background
+    wait_until(lambda: PEER not in devices())
+    assert OLD not in devices()
 
 
 def test_the_kernel_makes_a_name_of_a_template(lab: Lab) -> None:
@@ -301,6 +294,32 @@ def test_the_name_on_the_host_is_taken_meanwhile(lab: Lab, device: str, caplog: 
         assert f"network device {device}: its name was taken" in caplog.text
     finally:
         ip("link", "delete", "pyrt8p")
+
+
+def test_the_index_on_the_host_is_taken_meanwhile(lab: Lab, device: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It comes back with another one; its routes are of the old one."""
+    index = devices()[device]["ifindex"]
+    hook = shell(f"ip link add pyrt8 index {index} type veth peer name pyrt8p; exit 1", env=["PATH=/usr/sbin:/usr/bin:/sbin:/bin"])
+    try:
+        with pytest.raises(HookFailedError):
+            lab.create("true", linux=moving(pyrt0="inner0"), hooks={"createRuntime": [hook]})
+        back = devices()[device]
+        assert back["ifindex"] != index and "UP" in back["flags"] and "198.51.100.1/24" in addresses(back)
+        assert kept_state("pyrt8")["routes"] == []
+        assert f"network device {device} has lost its routes" in caplog.text
+    finally:
+        ip("link", "delete", "pyrt8p")
+
+
+def test_no_socket_is_left_for_it(lab: Lab, device: str) -> None:
+    """What fails has a JSON path, whatever it is."""
+    before = kept_state(device)
+    fault = Fault("setns", "EPERM", {1: 0x40000000})  # CLONE_NEWNET
+    with pytest.raises(SetupError) as raised:
+        fault.during(lambda: lab.create("true", linux=moving(pyrt0="inner0")))
+    error = raised.value
+    assert (error.step, error.errno_name, error.json_path) == ("move network devices", "EPERM", "$.linux.netDevices")
+    assert kept_state(device) == before
 
 
 def test_the_hosts_own_namespace(lab: Lab, device: str) -> None:

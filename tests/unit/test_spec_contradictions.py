@@ -134,6 +134,7 @@ def test_time_offsets_need_a_new_time_namespace() -> None:
     assert error.json_path == "$.linux.timeOffsets" and "'/proc/7/ns/time'" in error.reason
 
 
+@pytest.mark.conformance(33)
 def test_net_devices() -> None:
     config = without_namespace("network")
     config["linux"]["netDevices"] = {"eth0": {}}
