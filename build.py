@@ -18,11 +18,11 @@ from setuptools import build_meta
 
 ROOT = pathlib.Path(__file__).resolve().parent
 NATIVE = ROOT / "native"
-INIT_SOURCES = ("init", "plan", "namespaces", "paths", "mounts", "filesystem", "copy_up", "devices", "credentials", "scheduling",
+INIT_SOURCES = ("init", "plan", "namespaces", "paths", "mounts", "tree", "filesystem", "copy_up", "devices", "credentials", "scheduling",
                 "filter", "listener", "program", "hook", "run_hooks")
-HOST_SOURCES = ("plan", "host", "userns", "cgroups", "settings", "child", "hook", "spawn", "wire", "wait", "priority", "files", "network",
-                "seccomp")
-HEADERS = ("abi", "plan", "syscalls", "raw", "init", "host", "child", "clone", "listener")
+HOST_SOURCES = ("plan", "host", "userns", "cgroups", "settings", "id_maps", "tree", "child", "hook", "spawn", "wire", "wait", "priority",
+                "files", "network", "seccomp")
+HEADERS = ("abi", "plan", "syscalls", "raw", "init", "host", "child", "clone", "listener", "tree")
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Wstrict-prototypes",
             "-Wmissing-prototypes", "-Wformat=2", "-Wno-format-nonliteral", "-Wvla")
 # what cffi generates after its preamble warns of; our own sources do not

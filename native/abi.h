@@ -14,6 +14,8 @@ struct plan_header {
     uint32_t slots;         /* all slots */
     uint32_t preserve_fds;  /* descriptors 3 .. 2+n reach the user program */
     uint32_t is_relayed;    /* 1: the process with the namespaces and the cgroup is cloned by an init, and not by the caller */
+    uint32_t is_traceable;  /* 1: until await_release, since a caller without privileges writes about it only then */
+    uint32_t reserved;
 };
 
 #define PLAN_SIZE_LIMIT 16777216
@@ -50,6 +52,9 @@ enum filter_revokes {
     FILTER_REVOKES_PERMITTED = 2
 };
 
+/* Whether the user namespace lets groups be set; where it does not, none can be dropped either. */
+enum setgroups { SETGROUPS_ALLOWED, SETGROUPS_DENIED, SETGROUPS_MAY_BE_DENIED };
+
 /* What comes after a filter was installed. */
 enum filter_place { FILTER_BEFORE_START, FILTER_BEFORE_PROGRAM, FILTER_BEFORE_CLONE };
 
@@ -70,9 +75,10 @@ enum operation_kind {
     OP_ENABLE_CONTROLLERS,
     OP_WRITE_FILE,
     OP_ATTACH_DEVICE_PROGRAM,
+    OP_OWN_CGROUP,
     OP_OPEN_CGROUP,
     OP_OPEN_TASKS,
-    OP_OPEN_TREE,
+    OP_OPEN_TREE,           /* or in the init, where the caller may not */
     OP_MAKE_USER_NAMESPACE,
     OP_MAP_MOUNT_IDS,       /* the init, too */
     OP_OPEN_NAMESPACE,
@@ -81,6 +87,7 @@ enum operation_kind {
     /* host, on the child's pid */
     OP_WRITE_CHILD_PROC,
     OP_RAISE_HARD_LIMIT,
+    OP_MAP_CHILD_IDS,
     OP_RELEASE_CHILD,
     OP_PASS_SLOTS,
     /* init, where it runs */

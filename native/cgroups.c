@@ -211,6 +211,30 @@ int enable_controllers(struct host *host, const struct operation *op)
     return 0;
 }
 
+/* For a kernel that does not say: those of cgroup v2 that were there from the beginning (cgroups(7), "Cgroups delegation"). */
+static const char delegated[] = "cgroup.procs\ncgroup.threads\ncgroup.subtree_control\n";
+
+/* numbers: uid. The directory and the files that the kernel lists as to be given with it, as far as the cgroup has them. */
+int own_cgroup(struct host *host, const struct operation *op)
+{
+    char names[4096];
+    uid_t uid = (uid_t)op->number[0];
+    AUTO_FD cgroup = open_at(AT_FDCWD, plan_text(host->plan, op, 0), O_RDONLY | O_DIRECTORY, 0, 0);
+
+    if (cgroup < 0)
+        return explain(host, cgroup, "open", NULL);
+    if (read_text(AT_FDCWD, "/sys/kernel/cgroup/delegate", names, sizeof names) <= 0)
+        memcpy(names, delegated, sizeof delegated);
+    if (fchown(cgroup, uid, (gid_t)-1) < 0)
+        return explain(host, -errno, "chown", NULL);
+    for (char *name = names, *end; (end = strchr(name, '\n')); name = end + 1) {
+        *end = 0;
+        if (fchownat(cgroup, name, uid, (gid_t)-1, AT_SYMLINK_NOFOLLOW) < 0 && errno != ENOENT)
+            return explain(host, -errno, "chown", name);
+    }
+    return 0;
+}
+
 /* Tells this runtime's program from systemd's and others' in the same cgroup. */
 static const char program_name[BPF_OBJ_NAME_LEN] = "pyruntime";
 #define PROGRAMS_MAX 64     /* that a cgroup can have of one type */

@@ -38,7 +38,7 @@ OPERATION(set_apparmor_profile)
     return 0;
 }
 
-/* text: the additional groups as uint32_t; numbers: bytes of it, uid, gid, whether setgroups is denied here */
+/* text: the additional groups as uint32_t; numbers: bytes of it, uid, gid, SETGROUPS_... */
 OPERATION(set_identity)
 {
     const char *groups = plan_text(&init->plan, op, 0);
@@ -47,7 +47,8 @@ OPERATION(set_identity)
     /* the permitted set survives the change of uid; set_capabilities then takes away what is not granted */
     if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
         return explain(init, -errno, "PR_SET_KEEPCAPS");
-    if (!op->number[3] && syscall(SYS_setgroups, op->number[0] / sizeof(uint32_t), groups) < 0)
+    if (op->number[3] != SETGROUPS_DENIED && syscall(SYS_setgroups, op->number[0] / sizeof(uint32_t), groups) < 0
+        && (errno != EPERM || op->number[3] != SETGROUPS_MAY_BE_DENIED || op->number[0]))
         return explain(init, -errno, "setgroups");
     if (syscall(SYS_setresgid, gid, gid, gid) < 0)
         return explain(init, -errno, "setresgid");

@@ -1,17 +1,17 @@
 /* The host operations: descriptors that the child gets, and what is written about the child from outside. Those on cgroups are in
- * cgroups.c and settings.c. */
+ * cgroups.c and settings.c, and what maps its ids in id_maps.c. */
 #define _GNU_SOURCE
 #include "host.h"
 
 #include <linux/nsfs.h>
 #include <linux/sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <time.h>
 
 int explain(struct host *host, int error, const char *doing, const char *object)
@@ -73,28 +73,12 @@ static int open_tasks(struct host *host, const struct operation *op)
     return fill_slot(host, op, open_at(AT_FDCWD, plan_text(host->plan, op, 0), O_WRONLY, 0, 0), "open");
 }
 
-/* numbers: 1 for recursive, propagation, the device that it must be (0: anything), 1 for a block device */
-static int copy_tree(struct host *host, const struct operation *op)
+static int open_host_tree(struct host *host, const struct operation *op)
 {
-    struct stat st;
-    struct mount_attr attributes = {.propagation = op->number[1]};
-    unsigned int recursive = op->number[0] ? AT_RECURSIVE : 0;
-    AUTO_FD tree = open_tree(AT_FDCWD, plan_text(host->plan, op, 0), OPEN_TREE_CLONE | recursive);
+    const char *doing;
+    int tree = copy_tree(plan_text(host->plan, op, 0), op->number, &doing);
 
-    if (tree < 0)
-        return explain(host, tree, "open_tree", NULL);
-    if (op->number[2]) {
-        if (fstat(tree, &st) < 0)
-            return explain(host, -errno, "stat", NULL);
-        if ((st.st_mode & S_IFMT) != (op->number[3] ? S_IFBLK : S_IFCHR) || st.st_rdev != (dev_t)op->number[2])
-            return explain(host, -ENODEV, "it is not the device that it should be", NULL);
-    }
-    if (attributes.propagation) {
-        int error = set_mount_attributes(tree, recursive, &attributes);
-        if (error)
-            return explain(host, error, "set propagation", NULL);
-    }
-    return fill_slot(host, op, take_fd(&tree), "open_tree");
+    return fill_slot(host, op, tree, doing);
 }
 
 /* 1: the calling thread is in it. */
@@ -159,22 +143,28 @@ static int listen_for_start(struct host *host, const struct operation *op)
 }
 
 #define INIT_NAME "/memfd:pyruntime-init"
+#define REFUSALS_MAX 50000      /* a second */
 
-/* What is said of a process counts for all that have its memory: it must have its own by then. The kernel wakes await_execution
- * before it gives the child its own, and may wait in between for a thread of the caller's that changes mappings. */
-static int await_own_memory(struct host *host)
+/* The kernel wakes await_execution before it gives the child its own, and may wait in between for a thread of the caller's that changes
+ * mappings. */
+int await_own_memory(struct host *host)
 {
     const struct timespec pause = {.tv_nsec = 20000};
     char path[32], name[sizeof INIT_NAME];
-    int error = await_execution(host->child);
+    int error = await_execution(host->child), refusals = 0;
 
     if (error)
         return explain(host, error, "execute the init", NULL);
     snprintf(path, sizeof path, "/proc/%d/exe", host->pid);
-    /* one that has ended has none */
-    while (readlink(path, name, sizeof name) > 0 && memcmp(name, INIT_NAME, sizeof INIT_NAME - 1) != 0)
+    for (;;) {
+        ssize_t length = readlink(path, name, sizeof name);
+        /* the memory of a caller that is not dumpable is closed to itself, without privileges */
+        bool is_refused = length < 0 && (errno == EACCES || errno == EPERM) && refusals++ < REFUSALS_MAX;
+        /* one that has ended has none */
+        if (!is_refused && (length <= 0 || memcmp(name, INIT_NAME, sizeof INIT_NAME - 1) == 0))
+            return 0;
         nanosleep(&pause, NULL);
-    return 0;
+    }
 }
 
 static int write_child_proc(struct host *host, const struct operation *op)
@@ -242,9 +232,10 @@ static int (*const operations_of_host[OP_END])(struct host *host, const struct o
     [OP_ENABLE_CONTROLLERS] = enable_controllers,
     [OP_WRITE_FILE] = write_file,
     [OP_ATTACH_DEVICE_PROGRAM] = attach_device_program,
+    [OP_OWN_CGROUP] = own_cgroup,
     [OP_OPEN_CGROUP] = open_cgroup,
     [OP_OPEN_TASKS] = open_tasks,
-    [OP_OPEN_TREE] = copy_tree,
+    [OP_OPEN_TREE] = open_host_tree,
     [OP_MAKE_USER_NAMESPACE] = make_user_namespace,
     [OP_MAP_MOUNT_IDS] = map_mount_ids,
     [OP_OPEN_NAMESPACE] = open_namespace,
@@ -253,6 +244,7 @@ static int (*const operations_of_host[OP_END])(struct host *host, const struct o
     [OP_LISTEN_FOR_START] = listen_for_start,
     [OP_WRITE_CHILD_PROC] = write_child_proc,
     [OP_RAISE_HARD_LIMIT] = raise_hard_limit,
+    [OP_MAP_CHILD_IDS] = map_child_ids,
     [OP_RELEASE_CHILD] = release_child,
     [OP_PASS_SLOTS] = pass_slots,
 };

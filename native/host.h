@@ -7,6 +7,7 @@
 #include "child.h"
 #include "plan.h"
 #include "syscalls.h"
+#include "tree.h"
 
 struct host {
     const struct plan *plan;
@@ -37,6 +38,13 @@ void kill_and_reap(int pidfd);
 int make_cgroup(struct host *host, const struct operation *op);
 int enable_controllers(struct host *host, const struct operation *op);
 int attach_device_program(struct host *host, const struct operation *op);
+int own_cgroup(struct host *host, const struct operation *op);
+
+/* Of id_maps.c. */
+int map_child_ids(struct host *host, const struct operation *op);
+
+/* What is said of a process counts for all that have its memory: the child must have its own by then. */
+int await_own_memory(struct host *host);
 
 /* Of settings.c. */
 int write_file(struct host *host, const struct operation *op);

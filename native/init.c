@@ -1,8 +1,8 @@
 /* The static init: the first process of a container until it becomes the user program.
  *
  * Started as `pyruntime-init` with the descriptors 0, 1, 2 and 3 .. 2+preserve_fds of the user program, then the wire,
- * the plan, and the host's slots. argv[1] is the number of the wire, and if another process is to be cloned first, behind colons its
- * flags, CLONE_NEW..., and the descriptor of its cgroup. */
+ * the plan, and the host's slots. argv[1] is the number of the wire, a `t` if the init is traceable at first, and if another process is to be
+ * cloned first, behind colons its flags, CLONE_NEW..., and the descriptor of its cgroup. */
 #include <linux/sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -25,6 +25,7 @@ static const struct {
     ROW(OP_SET_MEMORY_POLICY, set_memory_policy),
     ROW(OP_SET_PERSONALITY, set_personality),
     ROW(OP_AWAIT_SCHEDULING, await_scheduling),
+    ROW(OP_OPEN_TREE, open_tree_inside),
     ROW(OP_RECEIVE_SLOTS, receive_slots),
     ROW(OP_JOIN_CGROUP, join_cgroup),
     ROW(OP_JOIN_NAMESPACE, join_namespace),
@@ -209,7 +210,7 @@ static void relay(struct init *init, const char *flags)
 
     if (pid == 0) {
         /* the caller takes in nothing but who it is, and nothing may run that it does not know of */
-        int error = await_release(init, NULL);
+        int error = await_byte(init);
         if (error)
             fail(init, -1, error);
         return;
@@ -236,8 +237,10 @@ int main(int argc, char **argv)
     init.hook = (struct hook_end){0};
     init.has_masked[0] = init.has_masked[1] = init.is_in_chroot = init.is_announced = init.is_sealed = init.is_wire_alone = false;
     memset(init.detail, 0, sizeof init.detail);
-    /* before any namespace is joined: nothing in a container may trace this process or open its descriptors */
-    prctl(PR_SET_DUMPABLE, 0);
+    /* Before any namespace is joined: nothing in a container may trace this process or open its descriptors. A caller without privileges
+     * could not write to what the kernel then takes for root's, its id maps; so there this is done once they are written. */
+    init.is_traceable = strchr(argv[1], 't') != NULL;
+    prctl(PR_SET_DUMPABLE, init.is_traceable);
     prctl(PR_SET_NAME, "pyruntime-init");
     reset_signals();
     umask(0);

@@ -23,6 +23,7 @@ struct init {
     bool has_masked[2];     /* with the null device, with the directory */
     bool is_in_chroot;      /* above the root is the rest of the caller's mount namespace */
     bool is_announced, is_sealed, is_wire_alone;
+    bool is_traceable;      /* until await_release */
     const char *home;
     char home_text[256 + 8];
     char detail[MESSAGE_DETAIL];
@@ -43,6 +44,9 @@ _Noreturn void end_process(int status);
 /* Close all but the wire and what the program gets, once. */
 int keep_wire_alone(struct init *init);
 
+/* A byte of the caller's. */
+int await_byte(struct init *init);
+
 /* paths.c: the container's root is the current directory of AT_FDCWD and "/" when these are used. */
 int open_inside(const char *path, uint64_t flags);
 int make_directory_inside(struct init *init, const char *path, unsigned int mode, int *ret_fd);
@@ -62,6 +66,7 @@ OPERATION(reset_affinity);
 OPERATION(set_memory_policy);
 OPERATION(set_personality);
 OPERATION(await_scheduling);
+OPERATION(open_tree_inside);
 OPERATION(receive_slots);
 OPERATION(join_cgroup);
 OPERATION(join_namespace);

@@ -5,6 +5,19 @@
 #include <sys/stat.h>
 
 #include "init.h"
+#include "tree.h"
+
+/* Of what the mount namespace shows, which is the caller's or a copy of it. */
+OPERATION(open_tree_inside)
+{
+    const char *doing;
+    int tree = copy_tree(plan_text(&init->plan, op, 0), op->number, &doing);
+
+    if (tree < 0)
+        return explain(init, tree, doing);
+    init->slots[op->slot[0]] = tree;
+    return 0;
+}
 
 static int change_attributes(int fd, uint64_t set, uint64_t clear, uint64_t propagation, bool recursive)
 {

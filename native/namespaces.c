@@ -17,13 +17,23 @@ OPERATION(join_cgroup)
     return write(fd, "0", 1) < 0 ? explain(init, -errno, "write") : 0;
 }
 
+/* Before a user namespace is joined that may deny it: there the caller's groups would stay. Without privileges they stay anyway. */
+static int drop_groups(struct init *init)
+{
+    if (syscall(SYS_setgroups, 0, NULL) < 0 && errno != EPERM)
+        return explain(init, -errno, "setgroups");
+    return 0;
+}
+
 /* Of a user namespace: its id maps are written by now. */
 OPERATION(become_namespace_root)
 {
-    /* nothing of the caller's groups may remain; where setgroups is denied there is nothing to drop */
-    if (syscall(SYS_setgroups, 0, NULL) < 0 && errno != EPERM)
-        return explain(init, -errno, "setgroups");
+    /* nothing of the caller's groups may remain; where setgroups is denied nobody can drop them */
+    int error = drop_groups(init);
     uint64_t uid = op->number[0], gid = op->number[1];
+
+    if (error)
+        return error;
     if (syscall(SYS_setresgid, gid, gid, gid) < 0)
         return explain(init, -errno, "setresgid");
     if (syscall(SYS_setresuid, uid, uid, uid) < 0)
@@ -34,8 +44,10 @@ OPERATION(become_namespace_root)
 
 OPERATION(join_namespace)
 {
-    int fd = init->slots[op->slot[0]];
+    int fd = init->slots[op->slot[0]], error = op->number[0] & CLONE_NEWUSER ? drop_groups(init) : 0;
 
+    if (error)
+        return error;
     if (syscall(SYS_setns, fd, (int)op->number[0]) < 0)
         return explain(init, -errno, "setns");
     close(fd);
@@ -44,20 +56,32 @@ OPERATION(join_namespace)
 
 OPERATION(join_process_namespaces)
 {
-    int pidfd = init->slots[op->slot[0]];
+    int pidfd = init->slots[op->slot[0]], error = op->number[0] & CLONE_NEWUSER ? drop_groups(init) : 0;
 
+    if (error)
+        return error;
     if (syscall(SYS_setns, pidfd, (int)op->number[0]) < 0)
         return explain(init, -errno, "setns");
     return 0;
 }
 
-OPERATION(await_release)
+int await_byte(struct init *init)
 {
     char byte;
     ssize_t length = read(init->wire, &byte, 1);
 
-    (void)op;
     return length == 1 ? 0 : explain(init, length < 0 ? -errno : -EPIPE, "wait for the caller");
+}
+
+OPERATION(await_release)
+{
+    int error = await_byte(init);
+
+    (void)op;
+    if (init->is_traceable)
+        prctl(PR_SET_DUMPABLE, 0);
+    init->is_traceable = false;
+    return error;
 }
 
 OPERATION(announce_network)

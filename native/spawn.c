@@ -163,6 +163,7 @@ static int clone_init(const struct plan *plan, const int *slots, uint64_t flags,
 {
     int preserved = (int)plan->header->preserve_fds, slot_count = (int)plan->header->host_slots;
     int *sources = child->sources;
+    const char *traceable = plan->header->is_traceable ? "t" : "";
     /* the child has a copy of all descriptors */
     AUTO_FD plan_fd = write_plan(plan);
 
@@ -182,10 +183,11 @@ static int clone_init(const struct plan *plan, const int *slots, uint64_t flags,
     child->init_fd = init_fd;
     child->keep_capabilities = !plan->header->is_relayed && flags & CLONE_NEWUSER;
     if (plan->header->is_relayed) {
-        snprintf(child->argument, sizeof child->argument, "%d:%d:%d", 3 + preserved, (int)flags, 3 + preserved + 2 + cgroup_slot);
+        snprintf(child->argument, sizeof child->argument, "%d%s:%d:%d", 3 + preserved, traceable, (int)flags,
+                 3 + preserved + 2 + cgroup_slot);
         return clone_child(child, 0, -1, result);
     }
-    snprintf(child->argument, sizeof child->argument, "%d", 3 + preserved);
+    snprintf(child->argument, sizeof child->argument, "%d%s", 3 + preserved, traceable);
     return clone_child(child, flags, cgroup_slot < 0 ? -1 : slots[cgroup_slot], result);
 }
 

@@ -9,6 +9,9 @@ import msgspec
 from pyruntime.errors import UnsupportedHostError
 
 MINIMUM_KERNEL = (5, 14)
+PROGRAM_DIRECTORIES = ("/usr/bin", "/bin", "/usr/local/bin", "/run/wrappers/bin")
+_CAP_SYS_ADMIN = 21
+_FIRST_USER_NAMESPACE = 0xEFFFFFFD  # PROC_USER_INIT_INO of the kernel
 
 
 class Hierarchy(msgspec.Struct, frozen=True):
@@ -19,9 +22,24 @@ class Hierarchy(msgspec.Struct, frozen=True):
     controllers: tuple[str, ...] = ()
 
 
+class Unprivileged(msgspec.Struct, frozen=True):
+    """A caller without CAP_SYS_ADMIN: its effective ids, and where the programs of newuidmap(1) are; None where they are not installed."""
+
+    uid: int
+    gid: int
+    newuidmap: str | None = None
+    newgidmap: str | None = None
+
+
 class Host(msgspec.Struct, frozen=True):
     """kernel is (major, minor); held_capabilities and bounding_capabilities are bit sets of the caller's; has_apparmor and has_selinux say
-    that these are in force; resctrl is where that file system is mounted, None where it is not."""
+    that these are in force; resctrl is where that file system is mounted, None where it is not.
+
+    caller              None if it may make what belongs to the host
+    in_user_namespace   whether the caller is in another user namespace than the first one
+    delegated           from the v2 hierarchy's root, the cgroup below which such a caller may make others; None: there is none. Its
+                        hierarchies are of v2 alone
+    """
 
     kernel: tuple[int, int]
     hierarchies: tuple[Hierarchy, ...]
@@ -31,6 +49,14 @@ class Host(msgspec.Struct, frozen=True):
     has_apparmor: bool = False
     has_selinux: bool = False
     resctrl: str | None = None
+    caller: Unprivileged | None = None
+    in_user_namespace: bool = False
+    delegated: str | None = None
+
+    @property
+    def is_rootless(self) -> bool:
+        """Whether mounts, devices and cgroups of the host are not the caller's to dispose of."""
+        return self.caller is not None or self.in_user_namespace
 
     @property
     def is_unified(self) -> bool:
@@ -141,4 +167,49 @@ def read_host() -> Host:
     with open("/proc/thread-self/status") as status:
         held, bounding = parse_capabilities(status.read())
     resctrl = parse_resctrl(mounts) if " - resctrl " in mounts else None
-    return Host(kernel, parse_hierarchies(mounts), held, os.sysconf("SC_PAGESIZE"), bounding, _has_apparmor(), _has_selinux(), resctrl)
+    host = Host(kernel, parse_hierarchies(mounts), held, os.sysconf("SC_PAGESIZE"), bounding, _has_apparmor(), _has_selinux(), resctrl)
+    in_user_namespace = _is_in_user_namespace()
+    if held >> _CAP_SYS_ADMIN & 1 and not in_user_namespace:
+        return host
+    return _rootless(host, in_user_namespace)
+
+
+def _is_in_user_namespace() -> bool:
+    try:
+        return os.stat("/proc/self/ns/user").st_ino != _FIRST_USER_NAMESPACE
+    except OSError:  # a kernel without them
+        return False
+
+
+def _rootless(host: Host, in_user_namespace: bool) -> Host:
+    with open("/proc/self/cgroup") as cgroup:
+        own = parse_own_cgroup(cgroup.read())
+    # a v1 hierarchy cannot be delegated safely (cgroups(7)), and nobody does
+    hierarchies = tuple(hierarchy for hierarchy in host.hierarchies if hierarchy.is_v2)
+    caller = None
+    if not host.held_capabilities >> _CAP_SYS_ADMIN & 1:
+        caller = Unprivileged(os.geteuid(), os.getegid(), _program("newuidmap"), _program("newgidmap"))
+    return msgspec.structs.replace(host, hierarchies=hierarchies, caller=caller, in_user_namespace=in_user_namespace,
+                                   delegated=_delegated(hierarchies, own) if own is not None else None)
+
+
+def parse_own_cgroup(text: str) -> str | None:
+    """The v2 cgroup in a /proc/PID/cgroup, from the hierarchy's root, '' for the root itself; None if there is none."""
+    return next((line[3:].rstrip("/") for line in text.splitlines() if line.startswith("0::/")), None)
+
+
+def _delegated(hierarchies: tuple[Hierarchy, ...], own: str) -> str | None:
+    """The cgroup above the caller's, if that is the caller's to fill, since one with processes passes no controllers on; else its own."""
+    mount_point = next((hierarchy.mount_point for hierarchy in hierarchies if hierarchy.is_v2), None)
+    if mount_point is None:
+        return None
+    for path in dict.fromkeys((own.rpartition("/")[0], own)):
+        if all(os.access(f"{mount_point}{path}{file}", os.W_OK, effective_ids=True) for file in ("/", "/cgroup.procs")):
+            return path
+    return None
+
+
+def _program(name: str) -> str | None:
+    """Not by PATH, which is anybody's."""
+    paths = (f"{directory}/{name}" for directory in PROGRAM_DIRECTORIES)
+    return next((path for path in paths if os.access(path, os.X_OK)), None)

@@ -50,7 +50,8 @@ class ContainerCgroups:
                 return f"{cgroup.path}/freezer.state", b"FROZEN", b"THAWED"
         if self._unified is not None:
             return f"{self._unified.path}/cgroup.freeze", b"1", b"0"
-        raise SetupError("freeze", None, errno.ENODEV, None, "no freezer is mounted on this host")
+        raise SetupError("freeze", None, errno.ENODEV, None, "no freezer is mounted on this host" if self.cgroups else "the container has "
+                         "no cgroup, since none is delegated to the user who made it")
 
     def is_frozen(self) -> bool:
         """Whether the container is paused, or about to be."""

@@ -29,8 +29,23 @@ def cgroup_path_of(cgroups_path: str | None, id: str) -> str:
     return "/" + cgroups_path.strip("/") if cgroups_path else f"{DEFAULT_PARENT}/{id}"
 
 
-def cgroups_of(host: Host, path: str) -> tuple[Cgroup, ...]:
-    """The cgroup of that path in every hierarchy."""
+def rootless_path_of(host: Host, cgroups_path: str | None, id: str) -> str | None:
+    """The same for a caller without privileges, below what is delegated to it unless the path is absolute; None where nothing is."""
+    path = cgroup_path_of(cgroups_path, id)
+    if cgroups_path and cgroups_path[0] == "/":
+        return path
+    return None if host.delegated is None else host.delegated + path
+
+
+def default_path_of(host: Host, id: str) -> str | None:
+    """Where the cgroup of a container without `cgroupsPath` is."""
+    return rootless_path_of(host, None, id) if host.is_rootless else cgroup_path_of(None, id)
+
+
+def cgroups_of(host: Host, path: str | None) -> tuple[Cgroup, ...]:
+    """The cgroup of that path in every hierarchy; none without a path."""
+    if path is None:
+        return ()
     return tuple(Cgroup(hierarchy.mount_point + path, len(hierarchy.mount_point), hierarchy.controllers, hierarchy.is_v2)
                  for hierarchy in host.hierarchies)
 

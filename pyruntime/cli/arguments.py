@@ -127,6 +127,7 @@ def _update(parser: Parser) -> None:
 
 def _spec(parser: Parser) -> None:
     parser.add_argument("-b", "--bundle", default=".", help="the directory to write config.json to; by default this one")
+    parser.add_argument("--rootless", action="store_true", help="for a user without privileges: this one is the container's root")
 
 
 COMMANDS = {
@@ -153,7 +154,8 @@ def _global_parser() -> Parser:
     commands = "\n".join(f"  {name:10}{command.help}" for name, command in COMMANDS.items())
     parser = Parser("pyruntime", "pyruntime [OPTION ...] COMMAND [ARGUMENT ...]", "An OCI runtime.", f"commands:\n{commands}",
                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("--root", default=DEFAULT_ROOT, metavar="DIRECTORY", help="where the containers' state is; by default %(default)s")
+    parser.add_argument("--root", default=DEFAULT_ROOT, metavar="DIRECTORY",
+                        help="where the containers' state is; by default %(default)s, for others than root $XDG_RUNTIME_DIR/pyruntime")
     parser.add_argument("--log", metavar="FILE", help="where to write errors and warnings besides standard error")
     parser.add_argument("--log-format", choices=("text", "json"), default="text")
     parser.add_argument("--debug", action="store_true", help="log what is done, and where errors come from")

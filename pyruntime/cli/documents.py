@@ -16,7 +16,7 @@ from pyruntime.native.seccomp import can_filter, library_version
 from pyruntime.plan import flags, hooks
 from pyruntime.plan.mount_options import names_of_options
 from pyruntime.plan.seccomp import WAIT_KILLABLE_KERNEL
-from pyruntime.spec.default_config import default_config
+from pyruntime.spec.default_config import default_config, rootless_config
 from pyruntime.spec.seccomp import SeccompAction, SeccompArchitecture, SeccompFlag, SeccompOperator
 
 _OLDEST_SPEC, _NEWEST_SPEC = "1.0.0", "1.3.0"
@@ -33,9 +33,10 @@ def print_version() -> int:
 def write_spec(options: argparse.Namespace) -> int:
     """A new file; one that is there is left alone."""
     path = os.path.join(options.bundle, "config.json")
+    config = rootless_config(os.geteuid(), os.getegid()) if options.rootless else default_config()
     try:
         with open(path, "x") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(default_config())).decode() + "\n")
+            file.write(msgspec.json.format(msgspec.json.encode(config)).decode() + "\n")
     except FileExistsError as error:
         raise CommandError(f"{path!r} exists already") from error
     return 0

@@ -13,7 +13,7 @@ from msgspec.structs import astuple
 from pyruntime._native import ffi, lib
 from pyruntime.plan.operations import Operation, Plan, Slot
 
-_HEADER = struct.Struct("=QIIIIIIII")
+_HEADER = struct.Struct("=QIIIIIIIIII")
 _OPERATION = struct.Struct(f"={1 + lib.PLAN_TEXTS}I{lib.PLAN_SLOTS}iI{lib.PLAN_NUMBERS}Q")
 assert _HEADER.size == ffi.sizeof("struct plan_header")
 assert _OPERATION.size == ffi.sizeof("struct operation")
@@ -119,7 +119,8 @@ def encode(plan: Plan, hole_size: int = 0) -> EncodedPlan:
                         *_NO_NUMBER[len(numbers)])
     size = arena_start + len(arena) + 1
     header = _HEADER.pack(size, len(plan.host), len(plan.child), len(plan.init), plan.host_slots,
-                          plan.late_slots, first_slot["init"] + plan.init_slots, plan.preserve_fds, int(plan.is_relayed))
+                          plan.late_slots, first_slot["init"] + plan.init_slots, plan.preserve_fds, int(plan.is_relayed),
+                          int(plan.is_traceable), 0)
     return EncodedPlan(plan, header + records + arena + b"\0", tuple(holes), hole_size)
 
 

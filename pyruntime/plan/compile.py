@@ -6,15 +6,16 @@ import os
 
 import msgspec
 
-from pyruntime.cgroups.paths import Cgroup, Unit, cgroup_path_of, cgroups_of, unit_of
+from pyruntime.cgroups.paths import Cgroup, Unit, cgroup_path_of, cgroups_of, rootless_path_of, unit_of
 from pyruntime.errors import InvalidBundleError, UnsupportedFieldError
-from pyruntime.host import Host
+from pyruntime.host import Host, Unprivileged
 from pyruntime.plan import flags
 from pyruntime.plan import operations as op
+from pyruntime.plan.cgroup_owner import own_cgroups
 from pyruntime.plan.draft import Draft
 from pyruntime.plan.filesystem import FilesystemCompiler
 from pyruntime.plan.hooks import CREATE_UMASK, has_create_hooks, run_in_container
-from pyruntime.plan.mapped_mounts import id_map
+from pyruntime.plan.id_maps import UIDS, first_id, write_id_maps
 from pyruntime.plan.operations import Plan, Slot
 from pyruntime.plan.process import (
     apparmor_profile,
@@ -31,9 +32,10 @@ from pyruntime.plan.process import (
     take_identity,
 )
 from pyruntime.plan.resources import join_cgroups, make_cgroups
+from pyruntime.plan.rootless import refuse_without_privileges, setgroups_of
 from pyruntime.plan.scheduling import schedule, set_final_affinity, set_initial_affinity, set_surroundings
 from pyruntime.plan.seccomp import Filter
-from pyruntime.spec import IDMapping, IntelRdt, Linux, MemoryPolicy, Personality, Process, Spec, sysctl_namespace, sysctl_path
+from pyruntime.spec import IntelRdt, Linux, MemoryPolicy, Personality, Process, Spec, sysctl_namespace, sysctl_path
 from pyruntime.state.names import START_SOCKET
 
 
@@ -77,8 +79,8 @@ def unit_for(spec: Spec, id: str) -> Unit:
         raise InvalidBundleError(None, "$.linux.cgroupsPath", f"{what} {error}") from error
 
 
-def cgroup_path_for(spec: Spec, id: str, units: str | None = None) -> str:
-    """Of the container's cgroup, from the hierarchies' roots. units: as in Place."""
+def cgroup_path_for(spec: Spec, id: str, host: Host, units: str | None = None) -> str | None:
+    """Of the container's cgroup, from the hierarchies' roots; None where it has none. units: as in Place."""
     if units is not None:
         return units + unit_for(spec, id).path
     path = spec.linux.cgroups_path
@@ -89,7 +91,7 @@ def cgroup_path_for(spec: Spec, id: str, units: str | None = None) -> str:
         raise InvalidBundleError(None, "$.linux.cgroupsPath", f"{path!r} leads out of the hierarchy")
     if path and not path.strip("/"):
         raise InvalidBundleError(None, "$.linux.cgroupsPath", f"{path!r} is where the host's processes are")
-    return cgroup_path_of(path, id)
+    return rootless_path_of(host, path, id) if host.is_rootless else cgroup_path_of(path, id)
 
 
 def namespace_bits(spec: Spec) -> int:
@@ -112,19 +114,24 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
     linux = spec.linux
     in_user_namespace = bool(namespace_bits(spec) & flags.CLONE_NEWUSER)
     # namespaces of a user namespace are made with it, or once it was joined
-    draft = Draft(overlaps=not in_user_namespace)
-    cgroups = cgroups_of(host, cgroup_path_for(spec, place.id, place.units))
+    draft = Draft(overlaps=not in_user_namespace, is_rootless=host.is_rootless)
+    cgroups = cgroups_of(host, cgroup_path_for(spec, place.id, host, place.units))
     new, joined = _open_namespaces(draft, spec)
+    if host.is_rootless:
+        refuse_without_privileges(spec, cgroups, host)
     if draft.overlaps:
         _make_namespaces(draft, new)
     elif "user" not in joined:
         draft.clone_flags = sum(flags.NAMESPACES[name] for name in new - {"cgroup", "time"})
-    make_cgroups(draft, cgroups, linux.resources, host.page_size, are_a_units=place.units is not None, has_path=bool(linux.cgroups_path))
+    make_cgroups(draft, cgroups, linux.resources, host.page_size, are_a_units=place.units is not None, has_path=bool(linux.cgroups_path),
+                 limits_devices=not host.is_rootless)
+    own_cgroups(draft, cgroups, spec, host)
     join_cgroups(draft, cgroups)
     if linux.intel_rdt is not None:
         _join_groups(draft, linux.intel_rdt, host, place.id)
     set_final_affinity(draft, None, "$.process")
-    filesystem = FilesystemCompiler(draft, spec, place.bundle_path, place.rootfs_path, cgroups, in_user_namespace, joined.get("user"))
+    filesystem = FilesystemCompiler(draft, spec, place.bundle_path, place.rootfs_path, cgroups, in_user_namespace or host.in_user_namespace,
+                                    joined.get("user"))
     start = draft.source_slot()
     draft.sources.append(op.ListenForStart("", place.state_directory.encode(), START_SOCKET.encode(), start))
     if spec.process is not None:
@@ -132,9 +139,8 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
     if has_create_hooks(spec.hooks) and "mount" in new:
         filesystem.root_place = draft.init_slot()
         if "user" in new:
-            # with the caller's rights: the directories above may be closed to the namespace's root
-            draft.init.append(op.OpenRootPlace("$.root.path", os.fsencode(place.rootfs_path), filesystem.root_place))
-    _enter_namespaces(draft, linux, new, joined)
+            draft.open_early.append(op.OpenRootPlace("$.root.path", os.fsencode(place.rootfs_path), filesystem.root_place))
+    _enter_namespaces(draft, linux, new, joined, host.caller)
     if linux.net_devices:
         _await_devices(draft, linux)
     profile = apparmor_profile(spec.process, "$.process", host.has_apparmor) if spec.process is not None else None
@@ -152,7 +158,7 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
     set_apparmor_profile(draft, "$.process", profile, proc)
     set_selinux_label(draft, "$.process", label, proc)
     keeps, revokes = capabilities_for(spec.process, filter)
-    take_identity(draft, spec.process, "$.process", make_cwd=False, denies_setgroups=False, keeps=keeps)
+    take_identity(draft, spec.process, "$.process", make_cwd=False, setgroups=setgroups_of(linux, host), keeps=keeps)
     if manner.finds_program:
         find(draft, spec.process, "$.process")
     draft.init.append(op.StartSession("", int(spec.process.terminal)))
@@ -169,15 +175,16 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
 def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int, id: str, *, passes_root: bool = False,
                  limits_pids: bool = False, has_apparmor: bool = False, has_selinux: bool = False, keeps_keyring: bool = False,
                  preserve_fds: int = 0, filter: Filter | None = None, memory_policy: MemoryPolicy | None = None,
-                 personality: Personality | None = None, resctrl: tuple[str, ...] = ()) -> Plan:
+                 personality: Personality | None = None, resctrl: tuple[str, ...] = (), is_rootless: bool = False,
+                 denies_setgroups: bool = False) -> Plan:
     """The plan of a further process in a container with these namespaces (CLONE_NEW... bits).
 
     The first descriptor that is passed to it is a pidfd of the container's init. passes_root: the second is the container's
     root, where that is not the root of its mount namespace. limits_pids: the container has a limit of processes, so that what set
-    the process up must not count any more when it runs. filter, memory_policy, personality, resctrl (groups in the order of joining): the
-    container's.
+    the process up must not count any more when it runs. filter, memory_policy, personality, resctrl (groups in the order of joining),
+    denies_setgroups (of the user namespace): the container's. is_rootless: as in Host.
     """
-    draft = Draft(overlaps=True)
+    draft = Draft(overlaps=True, is_rootless=is_rootless)
     draft.await_sources()
     target = draft.host_slot()
     draft.host.append(op.PassDescriptor("", target, 0))
@@ -209,7 +216,8 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
     set_apparmor_profile(draft, "$", profile, proc)
     set_selinux_label(draft, "$", label, proc)
     keeps, revokes = capabilities_for(process, filter)
-    take_identity(draft, process, "$", make_cwd=False, denies_setgroups=False, keeps=keeps)
+    setgroups = flags.SETGROUPS_MAY_BE_DENIED if is_rootless or namespaces & flags.CLONE_NEWUSER else flags.SETGROUPS_ALLOWED
+    take_identity(draft, process, "$", make_cwd=False, setgroups=flags.SETGROUPS_DENIED if denies_setgroups else setgroups, keeps=keeps)
     # nothing that holds more than the process is to have comes where the container's processes can trace it
     early = filter is not None and bool(revokes) and bool(namespaces & flags.CLONE_NEWPID)
     if filter is not None and early:
@@ -265,37 +273,30 @@ def _make_namespaces(draft: Draft, new: frozenset[str]) -> None:
     if "network" in new:
         draft.init.append(op.RaiseLoopback(""))
     draft.await_sources()
-
-
-def _first_id(mappings: tuple[IDMapping, ...]) -> int:
-    """0 if it is mapped: the init is the namespace's root while it sets up."""
-    if any(mapping.container_id == 0 for mapping in mappings):
-        return 0
-    return min(mapping.container_id for mapping in mappings)
+    draft.open_trees_here()
 
 
 def _namespace_paths(linux: Linux) -> dict[str, str]:
     return {str(namespace.type): f"$.linux.namespaces[{i}]" for i, namespace in enumerate(linux.namespaces)}
 
 
-def _enter_namespaces(draft: Draft, linux: Linux, new: frozenset[str], joined: dict[str, Slot]) -> None:
+def _enter_namespaces(draft: Draft, linux: Linux, new: frozenset[str], joined: dict[str, Slot], caller: Unprivileged | None) -> None:
     paths = _namespace_paths(linux)
     clocks = draft.init_slot() if "time" in new else None
     if clocks is not None and linux.time_offsets:
         draft.init.append(op.OpenTimeOffsets("$.linux.timeOffsets", clocks))
+    if "user" in new:
+        write_id_maps(draft, linux, caller)
+        draft.child.append(op.ReleaseChild(""))
+        draft.init.append(op.AwaitRelease(UIDS))
+        # with the caller's rights: the directories above may be closed to the namespace's root
+        draft.open_trees_here()
     # the user namespace first: it owns the others
     for name in sorted(joined, key=lambda name: name != "user"):
         if name not in ("pid", "mount"):  # with the change of root
             draft.init.append(op.JoinNamespace(f"{paths[name]}.path", joined[name], flags.NAMESPACES[name]))
     if "user" in new:
-        uids, gids = linux.uid_mappings, linux.gid_mappings
-        if not uids or not gids:
-            raise InvalidBundleError(None, "$.linux.uidMappings", "a new user namespace needs uidMappings and gidMappings")
-        draft.child.append(op.WriteChildProc("$.linux.uidMappings", b"uid_map", id_map(uids)))
-        draft.child.append(op.WriteChildProc("$.linux.gidMappings", b"gid_map", id_map(gids)))
-        draft.child.append(op.ReleaseChild(""))
-        draft.init.append(op.AwaitRelease("$.linux.uidMappings"))
-        draft.init.append(op.BecomeNamespaceRoot("$.linux.uidMappings", _first_id(uids), _first_id(gids)))
+        draft.init.append(op.BecomeNamespaceRoot(UIDS, first_id(linux.uid_mappings), first_id(linux.gid_mappings)))
     elif "user" in joined:
         # mappings that are given besides count for nothing: the namespace has its own (plan/warnings.py)
         draft.init.append(op.BecomeNamespaceRoot(f"{paths['user']}.path", 0, 0))
@@ -306,6 +307,8 @@ def _enter_namespaces(draft: Draft, linux: Linux, new: frozenset[str], joined: d
     types = sum(flags.NAMESPACES[name] for name in (new - {"time"} if "user" in joined else new & {"cgroup"}))
     if types:
         draft.init.append(op.UnshareNamespaces("$.linux.namespaces", types))
+    if "user" in joined:
+        draft.open_trees_here()
     if types & flags.CLONE_NEWPID:
         draft.init.append(op.EnterPidNamespace("$.linux.namespaces", 0))
 
@@ -371,7 +374,7 @@ def _place_root(draft: Draft, filesystem: FilesystemCompiler, root: Slot, rootfs
     if at is None:
         draft.init.append(op.EnterRoot("$.root.path", root, rootfs_path))
         return
-    if not any(isinstance(operation, op.OpenRootPlace) for operation in draft.init):
+    if not any(isinstance(operation, op.OpenRootPlace) for operation in draft.open_early):
         draft.init.append(op.OpenRootPlace("$.root.path", os.fsencode(rootfs_path), at))
     draft.init.append(op.PlaceRoot("$.root.path", at, root, rootfs_path))
 

@@ -7,6 +7,8 @@ import posixpath
 import stat
 from typing import NamedTuple
 
+import msgspec
+
 from pyruntime.cgroups.paths import Cgroup
 from pyruntime.errors import InvalidBundleError, UnsupportedFieldError
 from pyruntime.plan import flags as f
@@ -58,6 +60,12 @@ def shows_cgroups_to_all(spec: Spec) -> bool:
     return namespace is None or namespace.path is not None
 
 
+def _shows_hosts_cgroups(path: str) -> bool:
+    """Whether the host's cgroups are below a path of the host."""
+    path = posixpath.normpath(path)
+    return path in ("/sys", "/sys/fs", "/sys/fs/cgroup") or path.startswith("/sys/fs/cgroup/")
+
+
 class _Mounted(NamedTuple):
     """What the configuration has mounted at a target; is_own: a file system that was made for the container."""
 
@@ -101,9 +109,9 @@ class FilesystemCompiler:
 
     def compile(self) -> Slot:
         """Fill the lists; return the slot of the root."""
-        root = self.draft.source_slot()
+        root = self.draft.tree_slot()
         # pivot_root refuses a shared root; it becomes shared afterwards
-        self.draft.sources.append(op.OpenTree("$.root.path", os.fsencode(self.rootfs_path), root, 1, self.isolation or f.MS_SLAVE))
+        self.draft.trees.append(op.OpenTree("$.root.path", os.fsencode(self.rootfs_path), root, 1, self.isolation or f.MS_SLAVE))
         self.mounted[b"/"] = _Mounted(root)
         for i, mount in enumerate(self.spec.mounts):
             self._mount(mount, f"$.mounts[{i}]")
@@ -161,6 +169,9 @@ class FilesystemCompiler:
     def _bind(self, mount: Mount, options: MountOptions, target: bytes, json_path: str) -> Slot:
         assert mount.source is not None  # by spec.checks; the bundle itself is none of the container's business
         source = os.path.join(self.bundle_path, mount.source)
+        if self.in_user_namespace and options.recursive_bind and options.set & f.MOUNT_ATTR_RDONLY and _shows_hosts_cgroups(source):
+            # below /sys are cgroups that belong to who is root in the container
+            options = msgspec.structs.replace(options, recursive_set=options.recursive_set | f.MOUNT_ATTR_RDONLY)
         slot = self._copy_host_tree(f"{json_path}.source", source, options, f"{json_path}.options", target)
         if options.mapping is not None or mount.uid_mappings:
             namespace = self.mappings.namespace_of(mount, options.mapping, json_path)
@@ -174,16 +185,16 @@ class FilesystemCompiler:
         return op.MapMountIds(where, slot, namespace, int(is_recursive), target.decode())
 
     def _copy_host_tree(self, json_path: str, source: str, options: MountOptions, options_path: str, target: bytes) -> Slot:
-        slot = self.draft.source_slot()
+        slot = self.draft.tree_slot()
         attributes = options.set or options.clear
         # of a single mount all can be set at once
         later = self.isolation if attributes and not options.recursive_bind else 0
-        self.draft.sources.append(op.OpenTree(json_path, os.fsencode(source), slot, int(options.recursive_bind),
+        self.draft.trees.append(op.OpenTree(json_path, os.fsencode(source), slot, int(options.recursive_bind),
                                            0 if later else self.isolation))
         if attributes:
-            self.draft.sources.append(op.SetMountAttributes(options_path, slot, options.set, options.clear, later, 0, target.decode()))
+            self.draft.trees.append(op.SetMountAttributes(options_path, slot, options.set, options.clear, later, 0, target.decode()))
         if options.recursive_set or options.recursive_clear:
-            self.draft.sources.append(op.SetMountAttributes(options_path, slot, options.recursive_set, options.recursive_clear,
+            self.draft.trees.append(op.SetMountAttributes(options_path, slot, options.recursive_set, options.recursive_clear,
                                                             0, 1, target.decode()))
         return slot
 
@@ -275,6 +286,8 @@ class FilesystemCompiler:
 
     def _mount_cgroups(self, mount: Mount, options: MountOptions, target: bytes, json_path: str) -> Slot:
         """The container's own cgroup, which is what a cgroup namespace would show: of v2, or of each hierarchy of v1."""
+        if not self.cgroups:
+            return self._hide_cgroups(options, target, json_path)
         is_v2 = mount.type == "cgroup2" or all(cgroup.is_v2 for cgroup in self.cgroups)
         shown = [cgroup for cgroup in self.cgroups if cgroup.is_v2 is is_v2]
         if not shown:
@@ -286,6 +299,14 @@ class FilesystemCompiler:
             self._attach(target, top, json_path)
             return top
         return self._mount_v1_cgroups(shown, options, target, json_path)
+
+    def _hide_cgroups(self, options: MountOptions, target: bytes, json_path: str) -> Slot:
+        """A container without a cgroup is in its caller's, which is none of its business."""
+        slot = self.draft.init_slot()
+        self.after.append(op.NewFilesystem(json_path, b"tmpfs", (b"nr_inodes=2", b"mode=555", b"source=tmpfs"), slot,
+                                           _of_new_mount(options) | f.MOUNT_ATTR_RDONLY, target.decode()))
+        self._attach(target, slot, json_path)
+        return slot
 
     def _mount_v1_cgroups(self, cgroups: list[Cgroup], options: MountOptions, target: bytes, json_path: str) -> Slot:
         top = self.draft.init_slot()
@@ -354,8 +375,8 @@ class FilesystemCompiler:
     def _device(self, json_path: str, path: bytes, mode: int, number: int, uid: int, gid: int, demands: int = 0) -> None:
         if self.in_user_namespace and not stat.S_ISFIFO(mode):
             # no device can be made there: the host's is bound
-            slot = self.draft.source_slot()
-            self.draft.sources.append(op.OpenTree(json_path, path, slot, 0, self.isolation, number, int(stat.S_ISBLK(mode))))
+            slot = self.draft.tree_slot()
+            self.draft.trees.append(op.OpenTree(json_path, path, slot, 0, self.isolation, number, int(stat.S_ISBLK(mode))))
             self.after.append(op.AttachMount(json_path, path, slot, 0))
         else:
             self.after.append(op.MakeNode(json_path, path, mode, number, uid, gid, demands))
@@ -365,9 +386,9 @@ class FilesystemCompiler:
             self.after.append(op.ProtectPath(f"$.linux.readonlyPaths[{i}]", path.encode()))
         masked = self.linux.masked_paths
         if masked:
-            null, directory = self.draft.source_slot(), self.draft.init_slot()
+            null, directory = self.draft.tree_slot(), self.draft.init_slot()
             # the host's node: what is at /dev/null in the container is the image's or a volume's affair
-            self.draft.sources.append(op.OpenTree("$.linux.maskedPaths", b"/dev/null", null, 0, f.MS_SLAVE, _NULL))
+            self.draft.trees.append(op.OpenTree("$.linux.maskedPaths", b"/dev/null", null, 0, f.MS_SLAVE, _NULL))
             self.after.append(op.NewFilesystem("$.linux.maskedPaths", b"tmpfs", (b"nr_inodes=2", b"mode=755", *self._label_of("tmpfs")),
                                                directory, f.MOUNT_ATTR_RDONLY))
             for i, path in enumerate(masked):

@@ -55,6 +55,11 @@ class AttachDeviceProgram(Operation, frozen=True):
     replaces: int = 0
 
 
+class OwnCgroup(Operation, frozen=True):
+    path: bytes
+    uid: int
+
+
 class OpenCgroup(Operation, frozen=True):
     path: bytes
     slot: Slot
@@ -124,6 +129,13 @@ class RaiseHardLimit(Operation, frozen=True):
 
     def subject(self) -> str:
         return rlimit_name(self.resource)
+
+
+class MapChildIds(Operation, frozen=True):
+    """By a program that may. arguments: with an empty one in the place of the child's pid."""
+
+    path: bytes
+    arguments: tuple[bytes, ...]
 
 
 class ReleaseChild(Operation, frozen=True):

@@ -17,11 +17,13 @@ from pyruntime.plan.host_operations import EnableControllers as EnableController
 from pyruntime.plan.host_operations import ListenForStart as ListenForStart
 from pyruntime.plan.host_operations import MakeCgroup as MakeCgroup
 from pyruntime.plan.host_operations import MakeUserNamespace as MakeUserNamespace
+from pyruntime.plan.host_operations import MapChildIds as MapChildIds
 from pyruntime.plan.host_operations import MapMountIds as MapMountIds
 from pyruntime.plan.host_operations import OpenCgroup as OpenCgroup
 from pyruntime.plan.host_operations import OpenNamespace as OpenNamespace
 from pyruntime.plan.host_operations import OpenTasks as OpenTasks
 from pyruntime.plan.host_operations import OpenTree as OpenTree
+from pyruntime.plan.host_operations import OwnCgroup as OwnCgroup
 from pyruntime.plan.host_operations import PassDescriptor as PassDescriptor
 from pyruntime.plan.host_operations import PassSlots as PassSlots
 from pyruntime.plan.host_operations import RaiseHardLimit as RaiseHardLimit
@@ -256,7 +258,7 @@ class SetIdentity(Operation, frozen=True):
     size: int
     uid: int
     gid: int
-    keeps_groups: int
+    setgroups: int  # SETGROUPS_... of plan/flags.py
 
     def subject(self) -> str:
         return f"{self.uid}:{self.gid}"
@@ -321,6 +323,7 @@ class Plan(msgspec.Struct, frozen=True):
     opens_console whether the init sends a terminal
     scheduling    what the host sets at AwaitScheduling
     is_relayed    whether an init clones the process, which has no memory of the caller's
+    is_traceable  whether the caller, who has no privileges, has to write about the init, which is traceable until then
     """
 
     host: tuple[Operation, ...]
@@ -341,6 +344,7 @@ class Plan(msgspec.Struct, frozen=True):
     opens_console: bool = False
     scheduling: Scheduling | None = None
     net_devices: tuple[NetDeviceMove, ...] = ()
+    is_traceable: bool = False
 
     def __str__(self) -> str:
         lines = []

@@ -72,9 +72,10 @@ def limit_process(draft: Draft, process: Process, json_path: str, in_user_namesp
             draft.child.append(op.RaiseHardLimit(f"{json_path}.rlimits[{i}].hard", flags.RLIMITS[limit.type], limit.hard))
 
 
-def take_identity(draft: Draft, process: Process, json_path: str, *, make_cwd: bool, denies_setgroups: bool,
+def take_identity(draft: Draft, process: Process, json_path: str, *, make_cwd: bool, setgroups: int,
                   keeps: int = 0) -> None:
-    """Everything up to, and without, execution. keeps: capabilities that stay permitted besides, but not effective."""
+    """Everything up to, and without, execution. setgroups: SETGROUPS_... of plan/flags.py. keeps: capabilities that stay permitted besides,
+    but not effective."""
     user = process.user
     init = draft.init
     init.append(op.ChangeDirectory(f"{json_path}.cwd", process.cwd.encode(), int(make_cwd)))
@@ -85,10 +86,11 @@ def take_identity(draft: Draft, process: Process, json_path: str, *, make_cwd: b
     if sets is not None:
         init.append(op.SetBoundingCapabilities(f"{json_path}.capabilities.bounding", capability_bits(sets.bounding)))
     groups = user.additional_gids
-    if groups and denies_setgroups:
-        raise InvalidBundleError(None, f"{json_path}.user.additionalGids", "this user namespace denies setgroups")
+    if groups and setgroups == flags.SETGROUPS_DENIED:
+        raise InvalidBundleError(None, f"{json_path}.user.additionalGids", "cannot be set: this user namespace denies setgroups, as the kernel "
+                                 "demands where a caller without privileges maps its own gid; newgidmap maps others without that")
     packed = struct.pack(f"={len(groups)}I", *groups)
-    init.append(op.SetIdentity(f"{json_path}.user", packed, len(packed), user.uid, user.gid, int(denies_setgroups)))
+    init.append(op.SetIdentity(f"{json_path}.user", packed, len(packed), user.uid, user.gid, setgroups))
     if sets is not None:
         path = f"{json_path}.capabilities"
         # the kernel refuses an inheritable one that is not in the bounding set, and the specification refuses none

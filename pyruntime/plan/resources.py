@@ -16,11 +16,12 @@ _V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
 
 
 def make_cgroups(draft: Draft, cgroups: tuple[Cgroup, ...], resources: Resources | None, page_bytes: int, *, are_a_units: bool = False,
-                 has_path: bool = False) -> None:
+                 has_path: bool = False, limits_devices: bool = True) -> None:
     """Make the container's cgroups and set its limits, before there is a process.
 
-    are_a_units   systemd has made them, on v1 some of them, with a process in them
-    has_path      they are where the configuration says, below what others may have frozen
+    are_a_units      systemd has made them, on v1 some of them, with a process in them
+    has_path         they are where the configuration says, below what others may have frozen
+    limits_devices   false for who may not; in a user namespace no device can be made
     """
     for cgroup in cgroups:
         # the child is cloned into the v2 one
@@ -35,7 +36,8 @@ def make_cgroups(draft: Draft, cgroups: tuple[Cgroup, ...], resources: Resources
             if cgroup.is_v2:
                 draft.host.append(op.EnableControllers("$.linux.cgroupsPath", cgroup.path.encode(), " ".join(wanted).encode(),
                                                        cgroup.mount_length))
-    limit_devices(draft, cgroups, resources)
+    if limits_devices:
+        limit_devices(draft, cgroups, resources)
     if resources is not None and resources != Resources(devices=resources.devices):
         # limits of a v2 cgroup hold before anything is in it
         (draft.host if unified else draft.sources).extend(resource_writes(cgroups, resources, page_bytes))

@@ -15,7 +15,7 @@ from pyruntime.spec import Linux, NamespaceType, Process, Spec
 def warnings_of(spec: Spec, host: Host) -> tuple[str, ...]:
     """For a new container."""
     in_user_namespace = spec.linux.namespace(NamespaceType.USER) is not None
-    found = [*_of_mappings(spec.linux), *_of_mounts(spec), *_of_devices(spec.linux, in_user_namespace)]
+    found = [*_of_mappings(spec.linux), *_of_mounts(spec), *_of_devices(spec.linux, in_user_namespace or host.in_user_namespace)]
     if spec.process is not None:
         found += process_warnings(spec.process, host, in_user_namespace)
     return tuple(found)

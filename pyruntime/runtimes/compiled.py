@@ -22,6 +22,7 @@ from pyruntime.plan import flags
 from pyruntime.plan.compile import Manner, Place, cgroup_path_for, compile, compile_exec, namespace_bits, unit_for
 from pyruntime.plan.device_rules import device_rules
 from pyruntime.plan.hooks import later_hooks
+from pyruntime.plan.id_maps import denies_setgroups
 from pyruntime.plan.resources import limits_memory, limits_pids
 from pyruntime.plan.seccomp import Filter, filter_flags, filter_source, notifies, notifies_of
 from pyruntime.plan.warnings import filter_warnings, process_warnings, warnings_of
@@ -68,10 +69,10 @@ class CompiledBundle:
         self.warnings = (*warnings_of(bundle.spec, host), *filter_warnings(unknown))
         self._plans: dict[tuple[str, str, Manner], EncodedPlan] = {}
 
-    def cgroup_path(self, id: str) -> str:
-        """Of a container's cgroup, from the hierarchies' roots. Raises InvalidBundleError."""
+    def cgroup_path(self, id: str) -> str | None:
+        """Of a container's cgroup, from the hierarchies' roots; None where it has none. Raises InvalidBundleError."""
         with self._in_file():
-            return cgroup_path_for(self.bundle.spec, id, self._units)
+            return cgroup_path_for(self.bundle.spec, id, self._host, self._units)
 
     def unit(self, id: str) -> Unit | None:
         """The systemd unit of a container; None where it has none. Raises InvalidBundleError."""
@@ -127,7 +128,8 @@ class CompiledBundle:
             joined_mount_namespace=joined, limits_pids=limits_pids(spec.linux.resources),
             limits_memory=limits_memory(spec.linux.resources), keeps_keyring=keeps_keyring,
             unit=unit.name if unit is not None else None, apparmor_profile=spec.process.apparmor_profile if spec.process else None,
-            filter=self.filter, hooks=self._later_hooks, inherited=self._inherited, resctrl=resctrl)
+            filter=self.filter, hooks=self._later_hooks, inherited=self._inherited, resctrl=resctrl,
+            denies_setgroups=denies_setgroups(spec.linux, self._host.caller))
 
     @contextlib.contextmanager
     def _in_file(self) -> Iterator[None]:
@@ -232,7 +234,8 @@ def _compile_process(process: ProcessLike, record: ContainerRecord, host: Host, 
                         passes_root=record.joined_mount_namespace is not None, limits_pids=record.limits_pids, has_apparmor=host.has_apparmor,
                         has_selinux=host.has_selinux, keeps_keyring=record.keeps_keyring, preserve_fds=preserve_fds,
                         filter=filter_of(record.filter), memory_policy=inherited.memory_policy, personality=inherited.personality,
-                        resctrl=() if record.resctrl is msgspec.UNSET else record.resctrl.paths)
+                        resctrl=() if record.resctrl is msgspec.UNSET else record.resctrl.paths, is_rootless=host.is_rootless,
+                        denies_setgroups=record.denies_setgroups)
     for warning in process_warnings(decoded, host, bool(record.namespaces & flags.CLONE_NEWUSER)):
         _log.warning("container %s: exec: %s", record.id, warning)
     return encode(plan)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pyruntime.cgroups import ContainerCgroups, cgroups_of
+from pyruntime.errors import SetupError
 from pyruntime.host import Host
 from pyruntime.interface import StdioOptions
 from pyruntime.native import process as native
@@ -51,7 +52,8 @@ class Creation:
         path, unit = compiled.cgroup_path(id), compiled.unit(id)
         with started_unit(unit, lambda pids: compiled.unit_properties(id, pids)):
             self._unit_name = unit.name if unit is not None else None
-            self._store.save_cgroup(id, path, self._unit_name)
+            if path is not None:
+                self._store.save_cgroup(id, path, self._unit_name)
             self._cgroup_path = path
             self._joined = joined_mount_namespace(compiled.bundle.spec.linux)
             resctrl = self._make_groups()
@@ -71,8 +73,11 @@ class Creation:
                 self._devices = NetDevices(encoded.plan.net_devices)
                 move_devices = self._devices.move
             pass_on = passing_on(compiled.filter, self._noted, "creating")
-            self._live = launch(encoded, id, options, native.MESSAGE_READY, prepare,
-                                move_devices=move_devices, run_hooks=run_create_hooks, pass_on=pass_on)
+            try:
+                self._live = launch(encoded, id, options, native.MESSAGE_READY, prepare,
+                                    move_devices=move_devices, run_hooks=run_create_hooks, pass_on=pass_on)
+            except SetupError as error:
+                raise self._explain(error) from error
         self._store.commit(id)
         if self._devices is not None:
             self._devices.close()
@@ -86,6 +91,11 @@ class Creation:
 
         self._groups = ResctrlGroups(group)
         return self._groups.make()
+
+    def _explain(self, error: SetupError) -> SetupError:
+        from pyruntime.runtimes.hints import explain  # only a failure needs it
+
+        return explain(error, self._compiled.bundle.spec, self._host)
 
     def _noted(self) -> ContainerRecord:
         assert self._record is not None  # launch notes the process before it does anything with it

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from pyruntime import errors
-from pyruntime.cgroups import ContainerCgroups, cgroup_path_of, cgroups_of, systemd
+from pyruntime.cgroups import ContainerCgroups, cgroups_of, default_path_of, systemd
 from pyruntime.errors import SetupError
 from pyruntime.handles import Container
 from pyruntime.host import read_host
@@ -37,14 +37,14 @@ from pyruntime.runtimes.identity import is_alive, open_process, require_process
 from pyruntime.runtimes.joined_mounts import detach_root, root_of
 from pyruntime.runtimes.listener import passing_on_at_start
 from pyruntime.runtimes.live import Entry
-from pyruntime.runtimes.process_list import list_processes
+from pyruntime.runtimes.process_list import list_processes, signal_all
 from pyruntime.runtimes.status import status_of, status_of_living
 from pyruntime.runtimes.stdio import check_preserved
 from pyruntime.runtimes.waits import Waits
 from pyruntime.spec import Resources
 from pyruntime.state import ContainerRecord, ProcessRecord, Store
 from pyruntime.state.names import START_SOCKET
-from pyruntime.state.store import check_id
+from pyruntime.state.store import check_id, root_for
 
 _log = logging.getLogger("pyruntime")
 
@@ -53,16 +53,16 @@ class NativeRuntime:
     """OCI bundles run by this process, without a runtime binary.
 
     root   directory for the state of containers; 0700, made when needed. Every runtime object with the same root, in
-           whatever process, sees the same containers.
+           whatever process, sees the same containers. Without privileges the default stands for $XDG_RUNTIME_DIR/pyruntime.
     systemd_cgroup   each new container gets a systemd unit, and `linux.cgroupsPath` is `slice:prefix:name`. Raises
                      UnsupportedHostError where systemd does not run, SetupError where it does not answer.
 
-    See `pyruntime.Runtime` for the operations. Needs root and Linux 5.14.
+    See `pyruntime.Runtime` for the operations. Needs Linux 5.14; without privileges only containers in a user namespace can be made.
     """
 
     def __init__(self, root: str = "/run/pyruntime", *, systemd_cgroup: bool = False) -> None:
-        self._store = Store(os.fspath(root))
         self._host = read_host()
+        self._store = Store(root_for(os.fspath(root), self._host.is_rootless))
         self._bundles = BundleCache(self._host, self._store.root, systemd.control_group() if systemd_cgroup else None)
         self._waits = Waits(self._store)
         self._entries: dict[str, Entry] = {}
@@ -199,7 +199,7 @@ class NativeRuntime:
     def signal_all(self, id: str, signal: int) -> None:
         """Send a signal to every process of a container, also to those that have outlived init in a shared pid namespace; that there
         is none is no error."""
-        ContainerCgroups(self._store.load(id).cgroups).signal(int(signal))
+        signal_all(self._store.load(id), lambda: self._store.processes(id), int(signal))
 
     def kill_process(self, id: str, pid: int, signal: int) -> None:
         """Send a signal to an exec process or init. Raises ProcessNotFoundError; one that has ended is no error."""
@@ -237,7 +237,7 @@ class NativeRuntime:
         """One whose creation was interrupted, or whose record cannot be read: its cgroups tell what belongs to it. What is known of it."""
         _log.warning("removing container %s, whose state is damaged", id)
         prepared = self._store.load_prepared(id)
-        path, unit = self._store.load_cgroup(id) or (cgroup_path_of(None, id), None)
+        path, unit = self._store.load_cgroup(id) or (default_path_of(self._host, id), None)
         cgroups = ContainerCgroups(cgroups_of(self._host, path), unit)
         end_all(entry, cgroups)
         self._drop(id)

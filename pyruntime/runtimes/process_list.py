@@ -1,13 +1,14 @@
-"""The processes in a container."""
+"""The processes in a container, all together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from pyruntime.cgroups import ContainerCgroups
 from pyruntime.interface import ContainerProcessState
 from pyruntime.runtimes.identity import read_command, read_stat
 from pyruntime.runtimes.live import Entry
+from pyruntime.runtimes.process_tree import pids_of, signal_each
 from pyruntime.state import ContainerRecord, ProcessRecord
 
 
@@ -17,9 +18,10 @@ def list_processes(record: ContainerRecord, made: Iterable[ProcessRecord], entry
     made    the exec processes on record
     entry   what this runtime object holds of the container
     """
+    made = list(made)
     created = {record.pid: record.start_time}
     created.update((process.pid, process.start_time) for process in made if process.exit_code is None)
-    pids = set(ContainerCgroups(record.cgroups).pids())
+    pids = set(ContainerCgroups(record.cgroups).pids()) if record.cgroups else pids_of(record, made)
     # reaped so that init could end, but nobody has asked for them: zombies still, to those who look
     unasked = {live.pid for live in (entry.processes.values() if entry is not None else ())
                if live.is_reaped and not live.is_waited_for}
@@ -34,3 +36,11 @@ def list_processes(record: ContainerRecord, made: Iterable[ProcessRecord], entry
         if command is not None:
             found.append(ContainerProcessState(pid, command, by_runtime, zombie))
     return sorted(found, key=lambda process: process.pid)
+
+
+def signal_all(record: ContainerRecord, made: Callable[[], Iterable[ProcessRecord]], number: int) -> None:
+    """To every process of a container, whether or not it has a cgroup that tells of them."""
+    if record.cgroups:
+        ContainerCgroups(record.cgroups).signal(number)
+    else:
+        signal_each(record, made(), number)

@@ -47,3 +47,21 @@ _DEFAULT_CONFIG: dict[str, Any] = {
 def default_config() -> dict[str, Any]:
     """A copy, to change."""
     return copy.deepcopy(_DEFAULT_CONFIG)
+
+
+def rootless_config(uid: int, gid: int) -> dict[str, Any]:
+    """The same for a user without privileges, who is root in the container: it has the host's network, and so the host's /sys, and no
+    limits, since those need a cgroup that is delegated to the user."""
+    config = default_config()
+    linux = config["linux"]
+    del linux["resources"]
+    linux["namespaces"] = [*(namespace for namespace in linux["namespaces"] if namespace["type"] != "network"), {"type": "user"}]
+    linux["uidMappings"] = [{"containerID": 0, "hostID": uid, "size": 1}]
+    linux["gidMappings"] = [{"containerID": 0, "hostID": gid, "size": 1}]
+    for mount in config["mounts"]:
+        if mount["destination"] == "/sys":
+            # rro: below it are the user's own cgroups
+            mount |= {"type": "none", "source": "/sys", "options": ["rbind", "nosuid", "noexec", "nodev", "rro"]}
+        elif "options" in mount:
+            mount["options"] = [option for option in mount["options"] if not option.startswith(("uid=", "gid="))]
+    return config

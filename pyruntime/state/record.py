@@ -61,6 +61,7 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     inherited    what further processes have of it besides, unset if that is nothing
     resctrl      its groups of that file system, unset if it has none
     keeps_keyring   the processes are in the session keyring of who made them
+    denies_setgroups   the container's user namespace lets no groups be set
     """
 
     id: str
@@ -85,6 +86,7 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     hooks: Hooks | msgspec.UnsetType = msgspec.UNSET
     inherited: Inherited | msgspec.UnsetType = msgspec.UNSET
     resctrl: ResctrlRecord | msgspec.UnsetType = msgspec.UNSET
+    denies_setgroups: bool = False
 
 
 class ProcessRecord(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ from pyruntime.errors import ContainerExistsError, ContainerNotFoundError, Damag
 from pyruntime.native import files
 from pyruntime.state.record import ContainerRecord, ProcessRecord
 
+DEFAULT_ROOT = "/run/pyruntime"
 _STATE = "state.json"
 _EXIT = "exit-"
 _CGROUP = "cgroup"
@@ -28,6 +29,21 @@ _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ
 
 _encoder = msgspec.json.Encoder()
 _container_decoder = msgspec.json.Decoder(ContainerRecord)
+
+
+def root_for(root: str, is_rootless: bool) -> str:
+    """What is given; without privileges DEFAULT_ROOT stands for one in the user's own runtime directory. Raises SetupError where there is
+    no such."""
+    if root != DEFAULT_ROOT or not is_rootless:
+        return root
+    directory = os.environ.get("XDG_RUNTIME_DIR", "")
+    if os.path.isabs(directory):
+        return f"{directory.rstrip('/')}/pyruntime"
+    if os.geteuid() == 0:  # of a user namespace, as in a container
+        return DEFAULT_ROOT
+    what = f"{directory!r} and no absolute path" if directory else "not set"
+    raise SetupError("choose root directory", None, 0, None, "a user other than root has it in the directory XDG_RUNTIME_DIR, which is "
+                     f"{what}; another one can be given")
 
 
 def check_id(id: str) -> None:

@@ -2,5 +2,6 @@
 
 from lab import lab, reachable, volume
 from probing import probe, probe_program
+from users import user
 
-__all__ = ["lab", "probe", "probe_program", "reachable", "volume"]
+__all__ = ["lab", "probe", "probe_program", "reachable", "user", "volume"]

@@ -43,6 +43,7 @@ HOST_ROWS: list[Forced] = [
     (op.EnableControllers(J, NONE + b"/x", b"cpu", len(NONE)), "ENOENT", "enable controllers", "/does/not/exist/x"),
     (op.WriteFile(J, NONE, (b"1",)), "ENOENT", "write file", "/does/not/exist"),
     (op.AttachDeviceProgram(J, NONE, b"\0" * 8, 8), "ENOENT", "attach device program", "/does/not/exist"),
+    (op.OwnCgroup(J, NONE, 0), "ENOENT", "own cgroup", "/does/not/exist"),
     (op.OpenCgroup(J, NONE, HOST), "ENOENT", "open cgroup", "/does/not/exist"),
     (op.OpenTasks(J, NONE, HOST), "ENOENT", "open tasks", "/does/not/exist"),
     (op.OpenTree(J, NONE, HOST, 0, 0), "ENOENT", "open tree", "/does/not/exist"),
@@ -60,6 +61,8 @@ CHILD_ROWS: list[Forced] = [
     (op.WriteChildProc(J, b"does-not-exist", b"x"), "ENOENT", "write child proc", "does-not-exist"),
     (op.RaiseHardLimit(J, 7, 2**63), "EPERM", "raise hard limit", "RLIMIT_NOFILE"),
     (op.RaiseHardLimit(J, 1000, 1), "EINVAL", "raise hard limit", "1000"),
+    (op.MapChildIds(J, NONE, (NONE, b"")), "ENOENT", "map child ids", "/does/not/exist"),
+    (op.MapChildIds(J, b"/bin/false", (b"/bin/false", b"")), "EPERM", "map child ids", "/bin/false"),
     (op.PassSlots(J, 0, 1), "EBADMSG", "pass slots", None),
 ]
 INIT_ROWS: list[Forced] = [
@@ -68,6 +71,8 @@ INIT_ROWS: list[Forced] = [
     (op.OpenRootPlace(J, NONE, INIT), "ENOENT", "open root place", "/does/not/exist"),
     (op.PlaceRoot(J, INIT, INIT, "/srv/root"), "EBADF", "place root", "/srv/root"),
     (op.EnterRoot(J, INIT, "/srv/root"), "EBADF", "enter root", "/srv/root"),
+    (op.OpenTree(J, NONE, INIT, 0, 0), "ENOENT", "open tree", "/does/not/exist"),
+    (op.OpenTree(J, b"/dev/null", INIT, 0, 0, os.makedev(1, 5)), "ENODEV", "open tree", "/dev/null"),
     (op.ReceiveSlots(J, 0, 1), "EBADMSG", "receive slots", None),
     (op.JoinCgroup(J, NONE, INIT), "EBADF", "join cgroup", "/does/not/exist"),
     (op.JoinNamespace(J, INIT, flags.CLONE_NEWUTS), "EBADF", "join namespace", "uts"),

@@ -37,7 +37,7 @@ from pyruntime.spec import decode_process, load_spec
 from pyruntime.testing.bundles import default_config, find_busybox
 
 FIRST_ID, IDS = 300_000, 1000
-HEADER, RECORD = struct.Struct("=QIIIIIIII"), struct.Struct(f"=3I2iI{lib.PLAN_NUMBERS}Q")
+HEADER, RECORD = struct.Struct("=QIIIIIIIIII"), struct.Struct(f"=3I2iI{lib.PLAN_NUMBERS}Q")
 TEXTS, SLOTS, NUMBERS = slice(1, 3), slice(3, 5), slice(6, 6 + lib.PLAN_NUMBERS)
 NEW_ROOT = "/tmp"
 HANG_S = 5.0
@@ -172,7 +172,7 @@ class Mutant:
     def __init__(self, plan: Plan, chance: random.Random) -> None:
         self.data = bytearray(encoder.encode(plan).data)
         self.chance = chance
-        size, host, child, self.count, self.host_slots, self.late_slots, self.slots, _, _ = HEADER.unpack_from(self.data)
+        size, host, child, self.count, self.host_slots, self.late_slots, self.slots, *_ = HEADER.unpack_from(self.data)
         self.first = HEADER.size + RECORD.size * (host + child)
         self.arena = self.first + RECORD.size * self.count
 

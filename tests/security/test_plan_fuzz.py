@@ -23,7 +23,7 @@ from pyruntime.plan import operations as op
 from pyruntime.plan.operations import Plan, Slot
 from pyruntime.testing.snapshot import HostSnapshot
 
-HEADER = struct.calcsize("=QIIIIIIII")
+HEADER = int(ffi.sizeof("struct plan_header"))
 RECORD = int(ffi.sizeof("struct operation"))
 HOST, INIT = Slot("host", 0), Slot("init", 0)
 

@@ -18,7 +18,7 @@ NATIVE = Path(__file__).parents[2] / "native"
 # what `operations` has of other modules, it has imported
 CLASSES = list(dict.fromkeys(cls for module in (host_operations, mount_operations, scheduling_operations, op) for cls in vars(module).values()
                              if isinstance(cls, type) and issubclass(cls, Operation) and cls is not Operation))
-HEADER, RECORD = struct.Struct("=QIIIIIIII"), struct.Struct("=3I2iI5Q")
+HEADER, RECORD = struct.Struct("=QIIIIIIIIII"), struct.Struct("=3I2iI5Q")
 BLOCKS = {"program", "groups", "members"}
 # of each kind, by its number
 KINDS = re.findall(r"\b(OP_[A-Z_]+)(?: = 1)?,", (NATIVE / "abi.h").read_text())
@@ -48,12 +48,12 @@ def sample(cls: type[Operation], seed: int) -> Operation:
 
 
 def decode(data: bytes, plan: Plan) -> list[Operation]:
-    size, *counts, host_slots, late_slots, slots, preserve, reserved = HEADER.unpack_from(data)
+    size, *counts, host_slots, late_slots, slots, preserve, relayed, traceable, reserved = HEADER.unpack_from(data)
     assert size == len(data) and data[-1] == 0
     assert counts == [len(plan.host), len(plan.child), len(plan.init)]
     assert (host_slots, late_slots, slots) == (
         plan.host_slots, plan.late_slots, plan.host_slots + plan.late_slots + plan.init_slots)
-    assert (preserve, reserved) == (plan.preserve_fds, 0)
+    assert (preserve, relayed, traceable, reserved) == (plan.preserve_fds, plan.is_relayed, plan.is_traceable, 0)
 
     def text(offset: int) -> bytes:
         return bytes(data[offset:data.index(0, offset)])

@@ -1,0 +1,65 @@
+"""The id maps of a new user namespace, and who writes them (user_namespaces(7))."""
+
+from __future__ import annotations
+
+from pyruntime.errors import UnsupportedFieldError
+from pyruntime.host import PROGRAM_DIRECTORIES, Unprivileged
+from pyruntime.plan import operations as op
+from pyruntime.plan.draft import Draft
+from pyruntime.plan.mapped_mounts import id_map
+from pyruntime.spec import IDMapping, Linux, NamespaceType
+
+UIDS, GIDS = "$.linux.uidMappings", "$.linux.gidMappings"
+Mappings = tuple[IDMapping, ...]
+
+
+def maps_alone(mappings: Mappings, id: int) -> bool:
+    """Whether this is the only id of the host: of its own one, anybody may make another."""
+    return len(mappings) == 1 and mappings[0].size == 1 and mappings[0].host_id == id
+
+
+def denies_setgroups(linux: Linux, caller: Unprivileged | None) -> bool:
+    """Whether a new user namespace lets no groups be set: the kernel's condition for a caller without privileges that maps its gid itself."""
+    user = linux.namespace(NamespaceType.USER)
+    return user is not None and not user.path and caller is not None and maps_alone(linux.gid_mappings, caller.gid)
+
+
+def write_id_maps(draft: Draft, linux: Linux, caller: Unprivileged | None) -> None:
+    """While the child waits to be released. caller: one without privileges.
+
+    Raises UnsupportedFieldError where a program is needed that is not installed.
+    """
+    uids, gids = linux.uid_mappings, linux.gid_mappings
+    if denies_setgroups(linux, caller):
+        draft.child.append(op.WriteChildProc(GIDS, b"setgroups", b"deny"))
+    draft.child.append(_map(UIDS, b"uid_map", uids, (caller.uid, caller.newuidmap, "newuidmap") if caller is not None else None))
+    draft.child.append(_map(GIDS, b"gid_map", gids, (caller.gid, caller.newgidmap, "newgidmap") if caller is not None else None))
+
+
+def first_id(mappings: Mappings) -> int:
+    """0 if it is mapped: the init is the namespace's root while it sets up."""
+    if any(mapping.container_id == 0 for mapping in mappings):
+        return 0
+    return min(mapping.container_id for mapping in mappings)
+
+
+def host_id(mappings: Mappings, id: int) -> int | None:
+    """What an id of the container is on the host; None if it is not mapped."""
+    return next((id - mapping.container_id + mapping.host_id for mapping in mappings
+                 if 0 <= id - mapping.container_id < mapping.size), None)
+
+
+def _map(json_path: str, file: bytes, mappings: Mappings, by: tuple[int, str | None, str] | None) -> op.Operation:
+    """by: the caller's own id, where the program is that maps others, and its name."""
+    if by is None or maps_alone(mappings, by[0]):
+        return op.WriteChildProc(json_path, file, id_map(mappings))
+    own, program, name = by
+    if program is None:
+        raise UnsupportedFieldError(None, json_path, f"maps more than the caller's own id {own}, for which a caller without privileges needs "
+                                    f"{name} (Debian's package uidmap); it is in none of {', '.join(PROGRAM_DIRECTORIES)}")
+    numbers = (b"%d" % number for mapping in mappings for number in _numbers(mapping))
+    return op.MapChildIds(json_path, program.encode(), (program.encode(), b"", *numbers))
+
+
+def _numbers(mapping: IDMapping) -> tuple[int, int, int]:
+    return mapping.container_id, mapping.host_id, mapping.size
