@@ -8,6 +8,8 @@
 #define ST_RELATIME 0x1000
 #endif
 #define ST_NOSYMFOLLOW 0x2000
+/* of fsconfig(2), which says EINVAL of what is longer */
+#define VALUE_MAX 255
 
 /* What the kernel said in the file system's own words, else what was being done. */
 static int explain_filesystem(struct init *init, int error, int context, const char *doing, const char *object)
@@ -41,6 +43,8 @@ static int set_options(struct init *init, const struct operation *op, int text, 
             return explain_path(init, -EINVAL, "set option", option);
         memcpy(key, option, length);
         key[length] = 0;
+        if (equals && strlen(equals + 1) > VALUE_MAX)
+            return explain_path(init, -E2BIG, "the kernel takes no more than 255 bytes of the option", key);
         int error = equals ? configure(context, FSCONFIG_SET_STRING, key, equals + 1)
                            : configure(context, FSCONFIG_SET_FLAG, key, NULL);
         if (error)

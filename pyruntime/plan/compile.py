@@ -131,7 +131,7 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
         _join_groups(draft, linux.intel_rdt, host, place.id)
     set_final_affinity(draft, None, "$.process")
     filesystem = FilesystemCompiler(draft, spec, place.bundle_path, place.rootfs_path, cgroups, in_user_namespace or host.in_user_namespace,
-                                    joined.get("user"))
+                                    host.kernel, joined.get("user"))
     start = draft.source_slot()
     draft.sources.append(op.ListenForStart("", place.state_directory.encode(), START_SOCKET.encode(), start))
     if spec.process is not None:

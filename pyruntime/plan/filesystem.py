@@ -73,6 +73,18 @@ class _Mounted(NamedTuple):
     is_own: bool = False
 
 
+# fsconfig(2) takes no longer string
+_LONGEST_VALUE = 255
+
+
+def _split_layers(option: str, kernel: tuple[int, int]) -> list[str]:
+    """An overlay's option; a list of lower layers that is too long for one becomes one for each layer (Linux 6.5)."""
+    layers = option.removeprefix("lowerdir=")
+    if layers == option or len(layers.encode()) <= _LONGEST_VALUE or kernel < (6, 5) or "::" in layers or "\\" in layers:
+        return [option]
+    return [f"lowerdir+={layer}" for layer in layers.split(":")]
+
+
 def _of_new_mount(options: MountOptions) -> int:
     """The attributes of a mount that has nothing below it, so that the recursive options are options like others."""
     return options.set & ~options.recursive_clear | options.recursive_set
@@ -86,13 +98,14 @@ class FilesystemCompiler:
     """
 
     def __init__(self, draft: Draft, spec: Spec, bundle_path: str, rootfs_path: str, cgroups: tuple[Cgroup, ...],
-                 in_user_namespace: bool, joined_user_namespace: Slot | None = None) -> None:
+                 in_user_namespace: bool, kernel: tuple[int, int], joined_user_namespace: Slot | None = None) -> None:
         self.draft = draft
         self.spec = spec
         self.bundle_path = bundle_path
         self.rootfs_path = rootfs_path
         self.cgroups = cgroups
         self.in_user_namespace = in_user_namespace
+        self.kernel = kernel
         self.root_place: Slot | None = None
         self.before: list[op.Operation] = []
         self.mounts: list[op.Operation] = []
@@ -175,7 +188,7 @@ class FilesystemCompiler:
         slot = self._copy_host_tree(f"{json_path}.source", source, options, f"{json_path}.options", target)
         if options.mapping is not None or mount.uid_mappings:
             namespace = self.mappings.namespace_of(mount, options.mapping, json_path)
-            self.draft.sources.append(self._map_ids(mount, options, json_path, slot, namespace, target))
+            self.draft.trees.append(self._map_ids(mount, options, json_path, slot, namespace, target))
         self._attach(target, slot, json_path)
         return slot
 
@@ -201,7 +214,8 @@ class FilesystemCompiler:
     def _mount_filesystem(self, mount: Mount, options: MountOptions, target: bytes, json_path: str) -> Slot:
         kind = mount.type or "none"
         slot = self.draft.init_slot()
-        data = [option.encode() for option in (*options.flags_to_set(), *options.data)]
+        own = options.data if kind != "overlay" else [part for option in options.data for part in _split_layers(option, self.kernel)]
+        data = [option.encode() for option in (*options.flags_to_set(), *own)]
         if mount.source:
             data.append(b"source=" + os.fsencode(mount.source))
         data += self._label_of(kind, options.data)

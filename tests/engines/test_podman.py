@@ -81,6 +81,21 @@ class TestPodman(Journey):
         assert [engine("exec", id, program).code for program in ("no-such-program", "/etc/not-executable")] == [127, 126]
         engine.succeed("rm", "-f", "-t", "0", id)
 
+    def test_tmpfs_with_what_the_image_has(self, engine: Engine) -> None:
+        """podman asks for tmpcopyup by itself, and for a tmpfs in each directory that a read-only container may write to."""
+        ended = engine.run("--rm", "--tmpfs", "/etc:rw,size=1m", "--read-only", "box", "sh", "-c",
+                           "cat /etc/passwd; echo more >>/etc/passwd && cat /etc/passwd | grep more; touch /tmp/new && ls /tmp; "
+                           "touch /new 2>/dev/null || echo refused")
+        assert (ended.code, ended.out.splitlines()) == (0, ["root:x:0:0:root:/:/bin/sh", "more", "new", "refused"]), ended
+
+    def test_mapped_volume(self, engine: Engine, volume: str) -> None:
+        """What the host's root has is the container's root's, in a user namespace."""
+        mapping = ["--uidmap", "0:100000:1000", "--gidmap", "0:200000:1000"]
+        script = "stat -c %u:%g /volume/file"
+        assert engine.run("--rm", *mapping, "-v", f"{volume}:/volume", "box", "sh", "-c", script).out == "65534:65534"
+        ended = engine.run("--rm", *mapping, "-v", f"{volume}:/volume:idmap", "box", "sh", "-c", script)
+        assert (ended.code, ended.out) == (0, "0:0"), ended
+
     def test_version(self, engine: Engine) -> None:
         version = engine.succeed("info", "--format", "{{.Host.OCIRuntime.Version}}")
         assert f"{engine.command[-1]} version " in version and "spec: " in version

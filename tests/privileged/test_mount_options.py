@@ -11,6 +11,8 @@ import pytest
 from lab import Lab, bind, with_mounts
 
 from pyruntime import StdioOptions
+from pyruntime.errors import SetupError
+from pyruntime.host import read_host
 from pyruntime.testing.bundles import make_rootfs
 
 # option: what the mount had before, and has with it, of the words of mountinfo
@@ -145,6 +147,25 @@ def test_versions_of_inodes_leave_the_rest_as_it_is(lab: Lab) -> None:
     text = seen(lab, {"destination": "/tmp", "type": "tmpfs", "options": options})
     assert words(text)["/tmp"] == {"ro", "nosuid", "noexec", "noatime", "nodiratime", "nosymfollow"}
     assert {"lazytime", "sync", "size=64k"} <= superblock(text)["/tmp"]
+
+
+@pytest.mark.conformance(10)
+def test_options_that_are_longer_than_the_kernel_takes(lab: Lab) -> None:
+    """Of an overlay's layers there may be many; else it is told."""
+    layers = [lab.directory / f"{i}{'x' * 100}" for i in range(6)]
+    for i, layer in enumerate(layers):
+        layer.mkdir()
+        (layer / f"file{i}").touch()
+        (layer / "which").write_text(f"{i}\n")
+    mount = {"destination": "/tmp", "type": "overlay", "options": [f"lowerdir={':'.join(map(str, layers))}"]}
+    if read_host().kernel >= (6, 5):
+        assert lab.run("cd /tmp; ls; cat which", mounts=with_mounts(mount)).split() == [*(f"file{i}" for i in range(6)), "which", "0"]
+    else:
+        with pytest.raises(SetupError, match="no more than 255 bytes of the option lowerdir"):
+            lab.create("true", mounts=with_mounts(mount))
+    with pytest.raises(SetupError, match="no more than 255 bytes of the option size") as raised:
+        lab.create("true", mounts=with_mounts({"destination": "/tmp", "type": "tmpfs", "options": [f"size={'0' * 256}1m"]}))
+    assert (raised.value.step, raised.value.errno_name, raised.value.json_path) == ("new filesystem", "E2BIG", "$.mounts[7]")
 
 
 @pytest.mark.conformance(3)

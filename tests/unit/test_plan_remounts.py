@@ -165,6 +165,25 @@ def test_only_a_new_tmpfs_takes_over_what_is_there(mount: dict[str, Any]) -> Non
     assert raised.value.json_path == f"$.mounts[0].options[{len(options) - 1}]"
 
 
+# overlays
+
+
+LAYERS = [f"/layers/{i:02}/{'x' * 40}" for i in range(9)]
+
+
+@pytest.mark.conformance(10)
+@pytest.mark.parametrize(("kernel", "layers", "is_split"), [
+    ((6, 5), LAYERS, True), ((6, 4), LAYERS, False), ((6, 18), LAYERS[:2], False), ((6, 18), [*LAYERS, "", "/data"], False),
+    ((6, 18), [*LAYERS, "/with\\:colon"], False)])
+def test_lower_layers_that_are_too_long_for_one_option(kernel: tuple[int, int], layers: list[str], is_split: bool) -> None:
+    option = f"lowerdir={':'.join(layers)}"
+    mount = {"destination": "/data", "type": "overlay", "options": ["index=off", option, "xino=off"]}
+    plan = with_mounts(mount, host=Host(kernel, V2.hierarchies, 0))
+    (made,) = [o for o in of_kind(plan.init, op.NewFilesystem) if o.type == b"overlay"]
+    expected = [f"lowerdir+={layer}" for layer in layers] if is_split else [option]
+    assert made.options == tuple(item.encode() for item in ("index=off", *expected, "xino=off"))
+
+
 # cgroups
 
 
