@@ -90,7 +90,7 @@ class Creation:
         from pyruntime.runtimes.resctrl import ResctrlGroups  # few need it
 
         self._groups = ResctrlGroups(group)
-        return self._groups.make()
+        return self._groups.make(lambda paths: self._store.save_resctrl(self._id, paths))
 
     def _explain(self, error: SetupError) -> SetupError:
         from pyruntime.runtimes.hints import explain  # only a failure needs it

@@ -141,7 +141,7 @@ class NativeRuntime:
         self._drop(id)
         if record.joined_mount_namespace is not None:
             detach_root(record.joined_mount_namespace, record.rootfs_path)
-        self._clean_up(id, ContainerCgroups(record.cgroups, record.unit), record)
+        self._clean_up(id, ContainerCgroups(record.cgroups, record.unit), () if record.resctrl is msgspec.UNSET else record.resctrl.removed)
 
     def _drop(self, id: str) -> None:
         """Close what is held of a container that has ended, here or by another process's doing."""
@@ -153,13 +153,13 @@ class NativeRuntime:
                     live.wait()
                     live.close()
 
-    def _clean_up(self, id: str, cgroups: ContainerCgroups, record: ContainerRecord | None) -> None:
+    def _clean_up(self, id: str, cgroups: ContainerCgroups, groups: tuple[str, ...]) -> None:
         try:
             cgroups.remove()
-            if record is not None and record.resctrl is not msgspec.UNSET:
+            if groups:
                 from pyruntime.runtimes.resctrl import remove_groups  # few need it
 
-                remove_groups(record.resctrl)
+                remove_groups(groups)
         finally:
             self._store.remove(id)
 
@@ -243,7 +243,7 @@ class NativeRuntime:
         self._drop(id)
         if prepared is not None and prepared.joined_mount_namespace is not None:
             detach_root(prepared.joined_mount_namespace, prepared.rootfs_path)
-        self._clean_up(id, cgroups, prepared)
+        self._clean_up(id, cgroups, self._store.load_resctrl(id))
         return prepared
 
     def delete_process(self, id: str, pid: int) -> None:

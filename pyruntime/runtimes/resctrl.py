@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Callable, Iterable
 
 from pyruntime.errors import SetupError
 from pyruntime.native import files
@@ -19,9 +20,14 @@ class ResctrlGroups:
         self._group = group
         self._made: list[str] = []
 
-    def make(self) -> ResctrlRecord:
-        """The groups, with what config.json says of them. Raises SetupError; `undo` then takes back what was made."""
+    def make(self, note: Callable[[tuple[str, ...]], None]) -> ResctrlRecord:
+        """The groups, with what config.json says of them. Raises SetupError; `undo` then takes back what was made.
+
+        note   is told before which are going to be removed with the container
+        """
         group = self._group
+        kept = {group.path} if group.has_name else set()
+        note(tuple(path for path in reversed(group.paths) if path not in kept and not os.path.isdir(path)))
         if group.must_exist:
             if not os.path.isdir(group.path):
                 raise SetupError("find resctrl group", group.path, errno.ENOENT, group.json_path, "nothing is said of how to make it")
@@ -31,8 +37,6 @@ class ResctrlGroups:
             self._write(schema.text, schema.json_path)
         if group.monitoring_path is not None:
             self._make(group.monitoring_path, f"{PATH}.enableMonitoring", may_exist=False)
-        # the kernel removes monitoring groups with what they are in
-        kept = {group.path} if group.has_name else set()
         return ResctrlRecord(group.paths, tuple(path for path in reversed(self._made) if path not in kept))
 
     def undo(self) -> None:
@@ -91,9 +95,9 @@ class ResctrlGroups:
         return SetupError(step, path, error.errno or 0, json_path, "" if detail == "ok" else detail)
 
 
-def remove_groups(record: ResctrlRecord) -> None:
+def remove_groups(paths: Iterable[str]) -> None:
     """With a container: those that were made for it alone. Those that are gone are fine. Raises SetupError."""
-    for path in record.removed:
+    for path in paths:
         try:
             _remove_directory(path)
         except FileNotFoundError:

@@ -1,5 +1,6 @@
 """The directories below the root: `<root>/<id>/` with `state.json`, `cgroup` (a link that names the container's cgroup from the
-hierarchies' roots: known before anything is made, so that whatever happens can be cleaned up), `start` (a socket, until it is
+hierarchies' roots: known before anything is made, so that whatever happens can be cleaned up), `resctrl` (the groups that go with it,
+for the same reason; few have some), `start` (a socket, until it is
 started), and an empty file for each exec process, `process-...`, and for init once it has been waited for, `exit-...`: their names
 are the records. The directory itself is what is locked."""
 
@@ -23,6 +24,7 @@ DEFAULT_ROOT = "/run/pyruntime"
 _STATE = "state.json"
 _EXIT = "exit-"
 _CGROUP = "cgroup"
+_RESCTRL = "resctrl"
 _PROCESS = "process-"
 _EMPTY_FILE = stat.S_IFREG | 0o600
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
@@ -151,6 +153,17 @@ class Store:
             return None
         unit, _, path = target.partition(":/")  # a path begins with a slash, and a unit's name has none
         return (f"/{path}", unit) if unit and "/" not in unit else (target, None)
+
+    def save_resctrl(self, id: str, paths: tuple[str, ...]) -> None:
+        """Remember which groups of resctrl are going to be removed with the container, before they are made."""
+        files.write(f"{self.directory(id)}/{_RESCTRL}", _encoder.encode(paths))
+
+    def load_resctrl(self, id: str) -> tuple[str, ...]:
+        """Empty for a container that has none, or of which that cannot be read."""
+        try:
+            return msgspec.json.decode(files.read(f"{self.directory(id)}/{_RESCTRL}"), type=tuple[str, ...])
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return ()
 
     def load_prepared(self, id: str) -> ContainerRecord | None:
         """What `prepare` wrote for a container that was never finished."""

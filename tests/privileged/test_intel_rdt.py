@@ -113,10 +113,14 @@ def test_a_group_that_cannot_be_joined(lab: Lab, tree: Path) -> None:
     assert (tree / "info").is_dir() and not lab.runtime.container_exists("p1")
 
 
-def test_what_an_interrupted_creation_leaves_is_removed_by_force(lab: Lab, tree: Path) -> None:
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_what_an_interrupted_creation_leaves_is_removed_by_force(lab: Lab, tree: Path, is_damaged: bool) -> None:
     lab.create("true", linux=rdt())
     state = lab.root / "p1" / "state.json"
-    state.rename(f"{state}.new")
+    if is_damaged:
+        state.write_text("{")
+    else:
+        state.rename(f"{state}.new")
     NativeRuntime(str(lab.root)).delete_container("p1", force=True)
     assert groups(tree) == {".": ""} and not lab.runtime.container_exists("p1")
 

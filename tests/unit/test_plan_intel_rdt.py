@@ -104,7 +104,7 @@ class Tree:
         (root / "info" / "MB" / "bandwidth_gran").write_text("10\n")
         (root / "info" / "last_cmd_status").write_text("ok\n")
         self.writes: list[tuple[str, str]] = []
-        monkeypatch.setattr(resctrl, "_make_directory", self.make)
+        monkeypatch.setattr(resctrl, "_make_directory", self.make_group)
         monkeypatch.setattr(resctrl, "_remove_directory", self.remove)
         write = os.write
 
@@ -120,7 +120,7 @@ class Tree:
             (path / "schemata").write_text(self.schemata)
             (path / "mon_groups").mkdir()
 
-    def make(self, path: str) -> None:
+    def make_group(self, path: str) -> None:
         os.mkdir(path)
         self.fill(Path(path))
 
@@ -135,6 +135,18 @@ class Tree:
     def group(self, **rdt: Any) -> ResctrlGroup:
         return group(host=msgspec.structs.replace(HOST, resctrl=str(self.root)), **rdt)
 
+    def make(self, **rdt: Any) -> ResctrlRecord:
+        """What was noted before is what is removed."""
+        noted: list[tuple[str, ...]] = []
+
+        def note(paths: tuple[str, ...]) -> None:
+            assert not any(Path(path).exists() for path in paths)
+            noted.append(paths)
+
+        record = ResctrlGroups(self.group(**rdt)).make(note)
+        assert noted == [record.removed]
+        return record
+
     def record(self, paths: list[str], removed: list[str]) -> ResctrlRecord:
         return ResctrlRecord(tuple(f"{self.root}/{path}" for path in paths), tuple(f"{self.root}/{path}" for path in removed))
 
@@ -146,49 +158,48 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
 
 def test_a_group_of_the_containers_name(tree: Tree) -> None:
     """It is made, written to in the order of the specification, and removed with the container."""
-    group = tree.group(schemata=["L2:0=f", "L3:1=3"], memBwSchema="MB:0=20", l3CacheSchema="L3:0=7f0", enableMonitoring=True)
-    record = ResctrlGroups(group).make()
+    record = tree.make(schemata=["L2:0=f", "L3:1=3"], memBwSchema="MB:0=20", l3CacheSchema="L3:0=7f0", enableMonitoring=True)
     assert record == tree.record(["c", "c/mon_groups/c"], ["c/mon_groups/c", "c"])
     assert tree.writes == [("c/schemata", line) for line in ("L3:0=7f0\n", "MB:0=20\n", "L2:0=f\n", "L3:1=3\n")]
     assert tree.groups() == [".", "c", "c/mon_groups/c"]
-    remove_groups(record)
+    remove_groups(record.removed)
     assert tree.groups() == ["."]
-    remove_groups(record)  # the kernel has removed the monitoring group with the other one
+    remove_groups(record.removed)  # the kernel has removed the monitoring group with the other one
 
 
 def test_without_schemas_nothing_is_written(tree: Tree) -> None:
-    assert ResctrlGroups(tree.group()).make() == tree.record(["c"], ["c"])
+    assert tree.make() == tree.record(["c"], ["c"])
     assert tree.writes == [] and tree.groups() == [".", "c"]
 
 
 def test_a_group_of_the_containers_name_that_is_there_already_stays(tree: Tree) -> None:
-    tree.make(f"{tree.root}/c")
-    record = ResctrlGroups(tree.group(l3CacheSchema="L3:0=1")).make()
+    tree.make_group(f"{tree.root}/c")
+    record = tree.make(l3CacheSchema="L3:0=1")
     assert record == tree.record(["c"], []) and tree.writes == [("c/schemata", "L3:0=1\n")]
-    remove_groups(record)
+    remove_groups(record.removed)
     assert tree.groups() == [".", "c"]
 
 
 def test_a_named_group_is_made_and_stays(tree: Tree) -> None:
-    record = ResctrlGroups(tree.group(closID="g", memBwSchema="MB:0=20", enableMonitoring=True)).make()
+    record = tree.make(closID="g", memBwSchema="MB:0=20", enableMonitoring=True)
     assert record == tree.record(["g", "g/mon_groups/c"], ["g/mon_groups/c"])
     assert tree.writes == [("g/schemata", "MB:0=20\n")]
-    remove_groups(record)
+    remove_groups(record.removed)
     assert tree.groups() == [".", "g"]
 
 
 @pytest.mark.parametrize("name", ["g", "/"])
 def test_a_named_group_that_is_there_is_used(tree: Tree, name: str) -> None:
     if name == "g":
-        tree.make(f"{tree.root}/g")
-    record = ResctrlGroups(tree.group(closID=name)).make()
+        tree.make_group(f"{tree.root}/g")
+    record = tree.make(closID=name)
     assert record.removed == () and record.paths == (str(tree.root) if name == "/" else f"{tree.root}/g",)
     assert tree.writes == []
 
 
 def test_a_named_group_of_which_nothing_is_said_has_to_be_there(tree: Tree) -> None:
     with pytest.raises(SetupError) as raised:
-        ResctrlGroups(tree.group(closID="g", enableMonitoring=True)).make()
+        tree.make(closID="g", enableMonitoring=True)
     error = raised.value
     assert (error.step, error.path, error.errno_name, error.json_path) == ("find resctrl group", f"{tree.root}/g", "ENOENT", f"{PATH}.closID")
     assert tree.groups() == ["."]
@@ -196,14 +207,14 @@ def test_a_named_group_of_which_nothing_is_said_has_to_be_there(tree: Tree) -> N
 
 def test_a_named_group_that_is_there_has_to_have_the_same_schemas(tree: Tree) -> None:
     tree.schemata = "    L3:0=7f0;1=1f\n    MB:0=20;1=70\n"
-    tree.make(f"{tree.root}/g")
-    record = ResctrlGroups(tree.group(closID="g", l3CacheSchema="L3:1=1f;0=7f0", memBwSchema="MB:0=11", schemata=["L2:0=1"])).make()
+    tree.make_group(f"{tree.root}/g")
+    record = tree.make(closID="g", l3CacheSchema="L3:1=1f;0=7f0", memBwSchema="MB:0=11", schemata=["L2:0=1"])
     assert record.removed == () and tree.writes[-1] == ("g/schemata", "L2:0=1\n")
     tree.writes.clear()
     (tree.root / "g" / "schemata").write_text(tree.schemata)
     for field, value in (("l3CacheSchema", "L3:0=7f1"), ("memBwSchema", "MB:0=70")):
         with pytest.raises(SetupError, match="the group exists and has 'L3:0=7f0;1=1f; MB:0=20;1=70', not") as raised:
-            ResctrlGroups(tree.group(closID="g", **{field: value})).make()
+            tree.make(closID="g", **{field: value})
         assert (raised.value.step, raised.value.json_path) == ("compare schemata", f"{PATH}.{field}")
     assert tree.writes == [] and tree.groups() == [".", "g"]
 
@@ -219,7 +230,7 @@ def test_what_the_kernel_refuses(tree: Tree, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(resctrl.os, "write", refuse)
     groups = ResctrlGroups(tree.group(closID="g", schemata=["L3:0=fffff"]))
     with pytest.raises(SetupError) as raised:
-        groups.make()
+        groups.make(lambda paths: None)
     error = raised.value
     assert (error.step, error.errno_name, error.json_path) == ("write schemata", "EINVAL", f"{PATH}.schemata[0]")
     assert error.detail == "Mask out of range"
@@ -236,22 +247,22 @@ def test_no_group_is_left_for_it(tree: Tree, monkeypatch: pytest.MonkeyPatch) ->
     for rdt, json_path in (({}, PATH), ({"closID": "g", "schemata": ["L3:0=1"]}, f"{PATH}.closID"),
                            ({"closID": "/", "enableMonitoring": True}, f"{PATH}.enableMonitoring")):
         with pytest.raises(SetupError) as raised:
-            ResctrlGroups(tree.group(**rdt)).make()
+            tree.make(**rdt)
         assert (raised.value.step, raised.value.errno_name, raised.value.json_path) == ("make resctrl group", "ENOSPC", json_path)
 
 
 def test_a_monitoring_group_is_the_containers_own(tree: Tree) -> None:
-    tree.make(f"{tree.root}/g")
-    tree.make(f"{tree.root}/g/mon_groups/c")
+    tree.make_group(f"{tree.root}/g")
+    tree.make_group(f"{tree.root}/g/mon_groups/c")
     with pytest.raises(SetupError) as raised:
-        ResctrlGroups(tree.group(closID="g", enableMonitoring=True)).make()
+        tree.make(closID="g", enableMonitoring=True)
     assert (raised.value.errno_name, raised.value.json_path) == ("EEXIST", f"{PATH}.enableMonitoring")
     assert tree.groups() == [".", "g", "g/mon_groups/c"]
 
 
 def test_taking_back_leaves_what_others_have_joined(tree: Tree) -> None:
     groups = ResctrlGroups(tree.group(closID="g", schemata=["L3:0=1"], enableMonitoring=True))
-    groups.make()
+    groups.make(lambda paths: None)
     (tree.root / "g" / "tasks").write_text("1234\n")
     groups.undo()
     assert tree.groups() == [".", "g"]
