@@ -26,8 +26,9 @@ INTRODUCTION = """\
 
 Made by `make conformance` from `tests/conformance/rows.toml`, from the tests' `conformance` marks, and from what was recorded to pass.
 A test counts where it passed with the text and the parameters that it has now; one that was changed since counts again when it
-was run again (`make conformance-run`). CI fails if this document is not what the tests claim, and if a test that is named here does not
-pass. It says nothing of a row but what its tests show.
+was run again (`make conformance-run`). CI fails if this document is not what the tests claim, and if a test does not pass that it runs and
+that is said here to pass where it runs it: all of those on the host, and some of those in virtual machines. Of a row nothing is said but
+what its tests show.
 
 """
 
