@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from conformance.claims import Claim, claims_of, name_of
+from conformance.claims import Claim, claimed_rows, claims_of, name_of
 from conformance.places import abilities, place
 from conformance.runs import RECORD_MARK, Run, read_runs
 
@@ -31,6 +31,8 @@ class Observed:
         self.claims = claims_of(items)
         for item in items:
             if (name := name_of(item)) in self.claims:
+                if rows := claimed_rows(item):
+                    item.add_marker(pytest.mark.conformance(*sorted(rows)))  # the contract's have none, and are to be found by it, too
                 self.planned.setdefault(name, set()).add(item.nodeid)
 
     def observe(self, report: pytest.TestReport) -> None:

@@ -1,4 +1,4 @@
-"""What is around the program: its root, file systems, devices and namespaces; rows 2, 23 and 26 to 31, 49, 50 and 53."""
+"""What is around the program: its root, file systems, devices and namespaces; rows 2, 3, 23, 26 to 31, 36, 49, 50 and 53."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import MAPS, NAMESPACES, Lab, namespaces, with_mounts
+from lab import MAPS, NAMESPACES, Lab, is_unified, namespaces, with_mounts
 from probing import Probe
 
 from pyruntime import StdioOptions
+from pyruntime.cgroups import cgroups_of
 from pyruntime.errors import InvalidBundleError, SetupError
+from pyruntime.host import read_host
 from pyruntime.testing.bundles import default_config, make_rootfs
 
 pytestmark = pytest.mark.privileged
@@ -272,3 +274,34 @@ def test_new_namespaces_are_of_the_new_user_namespace(reachable: Lab) -> None:
                         process={"capabilities": {kind: ["CAP_SYS_ADMIN", "CAP_NET_ADMIN"] for kind in (
                             "bounding", "permitted", "effective")}})
     assert out.split() == ["changed", "mounted", "7"]
+
+
+def cgroup_owners(id: str = "p1") -> dict[str, tuple[int, int]]:
+    """User and group of the container's cgroup and of each file in it, in all hierarchies."""
+    found = {}
+    for cgroup in cgroups_of(read_host(), f"/pyruntime/{id}"):
+        for path in (Path(cgroup.path), *Path(cgroup.path).iterdir()):
+            found[str(path)] = (path.stat().st_uid, path.stat().st_gid)
+    return found
+
+
+@pytest.mark.conformance(36)
+@pytest.mark.parametrize(("option", "kinds", "is_given"), [("rw", ("cgroup", "user"), True), ("ro", ("cgroup", "user"), False),
+                                                            ("rw", ("user",), False)], ids=["writable", "read-only", "no namespace"])
+def test_whose_the_cgroup_is(reachable: Lab, option: str, kinds: tuple[str, ...], is_given: bool) -> None:
+    """The user's who is the program's in the new user namespace; never on v1, where that would not be safe, and no file that limits it."""
+    mounts = [{**mount, "options": ["nosuid", "noexec", "nodev", "relatime", option]} if mount["destination"] == "/sys/fs/cgroup" else mount
+              for mount in default_config()["mounts"]]
+    others = [name for name in NAMESPACES if name != "cgroup"]
+    reachable.sleeper(mounts=mounts, process={"user": {"uid": 7, "gid": 7}}, linux={"namespaces": namespaces(*others, *kinds), **MAPS})
+    owners = cgroup_owners()
+    assert len(owners) > 20
+    given = {path for path, (user, _) in owners.items() if user != 0}
+    if not (is_given and is_unified()):
+        assert given == set()
+        return
+    assert {owners[path][0] for path in given} == {100007}
+    delegated = Path("/sys/kernel/cgroup/delegate").read_text().split()
+    directory = "/sys/fs/cgroup/pyruntime/p1"
+    assert given == {directory, *(path for path in owners if path.removeprefix(directory + "/") in delegated)}
+    assert f"{directory}/cgroup.procs" in given and f"{directory}/pids.max" not in given

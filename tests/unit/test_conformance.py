@@ -192,7 +192,8 @@ def test_a_row_that_there_is_not(project: Project) -> None:
 def test_the_contracts_rows_count_for_engines_of_this_project_alone(project: Project) -> None:
     run = project.record("from pyruntime.testing.case import specifies\n"
                          "class Contract:\n    @specifies(7)\n    def test_x(self):\n        pass\n"
-                         "class TestOurs(Contract):\n    proves_conformance = True\nclass TestTheirs(Contract):\n    pass\n")
+                         "class TestOurs(Contract):\n    proves_conformance = True\nclass TestTheirs(Contract):\n    pass\n",
+                         "-m", "conformance")
     assert set(run.passed) == {"test_it.py::TestOurs::test_x"}
 
 
