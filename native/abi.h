@@ -92,11 +92,11 @@ enum operation_kind {
     OP_PASS_SLOTS,
     /* init, where it runs */
     OP_SET_AFFINITY,
-    OP_RESET_AFFINITY,
     OP_SET_MEMORY_POLICY,
     OP_SET_PERSONALITY,
     OP_AWAIT_SCHEDULING,
     /* init */
+    OP_RESET_AFFINITY,
     OP_RECEIVE_SLOTS,
     OP_JOIN_CGROUP,
     OP_JOIN_NAMESPACE,

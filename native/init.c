@@ -21,11 +21,11 @@ static const struct {
 } operations[OP_END] = {
 #define ROW(kind, function) [kind] = {#function, function}
     ROW(OP_SET_AFFINITY, set_affinity),
-    ROW(OP_RESET_AFFINITY, reset_affinity),
     ROW(OP_SET_MEMORY_POLICY, set_memory_policy),
     ROW(OP_SET_PERSONALITY, set_personality),
     ROW(OP_AWAIT_SCHEDULING, await_scheduling),
     ROW(OP_OPEN_TREE, open_tree_inside),
+    ROW(OP_RESET_AFFINITY, reset_affinity),
     ROW(OP_RECEIVE_SLOTS, receive_slots),
     ROW(OP_JOIN_CGROUP, join_cgroup),
     ROW(OP_JOIN_NAMESPACE, join_namespace),

@@ -62,11 +62,11 @@ int make_target_inside(struct init *init, const char *path, bool directory, int 
 /* One function an operation, in the files by subject. */
 #define OPERATION(name) int name(struct init *init, const struct operation *op)
 OPERATION(set_affinity);
-OPERATION(reset_affinity);
 OPERATION(set_memory_policy);
 OPERATION(set_personality);
 OPERATION(await_scheduling);
 OPERATION(open_tree_inside);
+OPERATION(reset_affinity);
 OPERATION(receive_slots);
 OPERATION(join_cgroup);
 OPERATION(join_namespace);

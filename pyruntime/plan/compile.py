@@ -33,7 +33,6 @@ from pyruntime.plan.process import (
 )
 from pyruntime.plan.resources import join_cgroups, make_cgroups
 from pyruntime.plan.rootless import refuse_without_privileges, setgroups_of
-from pyruntime.plan.scheduling import schedule, set_final_affinity, set_initial_affinity, set_surroundings
 from pyruntime.plan.seccomp import Filter
 from pyruntime.spec import IntelRdt, Linux, MemoryPolicy, Personality, Process, Spec, sysctl_namespace, sysctl_path
 from pyruntime.state.names import START_SOCKET
@@ -129,7 +128,8 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
     join_cgroups(draft, cgroups)
     if linux.intel_rdt is not None:
         _join_groups(draft, linux.intel_rdt, host, place.id)
-    set_final_affinity(draft, None, "$.process")
+    # where the caller may run is not where the container may
+    draft.init.append(op.ResetAffinity(""))
     filesystem = FilesystemCompiler(draft, spec, place.bundle_path, place.rootfs_path, cgroups, in_user_namespace or host.in_user_namespace,
                                     host.kernel, joined.get("user"))
     start = draft.source_slot()
@@ -154,7 +154,7 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
     if spec.process is None:
         draft.init += [op.StartSession("", 0), op.AwaitStart("", start), *hooks, op.RefuseStart("$.process")]
         return draft.finish(manner.preserve_fds, spec.hooks)
-    set_surroundings(draft, linux.memory_policy, linux.personality)
+    _set_surroundings(draft, linux.memory_policy, linux.personality)
     set_apparmor_profile(draft, "$.process", profile, proc)
     set_selinux_label(draft, "$.process", label, proc)
     keeps, revokes = capabilities_for(spec.process, filter)
@@ -162,7 +162,7 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
     if manner.finds_program:
         find(draft, spec.process, "$.process")
     draft.init.append(op.StartSession("", int(spec.process.terminal)))
-    schedule(draft, spec.process, "$.process")
+    _schedule(draft, spec.process, "$.process")
     # where others may trace it, it does not wait with a capability that it is not to have
     early = [install(filter, revokes, flags.FILTER_BEFORE_START)] if filter is not None and revokes and "pid" not in new else []
     draft.init += [*early, op.AwaitStart("", start), *hooks]
@@ -191,13 +191,11 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
     root = draft.host_slot() if passes_root else None
     if root is not None:
         draft.host.append(op.PassDescriptor("", root, 1))
-    begins = set_initial_affinity(draft, process.exec_cpu_affinity, "$")
-    join_cgroups(draft, cgroups, by_itself=begins)
+    _join_cgroups_for_exec(draft, cgroups, process)
     if resctrl:
         from pyruntime.plan.intel_rdt import join_groups
 
         join_groups(draft, resctrl)
-    set_final_affinity(draft, process.exec_cpu_affinity, "$")
     limit_process(draft, process, "$", bool(namespaces & flags.CLONE_NEWUSER))
     profile, label = apparmor_profile(process, "$", has_apparmor), selinux_label(process, "$", has_selinux)
     proc = draft.init_slot() if profile is not None or label is not None else None
@@ -212,7 +210,7 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
     if not keeps_keyring:
         join_keyring(draft, id, "$", label, proc)
     draft.init += console(process, "$", binds_console=False)
-    set_surroundings(draft, memory_policy, personality)
+    _set_surroundings(draft, memory_policy, personality)
     set_apparmor_profile(draft, "$", profile, proc)
     set_selinux_label(draft, "$", label, proc)
     keeps, revokes = capabilities_for(process, filter)
@@ -229,7 +227,7 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
         # joined above, while that was still allowed; entered by the last clone only
         draft.init.append(op.EnterPidNamespace("", 1, int(limits_pids)))
     draft.init.append(op.StartSession("", int(process.terminal)))
-    schedule(draft, process, "$")
+    _schedule(draft, process, "$")
     execute(draft, process, "$", [install(filter, revokes, flags.FILTER_BEFORE_PROGRAM)] if filter is not None and not early else [])
     return draft.finish(preserve_fds)
 
@@ -311,6 +309,31 @@ def _enter_namespaces(draft: Draft, linux: Linux, new: frozenset[str], joined: d
         draft.open_trees_here()
     if types & flags.CLONE_NEWPID:
         draft.init.append(op.EnterPidNamespace("$.linux.namespaces", 0))
+
+
+def _join_cgroups_for_exec(draft: Draft, cgroups: tuple[Cgroup, ...], process: Process) -> None:
+    affinity = process.exec_cpu_affinity
+    if affinity is None or affinity.initial is affinity.final is None:
+        join_cgroups(draft, cgroups)
+        draft.init.append(op.ResetAffinity(""))
+        return
+    from pyruntime.plan.scheduling import join_on  # few need it
+
+    join_on(draft, cgroups, affinity, "$")
+
+
+def _set_surroundings(draft: Draft, memory_policy: MemoryPolicy | None, personality: Personality | None) -> None:
+    if memory_policy is not None or personality is not None:
+        from pyruntime.plan.scheduling import set_surroundings  # few need it
+
+        set_surroundings(draft, memory_policy, personality)
+
+
+def _schedule(draft: Draft, process: Process, json_path: str) -> None:
+    if process.scheduler is not None or process.io_priority is not None:
+        from pyruntime.plan.scheduling import schedule  # few need it
+
+        schedule(draft, process, json_path)
 
 
 def _join_groups(draft: Draft, rdt: IntelRdt, host: Host, id: str) -> None:

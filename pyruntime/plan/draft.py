@@ -20,11 +20,11 @@ from pyruntime.plan.operations import (
     Slot,
     WriteChildProc,
 )
-from pyruntime.plan.scheduling_operations import Scheduling
 from pyruntime.spec import Hooks
 
 if TYPE_CHECKING:
     from pyruntime.plan.net_devices import NetDeviceMove
+    from pyruntime.plan.scheduling_operations import Scheduling
 
 SLOTS_PER_MESSAGE = 250  # as in native/abi.h
 

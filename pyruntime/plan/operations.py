@@ -51,16 +51,11 @@ from pyruntime.plan.mount_operations import SwitchRoot as SwitchRoot
 from pyruntime.plan.mount_operations import UseRoot as UseRoot
 from pyruntime.plan.operation import Operation as Operation
 from pyruntime.plan.operation import Slot as Slot
-from pyruntime.plan.scheduling_operations import AwaitScheduling as AwaitScheduling
-from pyruntime.plan.scheduling_operations import ResetAffinity as ResetAffinity
-from pyruntime.plan.scheduling_operations import Scheduling
-from pyruntime.plan.scheduling_operations import SetAffinity as SetAffinity
-from pyruntime.plan.scheduling_operations import SetMemoryPolicy as SetMemoryPolicy
-from pyruntime.plan.scheduling_operations import SetPersonality as SetPersonality
 from pyruntime.spec import Hooks
 
 if TYPE_CHECKING:
     from pyruntime.plan.net_devices import NetDeviceMove
+    from pyruntime.plan.scheduling_operations import Scheduling
 
 
 def _namespaces(bits: int) -> str:
@@ -68,6 +63,10 @@ def _namespaces(bits: int) -> str:
 
 
 # init
+
+
+class ResetAffinity(Operation, frozen=True):
+    """To what the cgroup's cpuset allows."""
 
 
 class ReceiveSlots(Operation, frozen=True):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pyruntime.cgroups.paths import Cgroup
 from pyruntime.errors import UnsupportedFieldError
 from pyruntime.plan import flags
-from pyruntime.plan import operations as op
+from pyruntime.plan import scheduling_operations as op
 from pyruntime.plan.draft import Draft
+from pyruntime.plan.resources import join_cgroups
 from pyruntime.plan.scheduling_operations import SchedulerAttributes, Scheduling
 from pyruntime.spec import CPUAffinity, MemoryPolicy, Personality, Process, SchedulerPolicy
 
@@ -27,20 +29,13 @@ def _set_affinity(draft: Draft, json_path: str, cpus: str) -> None:
     draft.init.append(op.SetAffinity(json_path, mask, len(mask)))
 
 
-def set_initial_affinity(draft: Draft, affinity: CPUAffinity | None, json_path: str) -> bool:
-    """Where it runs before it joins its cgroups; whether that was said."""
-    if affinity is None or affinity.initial is None:
-        return False
-    _set_affinity(draft, f"{json_path}.execCPUAffinity.initial", affinity.initial)
-    return True
-
-
-def set_final_affinity(draft: Draft, affinity: CPUAffinity | None, json_path: str) -> None:
-    """And afterwards: where nothing is said at all, wherever its cgroup lets it, and not where the caller may run."""
-    if affinity is not None and affinity.final is not None:
+def join_on(draft: Draft, cgroups: tuple[Cgroup, ...], affinity: CPUAffinity, json_path: str) -> None:
+    """Join the cgroups, with the CPUs where it runs before that, and those where it does then."""
+    if affinity.initial is not None:
+        _set_affinity(draft, f"{json_path}.execCPUAffinity.initial", affinity.initial)
+    join_cgroups(draft, cgroups, by_itself=affinity.initial is not None)
+    if affinity.final is not None:
         _set_affinity(draft, f"{json_path}.execCPUAffinity.final", affinity.final)
-    elif affinity is None or affinity.initial is None:
-        draft.init.append(op.ResetAffinity(""))
 
 
 def set_surroundings(draft: Draft, memory_policy: MemoryPolicy | None, personality: Personality | None) -> None:

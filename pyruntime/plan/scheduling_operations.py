@@ -1,4 +1,5 @@
-"""The operations that say where a process runs, and what the host sets of when it does."""
+"""The operations that say where a process runs, and what the host sets of when it does. Few plans have any, so `operations` has not
+these."""
 
 from __future__ import annotations
 
@@ -27,10 +28,6 @@ class SetAffinity(Operation, frozen=True):
 
     def subject(self) -> str:
         return _numbers(self.members)
-
-
-class ResetAffinity(Operation, frozen=True):
-    """To what the cgroup's cpuset allows."""
 
 
 class SetMemoryPolicy(Operation, frozen=True):

@@ -31,6 +31,25 @@ def _library() -> ctypes.CDLL:
     return library
 
 
+def in_thread(action: Callable[[], T]) -> T:
+    """What it returns or raises; what the kernel keeps by thread ends with it."""
+    results: list[T] = []
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(action())
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if raised:
+        raise raised[0]
+    return results[0]
+
+
 class Fault:
     """`Fault("unshare", "ENOSPC", {0: CLONE_NEWCGROUP})`: the call with those arguments fails with that error."""
 
@@ -58,22 +77,12 @@ class Fault:
 
     def during(self, action: Callable[[], T]) -> T:
         """Do it in a thread of its own, where the call fails; the filter ends with the thread."""
-        results: list[T] = []
-        raised: list[BaseException] = []
 
-        def run() -> None:
-            try:
-                self._install()
-                results.append(action())
-            except BaseException as error:
-                raised.append(error)
+        def run() -> T:
+            self._install()
+            return action()
 
-        thread = threading.Thread(target=run)
-        thread.start()
-        thread.join()
-        if raised:
-            raise raised[0]
-        return results[0]
+        return in_thread(run)
 
     def __str__(self) -> str:
         return f"{self.name}-{self.error}"

@@ -23,6 +23,7 @@ from pyruntime.native.encoder import encode
 from pyruntime.plan import flags
 from pyruntime.plan import operations as op
 from pyruntime.plan.operations import Operation, Plan, Slot
+from pyruntime.plan.scheduling_operations import AwaitScheduling, SetAffinity, SetMemoryPolicy, SetPersonality
 from pyruntime.testing.bundles import default_config
 from pyruntime.testing.snapshot import HostSnapshot
 
@@ -85,10 +86,10 @@ INIT_ROWS: list[Forced] = [
     (op.CopyUp(J, b"tests", INIT, flags.COPY_UP_CONTENTS), "EBADF", "copy up", "tests"),
     (op.WriteProc(J, b"sys/none", b"1", INIT), "EBADF", "write proc", "sys/none"),
     (op.SetApparmorProfile(J, b"exec some", INIT, "some"), "EBADF", "set apparmor profile", "some"),
-    (op.SetAffinity(J, b"\0" * 8, 8), "EINVAL", "set affinity", ""),
-    (op.SetAffinity(J, b"\0" * 1000 + b"\1" * 8, 1008), "EINVAL", "set affinity", "8000,8008,8016,8024,8032,8040,8048,8056"),
-    (op.SetMemoryPolicy(J, b"", 0, 2), "EINVAL", "set memory policy", "MPOL_BIND"),
-    (op.SetMemoryPolicy(J, b"\0" * 120 + b"\1" + b"\0" * 7, 128, 3), "EINVAL", "set memory policy", "MPOL_INTERLEAVE 960"),
+    (SetAffinity(J, b"\0" * 8, 8), "EINVAL", "set affinity", ""),
+    (SetAffinity(J, b"\0" * 1000 + b"\1" * 8, 1008), "EINVAL", "set affinity", "8000,8008,8016,8024,8032,8040,8048,8056"),
+    (SetMemoryPolicy(J, b"", 0, 2), "EINVAL", "set memory policy", "MPOL_BIND"),
+    (SetMemoryPolicy(J, b"\0" * 120 + b"\1" + b"\0" * 7, 128, 3), "EINVAL", "set memory policy", "MPOL_INTERLEAVE 960"),
     (op.LabelFilesystem(J, b"a:b:c", INIT, "/dev/mqueue"), "EBADF", "label filesystem", "/dev/mqueue"),
     (op.NewFilesystem(J, b"nonefs", (), INIT, 0), "ENODEV", "new filesystem", "nonefs"),
     (op.NewFilesystem(J, b"nonefs", (), INIT, 0, "/data"), "ENODEV", "new filesystem", "/data"),
@@ -235,9 +236,9 @@ BUNDLES: list[Row] = [
     (op.SetUmask, {"process": {"user": {"uid": 0, "gid": 0, "umask": 0o27}}}, Fault("umask", "ENOSYS", {0: 0o27}), None,
      "ENOSYS", "$.process.user.umask"),
     (op.ResetAffinity, {}, Fault("sched_setaffinity", "EPERM"), None, "EPERM", None),
-    (op.SetPersonality, {"linux": {"personality": {"domain": "LINUX32"}}}, Fault("personality", "EPERM"), "LINUX32", "EPERM",
+    (SetPersonality, {"linux": {"personality": {"domain": "LINUX32"}}}, Fault("personality", "EPERM"), "LINUX32", "EPERM",
      "$.linux.personality"),
-    (op.AwaitScheduling, {"process": {"scheduler": {"policy": "SCHED_BATCH"}}}, Fault("read", "EIO", {2: 1}), None, "EIO",
+    (AwaitScheduling, {"process": {"scheduler": {"policy": "SCHED_BATCH"}}}, Fault("read", "EIO", {2: 1}), None, "EIO",
      "$.process.scheduler"),
     (op.RunHook, {"hooks": {"createContainer": [{"path": "/none"}]}}, None, "/none", "ENOENT", "$.hooks.createContainer[0].path"),
     *((op.RunHook, {"hooks": {kind: [{"path": "/bin/true"}]}}, fault, "/bin/true", fault.error, f"$.hooks.{kind}[0].path")
@@ -276,7 +277,7 @@ def check_bundle(reachable: Lab, row: Row) -> None:
             reachable.create("true", **changes)
         else:
             fault.during(lambda: reachable.create("true", **changes))
-    if operation in (op.AwaitRelease, op.AwaitScheduling) and is_unified():  # who cloned it waits first, and is no operation
+    if operation in (op.AwaitRelease, AwaitScheduling) and is_unified():  # who cloned it waits first, and is no operation
         assert (raised.value.step, raised.value.errno_name, raised.value.detail) == ("set up the process", errno_name, "wait for the caller")
     else:
         check(raised.value, operation, path and path.format(rootfs=reachable.rootfs), errno_name, json_path)
@@ -352,8 +353,8 @@ EXEC: list[tuple[dict[str, Any], Fault | None, type[Operation], str | None, str,
     ({"cwd": "/none"}, None, op.ChangeDirectory, "/none", "ENOENT", "$.cwd"),
     ({"args": ["/none"]}, None, op.ExecuteProgram, "/none", "ENOENT", "$.args"),
     ({"args": ["/etc/passwd"]}, None, op.ExecuteProgram, "/etc/passwd", "EACCES", "$.args"),
-    ({"execCPUAffinity": {"initial": "5000"}}, None, op.SetAffinity, "5000", "EINVAL", "$.execCPUAffinity.initial"),
-    ({"execCPUAffinity": {"final": "5000-5002"}}, None, op.SetAffinity, "5000-5002", "EINVAL", "$.execCPUAffinity.final"),
+    ({"execCPUAffinity": {"initial": "5000"}}, None, SetAffinity, "5000", "EINVAL", "$.execCPUAffinity.initial"),
+    ({"execCPUAffinity": {"final": "5000-5002"}}, None, SetAffinity, "5000-5002", "EINVAL", "$.execCPUAffinity.final"),
     ({"terminal": True}, Fault("ioctl", "EIO", {1: 0x40045431}), op.OpenConsole, None, "EIO", "$.terminal"),  # TIOCSPTLCK
     ({"rlimits": [{"type": "RLIMIT_NOFILE", "soft": 2**60, "hard": 2**60}]}, None, op.SetRlimit, "RLIMIT_NOFILE", "EPERM",
      "$.rlimits[0]"),

@@ -8,10 +8,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
-from faults import Fault
+from faults import Fault, in_thread
 from lab import MAPS, NAMESPACES, Lab, namespaces
 from probing import Answers, Probe
 
@@ -21,7 +21,6 @@ from pyruntime.testing.snapshot import HostSnapshot
 
 pytestmark = pytest.mark.privileged
 
-T = TypeVar("T")
 RESET_ON_FORK = 1
 OTHER, FIFO, RR, BATCH, IDLE, DEADLINE = 0, 1, 2, 3, 5, 6
 TIMES = {"runtime": 1_000_000, "deadline": 20_000_000, "period": 40_000_000}
@@ -44,25 +43,6 @@ def ask(request: pytest.FixtureRequest, probe: Probe) -> Iterator[Callable[..., 
             probe.lab.runtime.delete_container("p1", force=True)
 
     yield as_init if request.param == "init" else as_exec
-
-
-def in_thread(action: Callable[[], T]) -> T:
-    """In a thread, whose own scheduling ends with it."""
-    results: list[T] = []
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(action())
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if raised:
-        raise raised[0]
-    return results[0]
 
 
 @contextlib.contextmanager

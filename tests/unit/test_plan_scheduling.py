@@ -17,7 +17,14 @@ from pyruntime.plan import operations as op
 from pyruntime.plan.compile import Place, compile, compile_exec
 from pyruntime.plan.operations import Operation, Plan
 from pyruntime.plan.scheduling import mask_of
-from pyruntime.plan.scheduling_operations import SchedulerAttributes, Scheduling
+from pyruntime.plan.scheduling_operations import (
+    AwaitScheduling,
+    SchedulerAttributes,
+    Scheduling,
+    SetAffinity,
+    SetMemoryPolicy,
+    SetPersonality,
+)
 from pyruntime.plan.seccomp import Filter
 from pyruntime.runtimes.compiled import ProcessCache, inherited_of
 from pyruntime.spec import SchedulerFlag, SchedulerPolicy, decode_process, load_spec
@@ -68,7 +75,7 @@ def test_masks(numbers: str | None, members: set[int]) -> None:
 
 # CPUs
 
-AFFINITY = (op.SetAffinity, op.ResetAffinity, op.JoinCgroup)
+AFFINITY = (SetAffinity, op.ResetAffinity, op.JoinCgroup)
 
 
 @pytest.mark.conformance(22)
@@ -167,7 +174,7 @@ def test_io_priority(name: str, number: int, level: int) -> None:
     priority = {"class": name, "priority": level}
     plan = plan_of(process={"ioPriority": priority})
     assert plan.scheduling == Scheduling("$.process", None, number << 13 | level)
-    assert only(plan, op.AwaitScheduling).json_path == "$.process.ioPriority"
+    assert only(plan, AwaitScheduling).json_path == "$.process.ioPriority"
     assert exec_plan(ioPriority=priority).scheduling == Scheduling("$", None, number << 13 | level)
 
 
@@ -177,25 +184,25 @@ def test_io_priority(name: str, number: int, level: int) -> None:
 @pytest.mark.parametrize("may_gain", [True, False])
 def test_it_is_set_of_the_process_that_executes(process: dict[str, Any], may_gain: bool) -> None:
     """What is set may be lost with a fork, or keep the process from it; and a filter may forbid to wait."""
-    last = (op.SetIdentity, op.EnterPidNamespace, op.AwaitScheduling, op.InstallFilter, op.AwaitStart, op.ExecuteProgram)
+    last = (op.SetIdentity, op.EnterPidNamespace, AwaitScheduling, op.InstallFilter, op.AwaitStart, op.ExecuteProgram)
     process = {**process, "noNewPrivileges": not may_gain, "user": {"uid": 1, "gid": 1}}
-    expected = [op.SetIdentity, op.AwaitScheduling, op.AwaitStart, op.InstallFilter, op.ExecuteProgram]
+    expected = [op.SetIdentity, AwaitScheduling, op.AwaitStart, op.InstallFilter, op.ExecuteProgram]
     assert order(plan_of(filter=FILTER, process=process), *last) == expected
     # without a pid namespace of its own others may trace it while it waits for the start
     shared = {"namespaces": [{"type": "mount"}]}
-    expected = [op.SetIdentity, op.AwaitScheduling, *([op.InstallFilter, op.AwaitStart] if may_gain else [op.AwaitStart, op.InstallFilter]),
+    expected = [op.SetIdentity, AwaitScheduling, *([op.InstallFilter, op.AwaitStart] if may_gain else [op.AwaitStart, op.InstallFilter]),
                 op.ExecuteProgram]
     assert order(plan_of(filter=FILTER, hostname=None, process={**process, "capabilities": None}, linux=shared), *last) == expected
     found = order(exec_plan(filter=FILTER, **process), *last)
     early = [op.InstallFilter] if may_gain else []
     late = [] if early else [op.InstallFilter]
-    assert found == [op.SetIdentity, *early, op.EnterPidNamespace, op.AwaitScheduling, *late, op.ExecuteProgram]
+    assert found == [op.SetIdentity, *early, op.EnterPidNamespace, AwaitScheduling, *late, op.ExecuteProgram]
 
 
 @pytest.mark.conformance(20, 21)
 def test_nobody_waits_where_nothing_is_said() -> None:
     for plan in (plan_of(), exec_plan()):
-        assert plan.scheduling is None and op.AwaitScheduling not in order(plan, op.AwaitScheduling)
+        assert plan.scheduling is None and AwaitScheduling not in order(plan, AwaitScheduling)
 
 
 # memory nodes and execution domain
@@ -210,10 +217,10 @@ def test_every_memory_policy(mode: str, number: int) -> None:
     nodes = {} if mode in ("MPOL_DEFAULT", "MPOL_LOCAL") else {"nodes": "1-2"}
     plan = plan_of(linux={"memoryPolicy": {"mode": mode, **nodes}})
     members = mask_of(nodes.get("nodes"))
-    step = only(plan, op.SetMemoryPolicy)
-    assert step == op.SetMemoryPolicy("$.linux.memoryPolicy", members, len(members), number)
+    step = only(plan, SetMemoryPolicy)
+    assert step == SetMemoryPolicy("$.linux.memoryPolicy", members, len(members), number)
     assert step.subject() == (f"{mode} 1-2" if nodes else mode)
-    assert order(plan, op.JoinCgroup, op.SetMemoryPolicy, op.SetIdentity, op.AwaitStart) == [op.SetMemoryPolicy, op.SetIdentity, op.AwaitStart]
+    assert order(plan, op.JoinCgroup, SetMemoryPolicy, op.SetIdentity, op.AwaitStart) == [SetMemoryPolicy, op.SetIdentity, op.AwaitStart]
 
 
 @pytest.mark.conformance(48)
@@ -223,7 +230,7 @@ def test_every_memory_policy(mode: str, number: int) -> None:
 ])
 def test_every_flag_of_a_memory_policy(names: list[str], bits: int) -> None:
     plan = plan_of(linux={"memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0", "flags": names}})
-    assert only(plan, op.SetMemoryPolicy).mode == bits | 2
+    assert only(plan, SetMemoryPolicy).mode == bits | 2
 
 
 @pytest.mark.conformance(48)
@@ -246,9 +253,9 @@ def test_memory_policies_that_no_kernel_takes(policy: dict[str, Any], place: str
 def test_personality(domain: str, number: int) -> None:
     """Before a filter, which may forbid it."""
     plan = plan_of(filter=FILTER, process={"noNewPrivileges": False}, linux={"personality": {"domain": domain}})
-    assert only(plan, op.SetPersonality) == op.SetPersonality("$.linux.personality", number)
-    assert order(plan, op.SetPersonality, op.InstallFilter) == [op.SetPersonality, op.InstallFilter]
-    assert only(plan, op.SetPersonality).subject() == domain
+    assert only(plan, SetPersonality) == SetPersonality("$.linux.personality", number)
+    assert order(plan, SetPersonality, op.InstallFilter) == [SetPersonality, op.InstallFilter]
+    assert only(plan, SetPersonality).subject() == domain
 
 
 # what further processes have of the container
@@ -272,14 +279,14 @@ def test_further_processes_have_what_they_do_not_say() -> None:
     process = {"args": ["sh"], "cwd": "/"}
     plan = ProcessCache().compile(process, record, V2, 0).plan
     assert plan.scheduling == Scheduling("$", SchedulerAttributes(3, 0, 5, 0, 0, 0, 0), 2 << 13 | 6)
-    assert only(plan, op.SetAffinity).members == mask_of("1")
-    assert (only(plan, op.SetMemoryPolicy).mode, only(plan, op.SetPersonality).personality) == (4, 8)
+    assert only(plan, SetAffinity).members == mask_of("1")
+    assert (only(plan, SetMemoryPolicy).mode, only(plan, SetPersonality).personality) == (4, 8)
     assert [(limit.soft, limit.hard) for limit in plan.init if isinstance(limit, op.SetRlimit)] == [(1, 2)]
     own = {**process, "scheduler": {"policy": "SCHED_IDLE"}, "ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 0},
            "execCPUAffinity": {"initial": "2"}, "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 9, "hard": 9}]}
     plan = ProcessCache().compile(own, record, V2, 0).plan
     assert plan.scheduling == Scheduling("$", SchedulerAttributes(5, 0, 0, 0, 0, 0, 0), 3 << 13)
-    assert only(plan, op.SetAffinity).members == mask_of("2")
+    assert only(plan, SetAffinity).members == mask_of("2")
     assert [limit.resource for limit in plan.init if isinstance(limit, op.SetRlimit)] == [flags.RLIMITS["RLIMIT_NOFILE"]]
 
 
