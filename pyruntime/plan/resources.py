@@ -39,8 +39,10 @@ def make_cgroups(draft: Draft, cgroups: tuple[Cgroup, ...], resources: Resources
     if limits_devices:
         limit_devices(draft, cgroups, resources)
     if resources is not None and resources != Resources(devices=resources.devices):
-        # limits of a v2 cgroup hold before anything is in it
-        (draft.host if unified else draft.sources).extend(resource_writes(cgroups, resources, page_bytes))
+        for write in resource_writes(cgroups, resources, page_bytes):
+            # limits of a v2 cgroup hold before anything is in it, but for one that would keep the init out where another process is
+            where = draft.sources if not unified else draft.child if are_a_units and write.path.endswith(b"/pids.max") else draft.host
+            where.append(write)
 
 
 def _v2_controllers(resources: Resources | None, unified: bool) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from pyruntime.cgroups.paths import Unit
 from pyruntime.cgroups.systemd import Property
@@ -66,6 +66,20 @@ def resource_properties(resources: Resources, is_unified: bool) -> Iterator[Prop
         yield from _io(resources.block_io)
     for key, value in resources.unified.items():
         yield from _unified_property(key, value)
+
+
+# the one that a scope begins with, and the container's init that is cloned into it
+_FIRST_TASKS = 2
+
+
+def with_room_for_init(properties: Iterable[Property]) -> list[Property]:
+    """Such that the init can be made while another process holds the unit."""
+    return [(name, ("t", max(value[1], _FIRST_TASKS)) if name == "TasksMax" else value) for name, value in properties]
+
+
+def without_room_for_init(properties: Iterable[Property]) -> list[Property]:
+    """Those that are to be set again when the other one has ended."""
+    return [(name, value) for name, value in properties if name == "TasksMax" and value[1] < _FIRST_TASKS]
 
 
 def _io(block_io: BlockIO) -> Iterator[Property]:

@@ -93,12 +93,20 @@ class CompiledBundle:
 
     def unit_properties(self, id: str, pids: tuple[int, ...]) -> list[Property]:
         """What the container's unit is started with, and these processes. Raises InvalidBundleError."""
-        from pyruntime.plan.unit_properties import device_properties, resource_properties, unit_properties  # only where systemd is asked
+        # only where systemd is asked
+        from pyruntime.plan.unit_properties import device_properties, resource_properties, unit_properties, with_room_for_init
 
         resources = self.bundle.spec.linux.resources
         devices = device_rules(resources.devices if resources is not None else None)
         return [*unit_properties(unit_for(self.bundle.spec, id), id, pids), *device_properties(devices, read_drivers()),
-                *(resource_properties(resources, self._host.is_unified) if resources is not None else ())]
+                *(with_room_for_init(resource_properties(resources, self._host.is_unified)) if resources is not None else ())]
+
+    def late_unit_properties(self) -> list[Property]:
+        """What the unit gets when the container's init is its only process."""
+        from pyruntime.plan.unit_properties import resource_properties, without_room_for_init
+
+        resources = self.bundle.spec.linux.resources
+        return without_room_for_init(resource_properties(resources, self._host.is_unified)) if resources is not None else []
 
     def plan(self, id: str, root: str, manner: Manner) -> EncodedPlan:
         """The plan for a container with a state directory below `root`; compiled once for all ids of one length.

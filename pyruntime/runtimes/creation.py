@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pyruntime.cgroups import ContainerCgroups, cgroups_of
+from pyruntime.cgroups import ContainerCgroups, cgroups_of, systemd
 from pyruntime.errors import SetupError
 from pyruntime.host import Host
 from pyruntime.interface import StdioOptions
@@ -78,6 +78,8 @@ class Creation:
                                     move_devices=move_devices, run_hooks=run_create_hooks, pass_on=pass_on)
             except SetupError as error:
                 raise self._explain(error) from error
+        if unit is not None and (late := compiled.late_unit_properties()):
+            systemd.set_unit_properties(unit.name, late)
         self._store.commit(id)
         if self._devices is not None:
             self._devices.close()

@@ -8,8 +8,38 @@ from pathlib import Path
 import pytest
 from engine import CGROUP_DRIVER, Engine
 
+from pyruntime.host import read_host
+
 # ends with 9 when it is told to
 SERVICE = "trap 'echo told to stop; exit 9' TERM; echo started; while :; do sleep 0.1; done"
+
+
+def limits_of(pid: str) -> dict[str, int | str]:
+    """Of the cgroups of a process, in the terms of v1."""
+    is_unified = read_host().is_unified
+    paths: dict[str, str] = {}
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        paths.update(dict.fromkeys(controllers.split(","), path))
+
+    def read(controller: str, file: str) -> str:
+        if is_unified:
+            return Path("/sys/fs/cgroup", paths[""].strip("/"), file).read_text().strip()
+        return Path("/sys/fs/cgroup", controller, paths[controller].strip("/"), file).read_text().strip()
+
+    if not is_unified:
+        numbers = {name: int(read(controller, file)) for name, controller, file in (
+            ("memory", "memory", "memory.limit_in_bytes"), ("swap", "memory", "memory.memsw.limit_in_bytes"),
+            ("reservation", "memory", "memory.soft_limit_in_bytes"), ("shares", "cpu", "cpu.shares"), ("quota", "cpu", "cpu.cfs_quota_us"),
+            ("period", "cpu", "cpu.cfs_period_us"))}
+        return {**numbers, "cpus": read("cpuset", "cpuset.cpus"), "read_bps": int(read("blkio", "blkio.throttle.read_bps_device").split()[1])}
+    quota, period = map(int, read("", "cpu.max").split())
+    memory = int(read("", "memory.max"))
+    # the stock runtimes may still have the older formula
+    shares = {"59": 512, "20": 512, "174": 2048, "79": 2048}[read("", "cpu.weight")]
+    return {"memory": memory, "swap": memory + int(read("", "memory.swap.max")), "reservation": int(read("", "memory.low")), "shares": shares,
+            "quota": quota, "period": period, "cpus": read("", "cpuset.cpus"),
+            "read_bps": int(read("", "io.max").split()[1].partition("=")[2])}
 
 
 class Journey:
@@ -65,6 +95,20 @@ class Journey:
     def test_limits(self, engine: Engine) -> None:
         ended = engine.run("--rm", "--pids-limit", "5", "box", "sh", "-c", "for i in 1 2 3 4 5 6 7; do sleep 1 & done; wait")
         assert "fork" in ended.err, ended
+
+    def test_limits_of_every_kind_and_their_changes(self, engine: Engine) -> None:
+        id = engine.run("-d", "--memory=64m", "--memory-swap=96m", "--memory-reservation=32m", "--cpu-shares=512", "--cpu-period=50000",
+                        "--cpu-quota=20000", "--cpuset-cpus=0", "--device-read-bps=/dev/vda:1mb", "box", "sleep", "1000").out.splitlines()[-1]
+        try:
+            pid = engine.succeed("inspect", "--format", "{{.State.Pid}}", id)
+            assert limits_of(pid) == {"memory": 64 << 20, "swap": 96 << 20, "reservation": 32 << 20, "shares": 512, "quota": 20000,
+                                      "period": 50000, "cpus": "0", "read_bps": 1 << 20}
+            engine.succeed("update", "--memory=80m", "--memory-swap=160m", "--cpu-shares=2048", id)
+            changed = limits_of(pid)
+            assert (changed["memory"], changed["swap"], changed["shares"]) == (80 << 20, 160 << 20, 2048)
+            assert (changed["reservation"], changed["quota"], changed["cpus"]) == (32 << 20, 20000, "0")
+        finally:
+            engine.succeed("rm", "-f", id)
 
     def test_service(self, engine: Engine) -> None:
         engine_out = engine.run("-d", "--name", "service", "box", "sh", "-c", SERVICE)

@@ -15,7 +15,15 @@ from pyruntime.plan import operations as op
 from pyruntime.plan.compile import Place, compile
 from pyruntime.plan.device_rules import DEFAULT_RULES, Rule, device_rules
 from pyruntime.plan.operations import Plan
-from pyruntime.plan.unit_properties import INFINITY, bit_mask, device_properties, resource_properties, unit_properties
+from pyruntime.plan.unit_properties import (
+    INFINITY,
+    bit_mask,
+    device_properties,
+    resource_properties,
+    unit_properties,
+    with_room_for_init,
+    without_room_for_init,
+)
 from pyruntime.spec import decode_resources, load_spec
 from pyruntime.state import Store
 from pyruntime.testing.bundles import default_config, merge
@@ -102,6 +110,32 @@ def test_a_slice_has_no_processes_of_its_own_nor_delegation() -> None:
 ])
 def test_limits_as_properties(resources: dict[str, Any], properties: dict[str, Any]) -> None:
     assert {name: value for name, (_, value) in resource_properties(decode_resources(resources), True)} == properties
+
+
+@pytest.mark.conformance(44)
+@pytest.mark.parametrize(("resources", "first", "late"), [
+    ({"pids": {"limit": 0}}, [2], [1]), ({"pids": {"limit": 1}}, [2], [1]), ({"pids": {"limit": 2}}, [2], []),
+    ({"pids": {"limit": 9}}, [9], []),
+    ({"unified": {"pids.max": "1"}}, [2], [1]), ({"pids": {"limit": -1}}, [INFINITY], []), ({"cpu": {"shares": 2}}, [], []),
+])
+def test_room_for_the_process_that_a_scope_begins_with(resources: dict[str, Any], first: list[int], late: list[int]) -> None:
+    properties = list(resource_properties(decode_resources(resources), True))
+    assert [value for name, (_, value) in with_room_for_init(properties) if name == "TasksMax"] == first
+    assert without_room_for_init(properties) == [("TasksMax", ("t", value)) for value in late]
+
+
+@pytest.mark.conformance(44)
+@pytest.mark.parametrize(("host", "units", "where"), [(V2, "", "child"), (V2, None, "host"), (HYBRID, None, "child")])
+def test_when_processes_are_limited(host: Host, units: str | None, where: str) -> None:
+    """On v2 before there is one, but in a unit, where there is another, once there is."""
+    config = default_config()
+    merge(config, {"linux": {"resources": {"pids": {"limit": 1}}}})
+    if host is HYBRID:
+        host = Host((6, 1), (*HYBRID.hierarchies, Hierarchy("/cg/pids", False, ("pids",))), 0)
+    plan = compile(load_spec(json.dumps(config).encode()), host, Place("c", "/b", "/b/rootfs", "/run/c", units))
+    written = {name: [each.path for each in getattr(plan, name) if isinstance(each, op.WriteFile) and each.path.endswith(b"pids.max")]
+               for name in ("host", "child")}
+    assert {name: len(paths) for name, paths in written.items()} == {"host": int(where == "host"), "child": int(where == "child")}
 
 
 def test_no_limit_of_swap_alone_on_v1() -> None:
