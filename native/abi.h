@@ -13,9 +13,9 @@ struct plan_header {
     uint32_t late_slots;    /* the next ones by the host after the clone; they are passed by message */
     uint32_t slots;         /* all slots */
     uint32_t preserve_fds;  /* descriptors 3 .. 2+n reach the user program */
+    uint32_t given_fds;     /* so many of these, the last ones, are not the caller's of that number but its `descriptors` */
     uint32_t is_relayed;    /* 1: the process with the namespaces and the cgroup is cloned by an init, and not by the caller */
     uint32_t is_traceable;  /* 1: until await_release, since a caller without privileges writes about it only then */
-    uint32_t reserved;
 };
 
 #define PLAN_SIZE_LIMIT 16777216
@@ -126,6 +126,7 @@ enum operation_kind {
     OP_ENTER_ROOT,
     OP_ATTACH_MOUNT,
     OP_MAKE_DIRECTORY,
+    OP_MAKE_MOUNT_POINT,
     OP_MAKE_NODE,
     OP_MAKE_LINK,
     OP_OPEN_CONSOLE,
@@ -225,8 +226,9 @@ struct exit_report {
 int open_init(void);
 
 /* Run the host operations, clone, run the child operations. stdio are the child's 0, 1, 2; preserve_fds of the header
- * are taken from the caller's 3, 4, ...; descriptors are what OP_PASS_DESCRIPTOR passes on. On failure the child, if any, is
- * killed and reaped. -EBADFD: init_fd is not the static init. -ETIMEDOUT: it was not executed in time. */
+ * are taken from the caller's 3, 4, ...; descriptors are what OP_PASS_DESCRIPTOR passes on, the first given_fds of them also reach the
+ * program. On failure the child, if any, is killed and reaped. -EBADFD: init_fd is not the static init.
+ * -ETIMEDOUT: it was not executed in time. */
 int spawn_process(void *plan, uint64_t size, uint64_t clone_flags, int init_fd, int cgroup_slot, const int *stdio,
                   const int *descriptors, int descriptor_count, int timeout_ms, struct spawn_result *ret_result);
 
@@ -352,6 +354,9 @@ int remove_directory(const char *path);
 
 /* Remove each directory that is empty; paths are one behind the other, each with its NUL. An errno for each, 0 for those removed. */
 void remove_empty_directories(const char *paths, int count, int *ret_errors);
+
+/* An O_PATH descriptor of what a path is below a root that is not trusted: its links lead nowhere else. */
+int open_in_root(int root, const char *path);
 
 /* Filters of system calls, made by libseccomp. Its token of an architecture, 0: it knows none of that name. NULL is this machine's. */
 uint32_t filter_architecture(const char *name);

@@ -82,3 +82,8 @@ void remove_empty_directories(const char *paths, int count, int *ret_errors)
     for (int i = 0; i < count; i++, paths += strlen(paths) + 1)
         ret_errors[i] = rmdir(paths) < 0 ? errno : 0;
 }
+
+int open_in_root(int root, const char *path)
+{
+    return open_at(root, path, O_PATH, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+}

@@ -56,6 +56,7 @@ static const struct {
     ROW(OP_ENTER_ROOT, enter_root),
     ROW(OP_ATTACH_MOUNT, attach_mount),
     ROW(OP_MAKE_DIRECTORY, make_directory),
+    ROW(OP_MAKE_MOUNT_POINT, make_mount_point),
     ROW(OP_MAKE_NODE, make_node),
     ROW(OP_MAKE_LINK, make_link),
     ROW(OP_OPEN_CONSOLE, open_console),

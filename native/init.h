@@ -97,6 +97,7 @@ OPERATION(place_root);
 OPERATION(enter_root);
 OPERATION(attach_mount);
 OPERATION(make_directory);
+OPERATION(make_mount_point);
 OPERATION(make_node);
 OPERATION(make_link);
 OPERATION(open_console);

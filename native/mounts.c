@@ -226,6 +226,17 @@ OPERATION(attach_mount)
     return error ? explain(init, error, "move_mount") : 0;
 }
 
+/* number: 1 for a directory. What is mounted there is mounted by somebody who would follow a link. */
+OPERATION(make_mount_point)
+{
+    const char *path = plan_text(&init->plan, op, 0);
+    AUTO_FD found = open_at(AT_FDCWD, path, O_PATH, 0, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS);
+
+    if (found == -ENOENT)
+        return make_target_inside(init, path, op->number[0], &found);
+    return found < 0 ? explain(init, found, "a link is where the mount was") : 0;
+}
+
 /* The absent may stay absent: 0 and -1. Something is going to be mounted there. */
 static int open_if_present(struct init *init, const char *path, int *ret_fd)
 {

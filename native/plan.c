@@ -58,6 +58,7 @@ static const char *const operands[OP_END] = {
     [OP_ENTER_ROOT] = "1",
     [OP_ATTACH_MOUNT] = "t1",
     [OP_MAKE_DIRECTORY] = "t",
+    [OP_MAKE_MOUNT_POINT] = "t",
     [OP_MAKE_NODE] = "t",
     [OP_MAKE_LINK] = "tt",
     [OP_OPEN_CONSOLE] = "",
@@ -148,7 +149,8 @@ int open_plan(void *data, uint64_t size, struct plan *ret_plan)
     if (count > (size - sizeof *header) / sizeof(struct operation))
         return -EBADMSG;
     uint64_t outside = (uint64_t)header->host_slots + header->late_slots;
-    if (header->slots > PLAN_SLOT_LIMIT || outside > header->slots || header->preserve_fds > PLAN_SLOT_LIMIT)
+    if (header->slots > PLAN_SLOT_LIMIT || outside > header->slots || header->preserve_fds > PLAN_SLOT_LIMIT ||
+        header->given_fds > header->preserve_fds)
         return -EBADMSG;
     plan.host = (const void *)(plan.base + sizeof *header);
     plan.child = plan.host + header->host_count;

@@ -159,9 +159,10 @@ static int write_plan(const struct plan *plan)
  * memory of what it chooses. So the clone into a cgroup that may be limited is made by an init that is not in it, which has memory of its
  * own, and ends. */
 static int clone_init(const struct plan *plan, const int *slots, uint64_t flags, int init_fd, int cgroup_slot,
-                      const int *stdio, int wire, struct child *child, struct spawn_result *result)
+                      const int *stdio, const int *descriptors, int wire, struct child *child, struct spawn_result *result)
 {
     int preserved = (int)plan->header->preserve_fds, slot_count = (int)plan->header->host_slots;
+    int callers = preserved - (int)plan->header->given_fds;
     int *sources = child->sources;
     const char *traceable = plan->header->is_traceable ? "t" : "";
     /* the child has a copy of all descriptors */
@@ -174,7 +175,7 @@ static int clone_init(const struct plan *plan, const int *slots, uint64_t flags,
     for (int i = 0; i < 3; i++)
         sources[i] = stdio[i];
     for (int i = 0; i < preserved; i++)
-        sources[3 + i] = -1;
+        sources[3 + i] = i < callers ? -1 : descriptors[i - callers];
     sources[3 + preserved] = wire;
     sources[3 + preserved + 1] = plan_fd;
     for (int i = 0; i < slot_count; i++)
@@ -273,10 +274,12 @@ int spawn_process(void *data, uint64_t size, uint64_t clone_flags, int init_fd, 
     if (fcntl(init_fd, F_GET_SEALS) != INIT_SEALS)
         return -EBADFD;
     uint32_t slot_count = plan.header->host_slots + plan.header->late_slots;
+    if (plan.header->given_fds > (uint32_t)descriptor_count)
+        return -EBADMSG;
     if (cgroup_slot >= (int)plan.header->host_slots || (plan.header->is_relayed && cgroup_slot < 0))
         return -EBADMSG;
     /* one that is not open would become a descriptor of ours, and reach the user program */
-    for (uint32_t i = 0; i < plan.header->preserve_fds; i++)
+    for (uint32_t i = 0; i < plan.header->preserve_fds - plan.header->given_fds; i++)
         if (fcntl(3 + (int)i, F_GETFD) < 0) {
             snprintf(ret_result->detail, MESSAGE_DETAIL, "preserve descriptor %u", 3 + i);
             return -errno;
@@ -290,7 +293,7 @@ int spawn_process(void *data, uint64_t size, uint64_t clone_flags, int init_fd, 
     }
     child.deadline = deadline_in(timeout_ms);
     if (!error)
-        error = clone_init(&plan, slots, clone_flags, init_fd, cgroup_slot, stdio, ret_result->childs_wire, &child, ret_result);
+        error = clone_init(&plan, slots, clone_flags, init_fd, cgroup_slot, stdio, descriptors, ret_result->childs_wire, &child, ret_result);
     close_once(&ret_result->childs_wire);
     if (!error) {
         error = plan.header->is_relayed ? await_relay(ret_result->wire, timeout_ms, &child, ret_result) : 0;

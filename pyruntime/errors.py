@@ -172,6 +172,20 @@ class HookFailedError(SetupError):
         self.signal = signal
 
 
+class CheckpointError(SetupError):
+    """CRIU could not make a checkpoint or restore one.
+
+    log_file      CRIU's log, None if it did not get as far as having one
+    log_excerpt   the last lines of it that tell of errors
+    """
+
+    def __init__(self, step: str, errno: int, detail: str, log_file: str | None, log_excerpt: tuple[str, ...] = ()) -> None:
+        told = "; ".join((detail, *log_excerpt)) if detail else "; ".join(log_excerpt)
+        super().__init__(step, log_file, errno, None, told)
+        self.log_file = log_file
+        self.log_excerpt = log_excerpt
+
+
 class ExitStatusUnknownError(ContainerRuntimeError):
     """The process has ended, but its status went to another process and the kernel keeps it no more."""
 

@@ -130,6 +130,43 @@ def _spec(parser: Parser) -> None:
     parser.add_argument("--rootless", action="store_true", help="for a user without privileges: this one is the container's root")
 
 
+def _of_checkpoints(parser: Parser) -> None:
+    parser.add_argument("--image-path", default="checkpoint", metavar="DIRECTORY", help="of the checkpoint; by default %(default)s")
+    parser.add_argument("--work-path", metavar="DIRECTORY", help="of criu's log; by default the same")
+    parser.add_argument("--tcp-established", action="store_true", help="connections over TCP are wanted")
+    parser.add_argument("--ext-unix-sk", action="store_true", help="connections over unix sockets with others are wanted")
+    parser.add_argument("--shell-job", action="store_true", help="a session of somebody else's is wanted")
+    parser.add_argument("--file-locks", action="store_true", help="locks of files are wanted")
+    parser.add_argument("--manage-cgroups-mode", choices=("soft", "full", "strict", "ignore"), help="of cgroups below the container's own")
+    parser.add_argument("--empty-ns", action="append", default=[], metavar="network", help="leave the network namespace empty")
+    parser.add_argument("--lazy-pages", action="store_true", help="fetch memory when it is used")
+    parser.add_argument("--auto-dedup", action="store_true", help="free what was read of an earlier checkpoint")
+
+
+def _checkpoint(parser: Parser) -> None:
+    _of_checkpoints(parser)
+    parser.add_argument("--parent-path", metavar="DIRECTORY", help="an earlier one, relative to the image path")
+    parser.add_argument("--leave-running", action="store_true", help="let the container go on")
+    parser.add_argument("--pre-dump", action="store_true", help="only write the memory, and let the container go on")
+    parser.add_argument("--link-remap", action="store_true", help="removed files that are open get a name meanwhile")
+    parser.add_argument("--tcp-skip-in-flight", action="store_true", help="leave out connections that are being made")
+    parser.add_argument("--page-server", metavar="ADDRESS:PORT", help="where to send memory")
+    parser.add_argument("--status-fd", type=_count, metavar="N", help="a descriptor to write a NUL to when lazy pages are served")
+    _id(parser)
+
+
+def _restore(parser: Parser) -> None:
+    parser.add_argument("-b", "--bundle", default=".", help="the directory with config.json; by default this one")
+    _of_checkpoints(parser)
+    _pid_file(parser)
+    parser.add_argument("-d", "--detach", action="store_true", help="do not wait for the container to end")
+    parser.add_argument("--no-pivot", action="store_true", help="accepted for callers of runc, of no effect")
+    parser.add_argument("--no-subreaper", action="store_true", help="accepted for callers of runc, of no effect")
+    parser.add_argument("--lsm-profile", metavar="TYPE:NAME", help="instead of that of the checkpoint")
+    parser.add_argument("--lsm-mount-context", metavar="CONTEXT", help="of the mounts")
+    _id(parser)
+
+
 COMMANDS = {
     "create": Command("life_cycle:create", "apply everything of a bundle's config.json but its program", _create),
     "start": Command("life_cycle:start", "run the program of a created container", _id),
@@ -142,6 +179,8 @@ COMMANDS = {
     "pause": Command("life_cycle:pause", "stop all processes of a container", _id),
     "resume": Command("life_cycle:resume", "let them go on", _id),
     "update": Command("life_cycle:update", "change a container's limits", _update),
+    "checkpoint": Command("checkpoints:checkpoint", "write a running container to files", _checkpoint),
+    "restore": Command("checkpoints:restore", "make a container that goes on from there", _restore),
     "list": Command("states:list_containers", "print all containers", _list),
     "spec": Command("documents:write_spec", "write a config.json to begin with", _spec),
     "features": Command("documents:print_features", "print what this runtime can do as JSON", lambda parser: None),
@@ -151,7 +190,7 @@ WITHOUT_RUNTIME = frozenset({"write_spec", "print_features"})
 
 
 def _global_parser() -> Parser:
-    commands = "\n".join(f"  {name:10}{command.help}" for name, command in COMMANDS.items())
+    commands = "\n".join(f"  {name:12}{command.help}" for name, command in COMMANDS.items())
     parser = Parser("pyruntime", "pyruntime [OPTION ...] COMMAND [ARGUMENT ...]", "An OCI runtime.", f"commands:\n{commands}",
                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--root", default=DEFAULT_ROOT, metavar="DIRECTORY",

@@ -53,7 +53,9 @@ def features() -> dict[str, Any]:
         "ociVersionMax": _NEWEST_SPEC,
         "hooks": list(hooks.KINDS),
         "mountOptions": names_of_options(),
-        "annotations": {"io.github.seccomp.libseccomp.version": library_version()},
+        "annotations": {"io.github.seccomp.libseccomp.version": library_version(),
+                        # with criu installed; runc has one of this kind
+                        "org.pyruntime.checkpoint.enabled": "true"},
         # none changes what is done
         "potentiallyUnsafeConfigAnnotations": [],
         "linux": {

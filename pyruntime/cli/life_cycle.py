@@ -33,7 +33,7 @@ def _create(runtime: NativeRuntime, options: argparse.Namespace, stdio: StdioOpt
         console = held.enter_context(ConsoleSocket(options.console_socket)) if options.console_socket else None
         pid = runtime.create_container(options.id, options.bundle, stdio, no_pivot=options.no_pivot,
                                        keeps_keyring=options.no_new_keyring, finds_program=True, environment=options.environment)
-        with _deleted_on_failure(runtime, options.id):
+        with deleted_on_failure(runtime, options.id):
             if detaches:
                 hand_over_terminal(terminal_of(runtime, options.id, pid), console)
             write_pid_file(options.pid_file, pid)
@@ -45,14 +45,14 @@ def run(runtime: NativeRuntime, options: argparse.Namespace) -> int:
     stdio = inherited(options)
     if options.detach:
         _create(runtime, options, stdio, detaches=True)
-        with _deleted_on_failure(runtime, options.id):
+        with deleted_on_failure(runtime, options.id):
             runtime.start_container(options.id)
         return 0
     from pyruntime.cli.attached import follow, received_signals, relay_of
 
     with received_signals() as signals:
         pid = _create(runtime, options, stdio, detaches=False)
-        with _deleted_on_failure(runtime, options.id), relay_of(terminal_of(runtime, options.id, pid)) as relay:
+        with deleted_on_failure(runtime, options.id), relay_of(terminal_of(runtime, options.id, pid)) as relay:
             runtime.start_container(options.id)
             follow(runtime, options.id, pid, signals, relay)
             exit_state = runtime.wait_on_container(options.id)
@@ -62,7 +62,8 @@ def run(runtime: NativeRuntime, options: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _deleted_on_failure(runtime: NativeRuntime, id: str) -> Iterator[None]:
+def deleted_on_failure(runtime: NativeRuntime, id: str) -> Iterator[None]:
+    """What cannot be handed to the caller is not left."""
     try:
         yield
     except BaseException:

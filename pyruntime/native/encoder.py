@@ -119,8 +119,8 @@ def encode(plan: Plan, hole_size: int = 0) -> EncodedPlan:
                         *_NO_NUMBER[len(numbers)])
     size = arena_start + len(arena) + 1
     header = _HEADER.pack(size, len(plan.host), len(plan.child), len(plan.init), plan.host_slots,
-                          plan.late_slots, first_slot["init"] + plan.init_slots, plan.preserve_fds, int(plan.is_relayed),
-                          int(plan.is_traceable), 0)
+                          plan.late_slots, first_slot["init"] + plan.init_slots, plan.preserve_fds + plan.given_fds, plan.given_fds,
+                          int(plan.is_relayed), int(plan.is_traceable))
     return EncodedPlan(plan, header + records + arena + b"\0", tuple(holes), hole_size)
 
 

@@ -55,3 +55,8 @@ def remove_empty_directories(paths: Sequence[str]) -> list[int]:
     errors = ffi.new("int[]", len(paths))
     lib.remove_empty_directories(os.fsencode("\0".join(paths)), len(paths), errors)
     return list(errors)
+
+
+def open_in_root(root: int, path: str) -> int:
+    """An O_PATH descriptor of what a path is below the directory `root`, whose links lead nowhere else. Raises OSError."""
+    return _check(lib.open_in_root(root, os.fsencode(path)), path)

@@ -127,7 +127,7 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
     own_cgroups(draft, cgroups, spec, host)
     join_cgroups(draft, cgroups)
     if linux.intel_rdt is not None:
-        _join_groups(draft, linux.intel_rdt, host, place.id)
+        join_groups_of(draft, linux.intel_rdt, host, place.id)
     # where the caller may run is not where the container may
     draft.init.append(op.ResetAffinity(""))
     filesystem = FilesystemCompiler(draft, spec, place.bundle_path, place.rootfs_path, cgroups, in_user_namespace or host.in_user_namespace,
@@ -336,7 +336,8 @@ def _schedule(draft: Draft, process: Process, json_path: str) -> None:
         schedule(draft, process, json_path)
 
 
-def _join_groups(draft: Draft, rdt: IntelRdt, host: Host, id: str) -> None:
+def join_groups_of(draft: Draft, rdt: IntelRdt, host: Host, id: str) -> None:
+    """Of the resctrl file system."""
     from pyruntime.plan.intel_rdt import group_of, join_groups  # few need it
 
     join_groups(draft, group_of(rdt, host, id).paths)

@@ -34,14 +34,19 @@ _WITHOUT_PATHS = frozenset({"bpf", "cgroup", "cgroup2", "debugfs", "devpts", "de
 _NULL = os.makedev(1, 3)
 
 
-def _inside(path: str) -> str:
+def inside(path: str) -> str:
     """Absolute in the container; a relative one is relative to /."""
     return posixpath.normpath("/" + path.lstrip("/"))
 
 
+def default_devices() -> dict[tuple[int, int, int], tuple[str, bytes]]:
+    """JSON path and path of the host by major, minor and 0, for character devices."""
+    return {(major, minor, 0): ("", path) for path, major, minor in _DEFAULT_DEVICES}
+
+
 def _binds_dev(spec: Spec) -> bool:
     """Whether /dev is the host's or an engine's: what is in it is their choice."""
-    last = next((mount for mount in reversed(spec.mounts) if _inside(mount.destination) == "/dev"), None)
+    last = next((mount for mount in reversed(spec.mounts) if inside(mount.destination) == "/dev"), None)
     return last is not None and not {"bind", "rbind"}.isdisjoint(last.options)
 
 
@@ -147,7 +152,7 @@ class FilesystemCompiler:
 
     def _mount(self, mount: Mount, json_path: str) -> None:
         options = parse_mount_options(mount.options)
-        target = _inside(mount.destination).encode()
+        target = inside(mount.destination).encode()
         is_cgroup = mount.type in ("cgroup", "cgroup2")
         self._check(mount, options, json_path)
         if options.is_remount:
@@ -178,6 +183,19 @@ class FilesystemCompiler:
                                         "mapped")
         if options.copies_up is not None and (mount.type != "tmpfs" or options.is_bind or options.is_remount):
             raise InvalidBundleError(None, f"{json_path}.options[{options.copies_up}]", "'tmpcopyup' is for a new mount of type 'tmpfs' alone")
+
+    def mount_at(self, target: str, index: int) -> None:
+        """`mounts[index]` at another place."""
+        self._mount(msgspec.structs.replace(self.spec.mounts[index], destination=target), f"$.mounts[{index}]")
+
+    def mount_cgroup_at(self, target: str, cgroup: Cgroup, index: int) -> None:
+        """One of the container's cgroups, as `mounts[index]` shows it."""
+        json_path, place = f"$.mounts[{index}]", target.encode()
+        options = parse_mount_options(self.spec.mounts[index].options)
+        if shows_cgroups_to_all(self.spec):
+            options = options.read_only()
+        slot = self._copy_host_tree(json_path, cgroup.path, options, f"{json_path}.options", place)
+        self._attach(place, slot, json_path)
 
     def _bind(self, mount: Mount, options: MountOptions, target: bytes, json_path: str) -> Slot:
         assert mount.source is not None  # by spec.checks; the bundle itself is none of the container's business
@@ -353,7 +371,7 @@ class FilesystemCompiler:
 
     def _devices(self) -> None:
         if not self.binds_dev:
-            configured = {_inside(device.path).encode() for device in self.linux.devices}
+            configured = {inside(device.path).encode() for device in self.linux.devices}
             for path, major, minor in _DEFAULT_DEVICES:
                 if path not in configured:
                     self._device("", path, stat.S_IFCHR | 0o666, os.makedev(major, minor), 0, 0)
@@ -365,7 +383,7 @@ class FilesystemCompiler:
             self.after.append(op.MakeLink("", b"/dev/ptmx", b"pts/ptmx", 1))
 
     def _configured_device(self, device: Device, json_path: str) -> None:
-        path = _inside(device.path)
+        path = inside(device.path)
         number = 0 if device.type == "p" else os.makedev(device.major or 0, device.minor or 0)
         mode = _NODE_TYPES[device.type] | (0o666 if device.file_mode is None else device.file_mode & 0o7777)
         demands = sum(bit for bit, value in ((f.NODE_HAS_MODE, device.file_mode), (f.NODE_HAS_UID, device.uid),
@@ -382,7 +400,7 @@ class FilesystemCompiler:
     def _is_in_bound_dev(self, path: str) -> bool:
         if not self.binds_dev or not path.startswith("/dev/"):
             return False
-        targets = [_inside(mount.destination).rstrip("/") for mount in self.spec.mounts]
+        targets = [inside(mount.destination).rstrip("/") for mount in self.spec.mounts]
         # of several mounts above it the last one has it
         return [target for target in targets if path.startswith(f"{target}/")][-1] == "/dev"
 

@@ -150,6 +150,11 @@ class MakeDirectory(Operation, frozen=True):
     optional: int = 0
 
 
+class MakeMountPoint(Operation, frozen=True):
+    path: bytes
+    is_directory: int
+
+
 class MakeNode(Operation, frozen=True):
     """demands: bits of NODE_... in plan/flags.py, of a node that is there already."""
 
@@ -319,6 +324,8 @@ class Plan(msgspec.Struct, frozen=True):
     hook_limit_s  how long the hooks that the init runs after that may take until it is ready; None for ever
     hooks         all of them
     net_devices   what the host moves into the network namespace, while the init waits
+    preserve_fds  so many of the caller's descriptors from 3 on reach the program
+    given_fds     and behind them so many that the caller names
     opens_console whether the init sends a terminal
     scheduling    what the host sets at AwaitScheduling
     is_relayed    whether an init clones the process, which has no memory of the caller's
@@ -344,6 +351,7 @@ class Plan(msgspec.Struct, frozen=True):
     scheduling: Scheduling | None = None
     net_devices: tuple[NetDeviceMove, ...] = ()
     is_traceable: bool = False
+    given_fds: int = 0
 
     def __str__(self) -> str:
         lines = []

@@ -34,6 +34,8 @@ from pyruntime.state.record import FilterRecord, Inherited, JoinedMountNamespace
 
 if TYPE_CHECKING:
     from pyruntime.plan.intel_rdt import ResctrlGroup
+    from pyruntime.plan.operations import ExecuteProgram
+    from pyruntime.plan.restore import Sources
 
 _log = logging.getLogger("pyruntime")
 BUNDLES_KEPT = 64
@@ -123,6 +125,15 @@ class CompiledBundle:
                 plan = compile(self.bundle.spec, self._host, place, manner, self._filter)
             encoded = self._plans[key] = encode(plan, len(id))
         return encoded
+
+    def restore_plan(self, id: str, root: str, sources: Sources, criu: ExecuteProgram, given_fds: int,
+                     inherits_cgroups: bool) -> EncodedPlan:
+        """See plan.restore. Raises InvalidBundleError."""
+        from pyruntime.plan.restore import compile_restore
+
+        place = Place(id, self.bundle.path, self.bundle.rootfs_path, f"{root}/{id}", self._units)
+        with self._in_file():
+            return encode(compile_restore(self.bundle.spec, self._host, place, sources, criu, given_fds, inherits_cgroups), len(id))
 
     def record(self, id: str, pid: int, start_time: int, joined: JoinedMountNamespace | None, keeps_keyring: bool,
                resctrl: ResctrlRecord | msgspec.UnsetType) -> ContainerRecord:

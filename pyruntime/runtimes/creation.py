@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -28,7 +29,12 @@ if TYPE_CHECKING:
 
 
 class Creation:
-    """What has been made so far of a container whose state directory is there."""
+    """What has been made so far of a container whose state directory is there.
+
+    ends_everything   what is in the cgroups when it fails was made for the container
+    """
+
+    ends_everything = False
 
     def __init__(self, store: Store, host: Host, id: str, compiled: CompiledBundle) -> None:
         self._store = store
@@ -114,7 +120,7 @@ class Creation:
         try:
             if self._cgroup_path is not None:
                 cgroups = ContainerCgroups(cgroups_of(self._host, self._cgroup_path), self._unit_name)
-                if self._has_run_hooks:
+                if self._has_run_hooks or self.ends_everything:
                     cgroups.remove()  # with processes that hooks have left
                 else:
                     cgroups.remove_empty()
@@ -124,3 +130,22 @@ class Creation:
             detach_root(self._joined, self._compiled.bundle.rootfs_path)
         if self._has_run_hooks and self._record is not None:
             run_poststop_hooks(self._record)
+
+
+Made = TypeVar("Made", bound=Creation)
+
+
+def make(store: Store, id: str, begin: Callable[[], Made], run: Callable[[Made], tuple[LiveProcess, ContainerRecord]]) -> tuple[
+        LiveProcess, ContainerRecord]:
+    """A container, or nothing. Raises ContainerExistsError, and what `begin` and `run` raise."""
+    store.add(id)
+    creation: Made | None = None
+    try:
+        creation = begin()
+        return run(creation)
+    except BaseException:
+        if creation is not None:
+            creation.undo()
+        else:
+            store.remove(id)
+        raise

@@ -101,12 +101,12 @@ class Entry:
     has_started             that init, for certain
     """
 
-    def __init__(self, init: LiveProcess | None = None, record: ContainerRecord | None = None) -> None:
+    def __init__(self, init: LiveProcess | None = None, record: ContainerRecord | None = None, has_started: bool = False) -> None:
         self.lock = threading.RLock()
         self.init = init
         self.record = record
         self.cgroups = ContainerCgroups(record.cgroups) if record is not None else None
-        self.has_started = False
+        self.has_started = has_started
         self.processes: dict[int, LiveProcess] = {}
         self.process_cache = ProcessCache()
         self._wakers: list[int] = []

@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,19 +17,11 @@ from pyruntime.cgroups import ContainerCgroups, cgroups_of, default_path_of, sys
 from pyruntime.errors import SetupError
 from pyruntime.handles import Container
 from pyruntime.host import read_host
-from pyruntime.interface import (
-    ContainerProcessState,
-    ContainerState,
-    ProcessExitState,
-    ProcessLike,
-    Status,
-    StdioOptions,
-    StdioPipes,
-)
+from pyruntime.interface import ContainerProcessState, ContainerState, ProcessExitState, ProcessLike, Status, StdioOptions, StdioPipes
 from pyruntime.native import process as native
 from pyruntime.plan.compile import Manner
 from pyruntime.runtimes.compiled import BundleCache
-from pyruntime.runtimes.creation import Creation
+from pyruntime.runtimes.creation import Creation, make
 from pyruntime.runtimes.ending import end_all, end_processes
 from pyruntime.runtimes.execution import launch_in
 from pyruntime.runtimes.hooks import run_poststart_hooks, run_poststop_hooks, start_container_hook
@@ -37,14 +29,17 @@ from pyruntime.runtimes.identity import is_alive, open_process, require_process
 from pyruntime.runtimes.joined_mounts import detach_root, root_of
 from pyruntime.runtimes.listener import passing_on_at_start
 from pyruntime.runtimes.live import Entry
-from pyruntime.runtimes.process_list import list_processes, signal_all
+from pyruntime.runtimes.process_list import find_process, list_processes, signal_all
 from pyruntime.runtimes.status import status_of, status_of_living
 from pyruntime.runtimes.stdio import check_preserved
 from pyruntime.runtimes.waits import Waits
 from pyruntime.spec import Resources
-from pyruntime.state import ContainerRecord, ProcessRecord, Store
+from pyruntime.state import ContainerRecord, Store
 from pyruntime.state.names import START_SOCKET
 from pyruntime.state.store import check_id, root_for
+
+if TYPE_CHECKING:
+    from pyruntime.checkpoint import CheckpointOptions, RestoreOptions
 
 _log = logging.getLogger("pyruntime")
 
@@ -80,22 +75,34 @@ class NativeRuntime:
         environment     `NAME=value`, what its program has besides `process.env`
         """
         check_preserved(stdio_options)
-        self._store.add(id)
-        creation: Creation | None = None
-        try:
-            creation = Creation(self._store, self._host, id, self._bundles.open(os.fspath(bundle_path)))
-            manner = Manner(no_pivot, keeps_keyring, finds_program, stdio_options.preserve_fds, environment)
-            live, record = creation.run(stdio_options, manner)
-        except BaseException:
-            if creation is not None:
-                creation.undo()
-            else:
-                self._store.remove(id)
-            raise
+        manner = Manner(no_pivot, keeps_keyring, finds_program, stdio_options.preserve_fds, environment)
+        live, record = make(self._store, id, lambda: Creation(self._store, self._host, id, self._bundles.open(os.fspath(bundle_path))),
+                            lambda creation: creation.run(stdio_options, manner))
         with self._entries_lock:
             self._entries[id] = Entry(live, record)
         _log.debug("created container %s: pid %d", id, live.pid)
         return live.pid
+
+    def restore_container(self, id: str, bundle_path: str, image_path: str, stdio_options: StdioOptions,
+                          options: RestoreOptions | None = None) -> int:
+        """A container that goes on from a checkpoint, of a bundle like the one that was made of; init's pid. What standard streams were
+        outside the container is what `stdio_options` says. Raises as create_container does, CheckpointError, UnsupportedHostError."""
+        from pyruntime.runtimes.restore import Restoration
+
+        live, record = make(self._store, id, lambda: Restoration(self._store, self._host, id, self._bundles.open(os.fspath(bundle_path))),
+                            lambda made: made.restore(os.fspath(image_path), stdio_options, options))
+        with self._entries_lock:
+            self._entries[id] = Entry(live, record, has_started=True)
+        return live.pid
+
+    def checkpoint_container(self, id: str, image_path: str, options: CheckpointOptions | None = None) -> None:
+        """Write a running container to the directory `image_path`, made if missing; unless it is to go on, it has stopped then. Raises
+        NotRunningError, CheckpointError, UnsupportedHostError without criu: then it goes on, and nothing but criu's log is left."""
+        from pyruntime.runtimes.checkpoint import checkpoint
+
+        with self._locked(id) as entry:
+            checkpoint(record := self._store.load(id), self._status(record, entry), self._store.processes(id), os.fspath(image_path), options,
+                       self._host)
 
     def start_container(self, id: str) -> None:
         """See Runtime."""
@@ -209,7 +216,7 @@ class NativeRuntime:
             if live is not None:
                 live.send_signal(int(signal))
                 return
-            record = self._process_record(container, pid)
+            record = find_process(self._store, container, pid)
             with open_process(pid, record.start_time) as pidfd:
                 if pidfd is not None:
                     native.send_signal(pidfd, int(signal))
@@ -251,7 +258,7 @@ class NativeRuntime:
         container, entry = self._open(id)
         live = entry.processes.get(pid)
         if live is None:
-            record = self._process_record(container, pid, allows_init=False)
+            record = find_process(self._store, container, pid, allows_init=False)
             if record.exit_code is None and is_alive(pid, record.start_time):
                 raise errors.StillRunningError("delete", id, "running", pid)
             self._store.remove_process(id, record)
@@ -353,7 +360,7 @@ class NativeRuntime:
         live = entry.find(pid)
         if live is not None:
             return live.pipes
-        self._process_record(container, pid)
+        find_process(self._store, container, pid)
         return StdioPipes()
 
     def container(self, id: str) -> Container:
@@ -378,7 +385,7 @@ class NativeRuntime:
         elif (live := entry.processes.get(pid)) is not None:
             exit_state = self._waits.for_live(record, live)
         else:
-            exit_state = self._waits.for_foreign(record, self._process_record(record, pid))
+            exit_state = self._waits.for_foreign(record, find_process(self._store, record, pid))
         if exit_state is None:
             raise errors.ExitStatusUnknownError(id, pid)
         return exit_state
@@ -424,17 +431,6 @@ class NativeRuntime:
         except errors.ContainerNotFoundError:
             self._drop(id)
             raise
-
-    def _process_record(self, container: ContainerRecord, pid: int, allows_init: bool = True) -> ProcessRecord:
-        """Of a process that another runtime object made. Raises ProcessNotFoundError."""
-        if pid == container.pid:
-            if allows_init:
-                return ProcessRecord(pid, container.start_time)
-            raise errors.ProcessNotFoundError(container.id, pid)
-        record = self._store.load_process(container.id, pid)
-        if record is None:
-            raise errors.ProcessNotFoundError(container.id, pid)
-        return record
 
     @staticmethod
     def _init_pidfd(record: ContainerRecord, entry: Entry) -> contextlib.AbstractContextManager[int]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from pyruntime.cgroups import ContainerCgroups
+from pyruntime.errors import ProcessNotFoundError
 from pyruntime.interface import ContainerProcessState
 from pyruntime.runtimes.identity import read_command, read_stat
 from pyruntime.runtimes.live import Entry
 from pyruntime.runtimes.process_tree import pids_of, signal_each
-from pyruntime.state import ContainerRecord, ProcessRecord
+from pyruntime.state import ContainerRecord, ProcessRecord, Store
 
 
 def list_processes(record: ContainerRecord, made: Iterable[ProcessRecord], entry: Entry | None) -> list[ContainerProcessState]:
@@ -44,3 +45,13 @@ def signal_all(record: ContainerRecord, made: Callable[[], Iterable[ProcessRecor
         ContainerCgroups(record.cgroups).signal(number)
     else:
         signal_each(record, made(), number)
+
+
+def find_process(store: Store, container: ContainerRecord, pid: int, allows_init: bool = True) -> ProcessRecord:
+    """Of a process that another runtime object made. Raises ProcessNotFoundError."""
+    if pid == container.pid and allows_init:
+        return ProcessRecord(pid, container.start_time)
+    record = store.load_process(container.id, pid) if pid != container.pid else None
+    if record is None:
+        raise ProcessNotFoundError(container.id, pid)
+    return record

@@ -44,7 +44,7 @@ def _renew_lock() -> None:
 os.register_at_fork(after_in_child=_renew_lock)
 
 
-def _open_null() -> int:
+def open_null() -> int:
     """The null device: one descriptor for the process, opened anew if the caller has closed it meanwhile."""
     global _null_fd
     with _null_lock:
@@ -85,7 +85,7 @@ class PreparedStdio:
         if given is not None:
             return _check_open(stream, given)
         if self._null < 0:
-            self._null = _open_null()
+            self._null = open_null()
         return self._null
 
     def _pipe(self, stream: int) -> int:

@@ -98,6 +98,7 @@ INIT_ROWS: list[Forced] = [
     (op.SwitchRoot(J, INIT, "/srv/root"), "EBADF", "switch root", "/srv/root"),
     (op.AttachMount(J, b"/x", INIT, 0), "EBADF", "attach mount", "/x"),
     (op.MakeDirectory(J, TOO_LONG, 0o755), "ENAMETOOLONG", "make directory", "x" * 300 + "/y"),
+    (op.MakeMountPoint(J, TOO_LONG, 1), "ENAMETOOLONG", "make mount point", "x" * 300 + "/y"),
     (op.MakeNode(J, TOO_LONG, 0o10600, 0, 0, 0), "ENAMETOOLONG", "make node", "x" * 300 + "/y"),
     (op.MakeNode(J, NONE, 0o10600, 0, 0, 0, flags.NODE_EXISTS), "ENOENT", "make node", "/does/not/exist"),
     (op.MakeLink(J, TOO_LONG, b"y", 0), "ENAMETOOLONG", "make link", "x" * 300 + "/y"),

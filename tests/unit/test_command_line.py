@@ -46,6 +46,36 @@ def test_what_containerd_passes() -> None:
     assert (options.all, options.id, options.signal) == (True, "c1", "9")
 
 
+def test_what_engines_pass_for_checkpoints() -> None:
+    options = parse("--root", "/r", "checkpoint", "--image-path", "/i", "--work-path", "/w", "--parent-path", "../p", "--tcp-established",
+                    "--ext-unix-sk", "--shell-job", "--file-locks", "--manage-cgroups-mode", "soft", "--empty-ns", "network", "--lazy-pages",
+                    "--status-fd", "5", "--leave-running", "--pre-dump", "c1")
+    assert (options.image_path, options.work_path, options.parent_path, options.status_fd) == ("/i", "/w", "../p", 5)
+    assert options.leave_running and options.pre_dump and options.ext_unix_sk and options.empty_ns == ["network"]
+    options = parse("restore", "--bundle", "/b", "--image-path", "/i", "--detach", "--pid-file", "/p", "--console-socket", "/s", "--no-pivot",
+                    "--no-subreaper", "--empty-ns", "network", "--lazy-pages", "c1")
+    assert (options.bundle, options.image_path, options.pid_file, options.console_socket, options.detach) == ("/b", "/i", "/p", "/s", True)
+
+
+def test_an_engine_finds_out_that_there_are_checkpoints(capfd: pytest.CaptureFixture[str]) -> None:
+    """podman looks whether `checkpoint --help` succeeds."""
+    with pytest.raises(SystemExit) as ended:
+        main(["checkpoint", "--help"])
+    assert ended.value.code == 0 and "--tcp-established" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["checkpoint", "--page-server", "here", "c1"], "--page-server 'here' is not of the form ADDRESS:PORT"),
+    (["checkpoint", "--page-server", "h:70000", "c1"], "is not of the form ADDRESS:PORT"),
+    (["checkpoint", "--empty-ns", "pid", "c1"], "--empty-ns 'pid': only a network namespace can be left empty"),
+    (["restore", "--empty-ns", "pid", "c1"], "only a network namespace can be left empty"),
+    (["restore", "--console-socket", "/s", "c1"], "--console-socket is for containers that the command does not wait for"),
+    (["checkpoint", "--manage-cgroups-mode", "hard", "c1"], "invalid choice: 'hard'")])
+def test_what_checkpoints_cannot_be_asked(arguments: list[str], said: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments, new_runtime=lambda _: None) == 1  # type: ignore[arg-type,return-value]
+    assert said in capfd.readouterr().err
+
+
 def test_the_programs_arguments_are_its_own() -> None:
     options = parse("exec", "-t", "-e", "A=b", "c1", "ls", "-l", "--root", "--", "-x")
     assert (options.tty, options.env, options.id, options.command) == (True, ["A=b"], "c1", ["ls", "-l", "--root", "--", "-x"])
@@ -219,6 +249,7 @@ def test_features(capfd: pytest.CaptureFixture[str]) -> None:
     assert found["hooks"] == ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
     assert {"SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"} < set(found["linux"]["seccomp"]["archs"])
     assert "SCMP_ACT_NOTIFY" in found["linux"]["seccomp"]["actions"]
+    assert found["annotations"]["org.pyruntime.checkpoint.enabled"] == "true"
 
 
 @pytest.mark.conformance(33, 47, 63)

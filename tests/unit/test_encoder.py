@@ -48,12 +48,13 @@ def sample(cls: type[Operation], seed: int) -> Operation:
 
 
 def decode(data: bytes, plan: Plan) -> list[Operation]:
-    size, *counts, host_slots, late_slots, slots, preserve, relayed, traceable, reserved = HEADER.unpack_from(data)
+    size, *counts, host_slots, late_slots, slots, preserve, given, relayed, traceable = HEADER.unpack_from(data)
     assert size == len(data) and data[-1] == 0
     assert counts == [len(plan.host), len(plan.child), len(plan.init)]
     assert (host_slots, late_slots, slots) == (
         plan.host_slots, plan.late_slots, plan.host_slots + plan.late_slots + plan.init_slots)
-    assert (preserve, relayed, traceable, reserved) == (plan.preserve_fds, plan.is_relayed, plan.is_traceable, 0)
+    assert (preserve, given, relayed, traceable) == (
+        plan.preserve_fds + plan.given_fds, plan.given_fds, plan.is_relayed, plan.is_traceable)
 
     def text(offset: int) -> bytes:
         return bytes(data[offset:data.index(0, offset)])
@@ -96,7 +97,7 @@ def decode(data: bytes, plan: Plan) -> list[Operation]:
 
 def test_every_operation_comes_back() -> None:
     every = tuple(sample(cls, i) for i, cls in enumerate(CLASSES, 1))
-    plan = Plan(every[:9], every[9:12], every[12:], 0, None, 4, 4, 4, preserve_fds=2)
+    plan = Plan(every[:9], every[9:12], every[12:], 0, None, 4, 4, 4, preserve_fds=2, given_fds=3)
     assert decode(bytes(encode(plan).data), plan) == list(every)
 
 

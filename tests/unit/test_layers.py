@@ -25,6 +25,7 @@ ALLOWED = {
     "cgroups": BASE | {"host", "native.files"},
     "plan": BASE | {"spec", "host", "cgroups", "state.names"},
     "native": BASE | {"plan", "interface", "_native"},
+    "checkpoint": BASE | {"native", "plan"},
     "state": BASE | {"spec", "cgroups", "native.files"},
 }
 
