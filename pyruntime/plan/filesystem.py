@@ -31,6 +31,8 @@ _NEED_VISIBLE = ("proc", "sysfs")
 # and those that name no path of the host; a block device or the layers of an overlay are found before the change of root alone
 _WITHOUT_PATHS = frozenset({"bpf", "cgroup", "cgroup2", "debugfs", "devpts", "devtmpfs", "efivarfs", "fusectl", "hugetlbfs", "mqueue", "proc",
                             "ramfs", "securityfs", "sysfs", "tmpfs", "tracefs"})
+# of which each mount is another file system; a disk, and what belongs to a namespace, may be the host's as well
+_NEW_AT_EACH_MOUNT = frozenset({"devpts", "hugetlbfs", "overlay", "proc", "ramfs", "tmpfs"})
 _NULL = os.makedev(1, 3)
 
 
@@ -72,10 +74,11 @@ def _shows_hosts_cgroups(path: str) -> bool:
 
 
 class _Mounted(NamedTuple):
-    """What the configuration has mounted at a target; is_own: a file system that was made for the container."""
+    """What the configuration has mounted at a target; is_own: a file system that nobody else has."""
 
     slot: Slot
     is_own: bool = False
+    stays_read_only: bool = False
 
 
 # fsconfig(2) takes no longer string
@@ -169,7 +172,8 @@ class FilesystemCompiler:
             slot = self._mount_cgroups(mount, options, target, json_path)
         else:
             slot = self._mount_filesystem(mount, options, target, json_path)
-        self.mounted[target] = _Mounted(slot, is_own=not options.is_bind and not is_cgroup)
+        self.mounted[target] = _Mounted(slot, not options.is_bind and mount.type in _NEW_AT_EACH_MOUNT,
+                                        is_cgroup and not options.is_bind and shows_cgroups_to_all(self.spec))
         self._propagate(slot, options, json_path, target)
 
     def _check(self, mount: Mount, options: MountOptions, json_path: str) -> None:
@@ -286,12 +290,12 @@ class FilesystemCompiler:
 
     def _remount(self, mount: Mount, options: MountOptions, target: bytes, json_path: str) -> None:
         """Change what is mounted there: what is not mentioned stays. What this configuration has mounted is known by its descriptor; the rest
-        has to be looked up. The file system itself changes only if it was made for the container: another one is the host's, too."""
+        has to be looked up. The file system itself changes only if nobody else has it: another one may be the host's, too."""
         where = f"{json_path}.options"
         mounted = self.mounted.get(target)
         is_own = mounted is not None and mounted.is_own and not options.is_bind
         if not is_own:
-            refuse_unknown_options(options, mount.options, json_path, "what is mounted there was not made for the container alone"
+            refuse_unknown_options(options, mount.options, json_path, "what is mounted there may be the host's as well"
                                    if not options.is_bind else "the mount alone is changed")
         elif mounted is not None and (options.data or options.superblock):
             flags = [name if is_set else {"sync": "async"}.get(name, f"no{name}") for name, is_set in options.superblock.items()
@@ -304,6 +308,8 @@ class FilesystemCompiler:
         for set, clear, recursive in ((options.set, options.clear, 0), (options.recursive_set, options.recursive_clear, 1)):
             # read-only at the end: what is mounted below it later may have to be made a place
             late = f.MOUNT_ATTR_RDONLY
+            if mounted is not None and mounted.stays_read_only:
+                clear &= ~late
             for operations, mask in ((self.after, ~late), (self.last, late)):
                 if set & mask or clear & mask:
                     operations.append(self._change(mounted, where, target, set & mask, clear & mask, 0, recursive))

@@ -235,7 +235,9 @@ def racer(lab: Lab, tmp_path: Path) -> Iterator[Callable[[Path, Path], mmap.mmap
     source = ("#include <fcntl.h>\n#include <stdint.h>\n#include <sys/mman.h>\n#include <sys/syscall.h>\n#include <unistd.h>\n"
               "int main(int c, char **v) { volatile uint64_t *n = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, open(v[3], O_RDWR), 0);"
               "for (; c;) if (!syscall(SYS_renameat2, AT_FDCWD, v[1], AT_FDCWD, v[2], 2)) ++*n; }\n")
-    program, running = tmp_path / "racer", []
+    program = tmp_path / "racer"
+    running: list[subprocess.Popen[bytes]] = []
+    counts: list[mmap.mmap] = []
     subprocess.run(["gcc", "-O1", "-D_GNU_SOURCE", "-x", "c", "-o", str(program), "-"], input=source.encode(), check=True)
 
     def run(one: Path, other: Path) -> mmap.mmap:
@@ -244,6 +246,7 @@ def racer(lab: Lab, tmp_path: Path) -> Iterator[Callable[[Path, Path], mmap.mmap
         running.append(subprocess.Popen([program, one, other, counter]))
         with counter.open("r+b") as file:
             count = mmap.mmap(file.fileno(), 4096)
+        counts.append(count)
         deadline = time.monotonic() + 10
         while not int.from_bytes(count[:8], "little"):
             assert time.monotonic() < deadline
@@ -253,6 +256,8 @@ def racer(lab: Lab, tmp_path: Path) -> Iterator[Callable[[Path, Path], mmap.mmap
     for process in running:
         process.send_signal(signal.SIGKILL)
         process.wait()
+    for count in counts:
+        count.close()
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "fifo"])

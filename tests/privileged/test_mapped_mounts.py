@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults import Fault
 from lab import MAPS, NAMESPACES, Lab, bind, namespaces, with_mounts
 
 from pyruntime.errors import InvalidBundleError, SetupError, UnsupportedFieldError
@@ -18,7 +19,7 @@ from pyruntime.host import read_host
 pytestmark = pytest.mark.conformance(8)
 
 USER = {"linux": {"namespaces": namespaces(*NAMESPACES, "user"), **MAPS}}
-IMAGE_SIZE = 16 << 20
+IMAGE_BYTES = 16 << 20
 
 
 def mapping(host: int, container: int = 0, size: int = 1000) -> dict[str, Any]:
@@ -29,26 +30,22 @@ def mapping(host: int, container: int = 0, size: int = 1000) -> dict[str, Any]:
 @pytest.fixture
 def owned(lab: Lab) -> Iterator[Path]:
     """A volume with a mount in it, both with files of the users 0 and 7, of file systems whose ids this kernel can map."""
-    path = lab.directory / "owned"
+    path, image = lab.directory / "owned", lab.directory / "image"
     path.mkdir()
-    # tmpfs since Linux 6.3
     if read_host().kernel >= (6, 3):
-        commands = [["mount", "-t", "tmpfs", "owned", "{}"]]
-    else:
-        image = lab.directory / "image"
+        subprocess.run(["mount", "-t", "tmpfs", "owned", str(path)], check=True)
+    else:  # no tmpfs
         with image.open("wb") as file:
-            file.truncate(IMAGE_SIZE)
-        commands = [["mkfs.ext4", "-q", str(image)], ["mount", "-o", "loop", str(image), "{}"]]
-    for at in (path, path / "sub"):
-        for command in commands:
-            subprocess.run([part.format(at) for part in command], check=True)
+            file.truncate(IMAGE_BYTES)
+        subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True)
+        subprocess.run(["mount", "-o", "loop", str(image), str(path)], check=True)
+    for at in (path, path / "inner"):
+        at.mkdir(exist_ok=True)
         for user in (0, 7):
             (at / f"of{user}").touch()
             os.chown(at / f"of{user}", user, user)
-        if at == path:
-            (path / "sub").mkdir()
-            commands = [["mount", "-t", "tmpfs", "sub", "{}"]] if read_host().kernel >= (6, 3) else [
-                ["mkdir", str(lab.directory / "other")], ["mount", "--bind", str(path), "{}"]]
+    (path / "sub").mkdir()
+    subprocess.run(["mount", "--bind", str(path / "inner"), str(path / "sub")], check=True)
     yield path
     lab.delete_all()
     subprocess.run(["umount", "-R", str(path)], check=True)
@@ -146,6 +143,23 @@ def test_a_file_system_that_cannot_be_mapped_says_so(lab: Lab) -> None:
     assert (raised.value.step, raised.value.path, raised.value.errno_name, raised.value.json_path) == (
         "map mount ids", "/tmp", "EINVAL", "$.mounts[7].options[1]")
     assert "cannot map the ids of such a file system" in str(raised.value)
+
+
+@pytest.mark.conformance(57)
+@pytest.mark.parametrize(("fault", "errno_name"), [(Fault("write", "EPERM", {2: 14}), "EPERM"), (Fault("clone3", "ENOSPC"), "ENOSPC")], ids=str)
+def test_a_namespace_that_cannot_be_made(lab: Lab, owned: Path, fault: Fault, errno_name: str) -> None:
+    """Neither what is written nor who waits for it is left."""
+    assert len("0 7654321 321\n") == 14
+    mounts = with_mounts({**bind(owned, "bind", "idmap"), **mapping(7654321, size=321)})
+    linux = {"namespaces": namespaces("mount", "uts")}
+    with pytest.raises(SetupError) as raised:
+        fault.during(lambda: lab.create("true", mounts=mounts, linux=linux))
+    if errno_name == "EPERM":
+        assert (raised.value.step, raised.value.path, raised.value.errno_name, raised.value.json_path) == (
+            "make user namespace", "user", "EPERM", "$.mounts[7].uidMappings")
+        assert "write uid_map 0 7654321 321" in str(raised.value)
+    assert raised.value.errno_name == errno_name and not lab.runtime.container_exists("p1")
+    assert lab.run("stat -c %u /tmp/of7", mounts=mounts, linux=linux) == "7654328\n"
 
 
 def test_a_new_file_system(lab: Lab) -> None:

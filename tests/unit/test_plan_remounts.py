@@ -130,7 +130,8 @@ def test_a_file_system_is_configured_again_if_it_was_made_for_the_container() ->
     for mount in (BIND, {"destination": "/data", "type": "cgroup"}):
         plan = with_mounts(mount, remount("sync", "iversion"))
         assert not of_kind(plan.init, op.ReconfigureFilesystem) and not of_kind(plan.init, op.CountVersions)
-    for mounts in ((BIND, remount("size=1k")), (TMPFS, remount("bind", "size=1k")), (remount("size=1k"),)):
+    disk = {**TMPFS, "type": "ext4", "source": "/dev/x"}
+    for mounts in ((BIND, remount("size=1k")), (disk, remount("data=journal")), (TMPFS, remount("bind", "size=1k")), (remount("size=1k"),)):
         with pytest.raises(UnsupportedFieldError) as raised:
             with_mounts(*mounts)
         assert raised.value.json_path == f"$.mounts[{len(mounts) - 1}].options[{len(mounts[-1]['options']) - 1}]"
@@ -215,6 +216,9 @@ def test_cgroups_can_be_written_to_in_a_new_namespace_alone(host: Host, type: st
                  if (o.set | o.clear) & f.MOUNT_ATTR_RDONLY}
     expected = not is_new or options in (["ro"], ["rro"])
     assert [read_only.get(slot, False) for slot in trees] == [expected] * len(trees)
+    # a remount does not help
+    again = with_mounts(mount, remount("rw"), host=host, linux={"namespaces": namespaces}, root={"readonly": False})
+    assert any(o.clear & f.MOUNT_ATTR_RDONLY for o in of_kind(again.init, op.SetMountAttributes)) is is_new
     warnings = warnings_for(host, mount, namespaces=namespaces)
     assert bool(warnings) is (not is_new and options not in (["ro"], ["rro"]))
     assert all("'/data'" in warning and "cgroup namespace" in warning for warning in warnings)
