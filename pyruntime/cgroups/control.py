@@ -187,10 +187,11 @@ class ContainerCgroups:
             self._remove_busy(path)
 
     def remove_empty(self) -> None:
-        """Remove the directories after a container's processes have ended before it was one. What others run in them is let be."""
+        """Remove the directories after a container's processes have ended before it was one. What others run in them is let be, and so is
+        what they have frozen."""
         if self._unit is not None:
             self._stop_unit(self._unit)
-        for path in self._remove_idle():
+        for path in self._remove_idle(self._frozen_itself()):
             if not _pids_below(path):
                 self._remove_busy(path)
 
@@ -202,9 +203,19 @@ class ContainerCgroups:
         except (SetupError, UnsupportedHostError) as error:
             _log.warning("systemd was not told that %s has ended: %s", unit, error)
 
-    def _remove_idle(self) -> list[str]:
+    def _frozen_itself(self) -> str | None:
+        """The cgroup that somebody has frozen, rather than one above it."""
+        try:
+            path = self._freezer[0]
+            directory, _, name = path.rpartition("/")
+            is_so = files.read(f"{directory}/freezer.self_freezing" if name == "freezer.state" else path).strip() == b"1"
+            return directory if is_so else None
+        except (SetupError, OSError):
+            return None
+
+    def _remove_idle(self, spared: str | None = None) -> list[str]:
         """Those that could not be removed, since something is in them. Raises SetupError."""
-        paths = [cgroup.path for cgroup in self.cgroups]
+        paths = [cgroup.path for cgroup in self.cgroups if cgroup.path != spared]
         found = list(zip(paths, files.remove_empty_directories(paths), strict=True))
         for path, error in found:
             # a file of the parent may have the container's name, so that it could not be made

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from pyruntime.host import Host
@@ -48,6 +50,24 @@ def cgroups_of(host: Host, path: str | None) -> tuple[Cgroup, ...]:
         return ()
     return tuple(Cgroup(hierarchy.mount_point + path, len(hierarchy.mount_point), hierarchy.controllers, hierarchy.is_v2)
                  for hierarchy in host.hierarchies)
+
+
+def cgroups_below(cgroups: tuple[Cgroup, ...], wanted: Mapping[str, str]) -> tuple[Cgroup, ...]:
+    """A container's cgroups, but those below them that are wanted: by controller of cgroup v1, or by '' for all. Raises ValueError,
+    which says what is wrong."""
+    known = {controller for cgroup in cgroups if not cgroup.is_v2 for controller in cgroup.controllers}
+    for controller, path in wanted.items():
+        if controller and controller not in known:
+            raise ValueError(f"unknown controller {controller!r}")
+        if ".." in path.split("/"):
+            raise ValueError(f"bad sub cgroup path {path!r}: it is not below the container's cgroup")
+
+    def below(cgroup: Cgroup) -> Cgroup:
+        chosen = next((wanted[controller] for controller in ("", *cgroup.controllers)[::-1] if controller in wanted), "")
+        parts = [part for part in chosen.split("/") if part not in ("", ".")]
+        return msgspec.structs.replace(cgroup, path="/".join((cgroup.path, *parts))) if parts else cgroup
+
+    return tuple(below(cgroup) for cgroup in cgroups)
 
 
 class Unit(msgspec.Struct, frozen=True):

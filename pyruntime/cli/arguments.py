@@ -65,6 +65,7 @@ def _new_container(parser: Parser) -> None:
 def _pid_file(parser: Parser) -> None:
     parser.add_argument("--pid-file", metavar="FILE", help="where to write the process's pid, once all is done")
     parser.add_argument("--console-socket", metavar="SOCKET", help="a unix socket to send the terminal's master to")
+    parser.add_argument("--pidfd-socket", metavar="SOCKET", help="a unix socket to send a pidfd of the process to")
 
 
 def _preserved(parser: Parser) -> None:
@@ -80,6 +81,7 @@ def _run(parser: Parser) -> None:
     _new_container(parser)
     parser.add_argument("-d", "--detach", action="store_true", help="do not wait for the container to end")
     parser.add_argument("--keep", action="store_true", help="do not delete the container when it has ended")
+    parser.add_argument("--no-subreaper", action="store_true", help="accepted for callers of runc, of no effect")
     _id(parser)
 
 
@@ -94,7 +96,12 @@ def _exec(parser: Parser) -> None:
     parser.add_argument("-g", "--additional-gids", type=_count, action="append", default=[], metavar="GID")
     parser.add_argument("--cwd", metavar="DIRECTORY")
     parser.add_argument("-c", "--cap", action="append", default=[], metavar="NAME", help="a further capability")
-    parser.add_argument("--no-new-privs", action="store_true")
+    parser.add_argument("--no-new-privs", action="store_true", help="execution gives no privileges")
+    parser.add_argument("--apparmor", metavar="PROFILE", help="of AppArmor, instead of the container's")
+    parser.add_argument("--process-label", metavar="LABEL", help="of SELinux, instead of the container's")
+    parser.add_argument("--cgroup", action="append", default=[], metavar="[CONTROLLER[,...]:]CGROUP",
+                        help="one below the container's, for one of cgroup v1 or for all")
+    parser.add_argument("--ignore-paused", action="store_true", help="also in a paused container, where it waits until this is resumed")
     _id(parser)
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="PROGRAM [ARGUMENT ...]")
 
@@ -118,16 +125,31 @@ def _list(parser: Parser) -> None:
 def _ps(parser: Parser) -> None:
     parser.add_argument("-f", "--format", choices=("table", "json"), default="table")
     _id(parser)
+    parser.add_argument("ps_options", nargs=argparse.REMAINDER, metavar="OPTION", help="for ps(1), which makes the table; by default -ef")
 
 
 def _update(parser: Parser) -> None:
-    parser.add_argument("-r", "--resources", metavar="FILE", required=True, help="`linux.resources` as JSON; - for standard input")
+    from pyruntime.cli.limits import LIMITS  # nothing else needs it
+
+    parser.add_argument("-r", "--resources", metavar="FILE", help="`linux.resources` as JSON; - for standard input")
+    for limit in LIMITS:
+        parser.add_argument(limit.option, type=limit.read, metavar=limit.metavar, help=limit.help)
+    _id(parser)
+
+
+def _events(parser: Parser) -> None:
+    from pyruntime.cli.events import seconds
+
+    parser.add_argument("--interval", type=seconds, default="5s", metavar="DURATION",
+                        help="between statistics, as 1m30s or 500ms; by default 5s")
+    parser.add_argument("--stats", action="store_true", help="only statistics, once")
     _id(parser)
 
 
 def _spec(parser: Parser) -> None:
     parser.add_argument("-b", "--bundle", default=".", help="the directory to write config.json to; by default this one")
-    parser.add_argument("--rootless", action="store_true", help="for a user without privileges: this one is the container's root")
+    parser.add_argument("--rootless", dest="is_rootless", action="store_true",
+                        help="for a user without privileges: this one is the container's root")
 
 
 def _of_checkpoints(parser: Parser) -> None:
@@ -178,7 +200,8 @@ COMMANDS = {
     "ps": Command("processes:ps", "print a container's processes", _ps),
     "pause": Command("life_cycle:pause", "stop all processes of a container", _id),
     "resume": Command("life_cycle:resume", "let them go on", _id),
-    "update": Command("life_cycle:update", "change a container's limits", _update),
+    "update": Command("limits:update", "change a container's limits", _update),
+    "events": Command("events:events", "print what a container uses, and when memory runs out", _events),
     "checkpoint": Command("checkpoints:checkpoint", "write a running container to files", _checkpoint),
     "restore": Command("checkpoints:restore", "make a container that goes on from there", _restore),
     "list": Command("states:list_containers", "print all containers", _list),

@@ -89,12 +89,20 @@ class Relay:
         if os.isatty(0):
             self._before = termios.tcgetattr(0)
             tty.setraw(0, termios.TCSANOW)
+        if not os.isatty(1):
+            self._leave_line_ends()
         self.resize()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._before is not None:
             termios.tcsetattr(0, termios.TCSADRAIN, self._before)
+
+    def _leave_line_ends(self) -> None:
+        """A file or a pipe gets the lines that the program writes, without the carriage returns that only a terminal needs."""
+        attributes = termios.tcgetattr(self._master)
+        attributes[1] &= ~termios.ONLCR
+        termios.tcsetattr(self._master, termios.TCSANOW, attributes)
 
     def resize(self) -> None:
         """As large as the terminal that this command runs in, if it runs in one."""

@@ -11,7 +11,7 @@ import msgspec
 from pyruntime import __version__
 from pyruntime.cli.failures import CommandError
 from pyruntime.cli.states import print_json
-from pyruntime.host import MINIMUM_KERNEL, parse_kernel
+from pyruntime.host import MINIMUM_KERNEL, parse_kernel, read_host
 from pyruntime.native.seccomp import can_filter, library_version
 from pyruntime.plan import flags, hooks
 from pyruntime.plan.mount_options import names_of_options
@@ -31,9 +31,12 @@ def print_version() -> int:
 
 
 def write_spec(options: argparse.Namespace) -> int:
-    """A new file; one that is there is left alone."""
+    """A new file; one that is there is left alone. With cgroup v1 the container has no cgroup namespace, as runc and crun write it: what
+    looks for its own cgroup in such a one finds it by the host's paths."""
     path = os.path.join(options.bundle, "config.json")
-    config = rootless_config(os.geteuid(), os.getegid()) if options.rootless else default_config()
+    config = rootless_config(os.geteuid(), os.getegid()) if options.is_rootless else default_config()
+    if not read_host().is_unified:
+        config["linux"]["namespaces"].remove({"type": "cgroup"})
     try:
         with open(path, "x") as file:
             file.write(msgspec.json.format(msgspec.json.encode(config)).decode() + "\n")

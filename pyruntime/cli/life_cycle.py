@@ -1,17 +1,16 @@
-"""create, start, run, kill, pause, resume, update, delete."""
+"""create, start, run, kill, pause, resume, delete."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import errno
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pyruntime.cli.failures import CommandError, words_of
-from pyruntime.cli.streams import ConsoleSocket, hand_over_terminal, inherited, terminal_of, write_pid_file
-from pyruntime.errors import ContainerNotFoundError, InvalidBundleError, NotRunningError, NotStoppedError
+from pyruntime.cli.streams import ConsoleSocket, hand_over_terminal, inherited, pidfd_socket, terminal_of, write_pid_file
+from pyruntime.errors import ContainerNotFoundError, NotRunningError, NotStoppedError
 from pyruntime.interface import Status
 
 if TYPE_CHECKING:
@@ -31,11 +30,14 @@ def _create(runtime: NativeRuntime, options: argparse.Namespace, stdio: StdioOpt
         raise CommandError("--console-socket is for containers that the command does not wait for")
     with contextlib.ExitStack() as held:
         console = held.enter_context(ConsoleSocket(options.console_socket)) if options.console_socket else None
+        pidfds = pidfd_socket(options, held)
         pid = runtime.create_container(options.id, options.bundle, stdio, no_pivot=options.no_pivot,
                                        keeps_keyring=options.no_new_keyring, finds_program=True, environment=options.environment)
         with deleted_on_failure(runtime, options.id):
             if detaches:
                 hand_over_terminal(terminal_of(runtime, options.id, pid), console)
+            if pidfds is not None:
+                pidfds.send(pid)
             write_pid_file(options.pid_file, pid)
     return pid
 
@@ -79,7 +81,7 @@ def start(runtime: NativeRuntime, options: argparse.Namespace) -> int:
 
 
 def kill(runtime: NativeRuntime, options: argparse.Namespace) -> int:
-    """Engines tell by the errno's words that there is nothing to kill any more."""
+    """Engines tell by the words that there is nothing to kill any more: by errno's, and containerd also by runc's."""
     number = signal_number(options.signal)
     if options.all:
         runtime.signal_all(options.id, number)
@@ -87,7 +89,7 @@ def kill(runtime: NativeRuntime, options: argparse.Namespace) -> int:
     try:
         runtime.kill_container(options.id, number)
     except NotRunningError as error:
-        raise CommandError(f"{error}: {words_of(errno.ESRCH)}") from error
+        raise CommandError(f"{error}: container not running: {words_of(errno.ESRCH)}") from error
     return 0
 
 
@@ -100,18 +102,6 @@ def pause(runtime: NativeRuntime, options: argparse.Namespace) -> int:
 def resume(runtime: NativeRuntime, options: argparse.Namespace) -> int:
     """The opposite of pause."""
     runtime.resume_container(options.id)
-    return 0
-
-
-def update(runtime: NativeRuntime, options: argparse.Namespace) -> int:
-    """What is not told stays as it is."""
-    with contextlib.ExitStack() as held:
-        file = sys.stdin.buffer if options.resources == "-" else held.enter_context(open(options.resources, "rb"))
-        data = file.read()
-    try:
-        runtime.update_container(options.id, data)
-    except InvalidBundleError as error:
-        raise type(error)(None if options.resources == "-" else options.resources, error.json_path, error.reason) from error
     return 0
 
 

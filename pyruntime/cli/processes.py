@@ -11,12 +11,14 @@ import msgspec
 
 from pyruntime.cli.attached import follow, received_signals, relay_of
 from pyruntime.cli.failures import CommandError
-from pyruntime.cli.states import print_json, print_table
-from pyruntime.cli.streams import ConsoleSocket, hand_over_terminal, inherited, terminal_of, write_pid_file
-from pyruntime.errors import InvalidBundleError
+from pyruntime.cli.states import print_json
+from pyruntime.cli.streams import ConsoleSocket, hand_over_terminal, inherited, pidfd_socket, terminal_of, write_pid_file
+from pyruntime.errors import InvalidBundleError, NotRunningError
+from pyruntime.interface import Status
 from pyruntime.spec import Capabilities, ConsoleSize, Process, User, decode_process, load_bundle
 
 if TYPE_CHECKING:
+    from pyruntime.interface import StdioOptions
     from pyruntime.runtimes.native import NativeRuntime
 
 
@@ -31,11 +33,14 @@ def execute(runtime: NativeRuntime, options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as held:
         signals = -1 if options.detach else held.enter_context(received_signals())
         console = held.enter_context(ConsoleSocket(options.console_socket)) if options.console_socket else None
-        pid = runtime.exec_process(options.id, process, stdio)
+        pidfds = pidfd_socket(options, held)
+        pid = _execute(runtime, options, process, stdio)
         terminal = terminal_of(runtime, options.id, pid)
         try:
             if options.detach:
                 hand_over_terminal(terminal, console)
+            if pidfds is not None:
+                pidfds.send(pid)
             write_pid_file(options.pid_file, pid)
         except BaseException:
             runtime.kill_process(options.id, pid, 9)
@@ -47,6 +52,25 @@ def execute(runtime: NativeRuntime, options: argparse.Namespace) -> int:
     exit_state = runtime.wait_on_process(options.id, pid)
     runtime.delete_process(options.id, pid)
     return exit_state.exit_code
+
+
+def _execute(runtime: NativeRuntime, options: argparse.Namespace, process: Process, stdio: StdioOptions) -> int:
+    """The pid."""
+    try:
+        return runtime.exec_process(options.id, process, stdio, cgroups=_cgroups(options.cgroup), allows_paused=options.ignore_paused)
+    except NotRunningError as error:
+        if error.status != Status.PAUSED:
+            raise
+        raise CommandError(f"{error}: cannot exec in a paused container without --ignore-paused", 255) from error
+
+
+def _cgroups(given: list[str]) -> dict[str, str]:
+    """By controller; `memory:a` and `cpu,cpuacct:b` are some of cgroup v1, `c` all."""
+    found = {}
+    for text in given:
+        controllers, _, path = text.rpartition(":")
+        found.update(dict.fromkeys(controllers.split(","), path))
+    return found
 
 
 def _read_process(options: argparse.Namespace) -> Process:
@@ -78,10 +102,13 @@ def _changed_process(runtime: NativeRuntime, options: argparse.Namespace) -> Pro
     if options.cap:
         held = capabilities if capabilities is not None else Capabilities()
         capabilities = msgspec.structs.replace(held, **{
-            name: (*getattr(held, name), *options.cap) for name in ("bounding", "effective", "permitted")})
+            name: (*getattr(held, name), *options.cap) for name in ("bounding", "effective", "permitted")},
+            # inheritable ones are never added; what the container's are already can be ambient too
+            ambient=(*held.ambient, *(name for name in options.cap if name in held.inheritable)))
     return decode_process(msgspec.structs.replace(
         process, args=tuple(options.command), env=env, user=user, capabilities=capabilities, terminal=options.tty,
-        cwd=options.cwd or process.cwd, no_new_privileges=options.no_new_privs or process.no_new_privileges,
+        cwd=options.cwd or process.cwd, apparmor_profile=options.apparmor or process.apparmor_profile,
+        selinux_label=options.process_label or process.selinux_label, no_new_privileges=options.no_new_privs or process.no_new_privileges,
         console_size=_console_size() if options.tty else None))
 
 
@@ -103,10 +130,26 @@ def _ids(text: str) -> dict[str, int]:
 
 
 def ps(runtime: NativeRuntime, options: argparse.Namespace) -> int:
-    """As JSON a list of pids, as other runtimes print it."""
-    found = runtime.get_running_container_processes(options.id)
+    """As JSON a list of pids, as other runtimes print it; as a table the lines about them of this machine's ps(1)."""
+    pids = [process.pid for process in runtime.get_running_container_processes(options.id)]
     if options.format == "json":
-        print_json([process.pid for process in found], indent=0)
-    else:
-        print_table(("PID", "COMMAND"), [(str(process.pid), " ".join(process.command)) for process in found])
+        print_json(pids, indent=0)
+        return 0
+    import subprocess  # few commands need it
+
+    try:
+        told = subprocess.run(["ps", *(options.ps_options or ["-ef"])], capture_output=True, text=True, errors="replace", check=False)
+    except FileNotFoundError as error:
+        raise CommandError("there is no program 'ps' to make a table: --format json needs none") from error
+    head, *lines = told.stdout.splitlines() or [""]
+    if told.returncode != 0:
+        raise CommandError(f"'ps' ended with {told.returncode}: {told.stderr.strip()}")
+    columns = head.split()
+    if "PID" not in columns:
+        raise CommandError("'ps' was given options with which it does not tell pids")
+    at = columns.index("PID")
+    print(head)
+    for line in lines:
+        if line.split()[at] in map(str, pids):
+            print(line)
     return 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pyruntime.cli.arguments import DEFAULT_ROOT
 from pyruntime.interface import ContainerState
 
 if TYPE_CHECKING:
@@ -21,7 +23,9 @@ def state(runtime: NativeRuntime, options: argparse.Namespace) -> int:
 
 
 def list_containers(runtime: NativeRuntime, options: argparse.Namespace) -> int:
-    """Damaged entries are warned of and left out."""
+    """Damaged entries are warned of and left out. Where containers are by default there may be none yet; another directory has to exist."""
+    if options.root != DEFAULT_ROOT:
+        os.stat(options.root)
     states = runtime.list_container_states()
     if options.quiet:
         for container in states:

@@ -8,7 +8,7 @@ import fcntl
 import os
 import socket
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from pyruntime.cli.failures import CommandError, words_of
 from pyruntime.interface import StdioOptions
@@ -29,11 +29,14 @@ def inherited(options: argparse.Namespace) -> StdioOptions:
     return stdio
 
 
-class ConsoleSocket:
-    """Where the terminal's master is wanted; connected before anything is made. Raises CommandError."""
+class DescriptorSocket:
+    """Where a descriptor is wanted; connected before anything is made. Raises CommandError.
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    what   `console` or `pidfd`
+    """
+
+    def __init__(self, path: str, what: str) -> None:
+        self._what = what
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             if len(os.fsencode(path)) > _SUN_PATH:
@@ -46,18 +49,51 @@ class ConsoleSocket:
                 self._socket.connect(path)
         except OSError as error:
             self._socket.close()
-            raise CommandError(f"connect to console socket {path!r}: {words_of(error.errno or 0)}") from error
+            raise CommandError(f"connect to {what} socket {path!r}: {words_of(error.errno or 0)}") from error
 
-    def __enter__(self) -> ConsoleSocket:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
+    def _send(self, descriptor: int, name: str) -> None:
+        try:
+            socket.send_fds(self._socket, [name.encode()], [descriptor])
+        except OSError as error:
+            raise CommandError(f"send a descriptor to the {self._what} socket: {words_of(error.errno or 0)}") from error
+
+
+class ConsoleSocket(DescriptorSocket):
+    """Of --console-socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, "console")
+
     def send(self, master: int) -> None:
-        """The descriptor, with the terminal's name as the message. Raises OSError."""
+        """A terminal's master, with the terminal's name as the message. Raises CommandError."""
         number: int = struct.unpack("=I", fcntl.ioctl(master, _TIOCGPTN, bytes(4)))[0]
-        socket.send_fds(self._socket, [f"/dev/pts/{number}".encode()], [master])
+        self._send(master, f"/dev/pts/{number}")
+
+
+class PidfdSocket(DescriptorSocket):
+    """Of --pidfd-socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, "pidfd")
+
+    def send(self, pid: int) -> None:
+        """A pidfd of a child of this process that has not been waited for. Raises CommandError."""
+        pidfd = os.pidfd_open(pid)
+        try:
+            self._send(pidfd, "pidfd")
+        finally:
+            os.close(pidfd)
+
+
+def pidfd_socket(options: argparse.Namespace, held: contextlib.ExitStack) -> PidfdSocket | None:
+    """None where none is asked for. Raises CommandError."""
+    return held.enter_context(PidfdSocket(options.pidfd_socket)) if options.pidfd_socket else None
 
 
 def terminal_of(runtime: NativeRuntime, id: str, pid: int) -> int | None:
@@ -73,10 +109,7 @@ def hand_over_terminal(master: int | None, console: ConsoleSocket | None) -> Non
     if master is not None and console is None:
         raise CommandError("the process is to have a terminal, but there is no --console-socket to send it to")
     if master is not None and console is not None:
-        try:
-            console.send(master)
-        except OSError as error:
-            raise CommandError(f"send the terminal to the console socket: {words_of(error.errno or 0)}") from error
+        console.send(master)
 
 
 def write_pid_file(path: str | None, pid: int) -> None:

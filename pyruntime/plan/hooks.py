@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -46,10 +46,11 @@ def state_texts(oci_version: str, id: str, status: str, bundle_path: str, annota
     return before, b"," + msgspec.json.encode(rest)[1:]
 
 
-def run_in_container(spec: Spec, id: str, bundle_path: str, kind: str, status: str, umask: int) -> list[op.Operation]:
-    """The operations of the init that run the hooks of a kind."""
+def run_in_container(spec: Spec, id: str, bundle_path: str, kind: str, status: str, umask: int,
+                     env: Sequence[str] = ()) -> list[op.Operation]:
+    """The operations of the init that run the hooks of a kind. env: of those that state none."""
     texts = state_texts(spec.oci_version, id, status, bundle_path, spec.annotations)
-    return [op.RunHook(json_path, (_encode(hook.path), *texts, *map(_encode, arguments_of(hook))), tuple(map(_encode, hook.env)),
+    return [op.RunHook(json_path, (_encode(hook.path), *texts, *map(_encode, arguments_of(hook))), tuple(map(_encode, hook.env or env)),
                        hook.timeout or 0, umask, i)
             for i, (json_path, hook) in enumerate(hooks_of(spec.hooks, kind))]
 

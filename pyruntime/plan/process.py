@@ -26,6 +26,12 @@ def capability_bits(names: tuple[str, ...]) -> int:
     return bits
 
 
+def environment(process: Process) -> tuple[str, ...]:
+    """One variable of a name, the last one: the first is what getenv(3) finds, and the last what a shell takes. An empty HOME is none."""
+    by_name = {variable.partition("=")[0]: variable for variable in process.env}
+    return tuple(variable for variable in by_name.values() if variable != "HOME=")
+
+
 def apparmor_profile(process: Process, json_path: str, has_apparmor: bool) -> str | None:
     """The profile that the program is to run under; None where it runs under none. Raises UnsupportedFieldError."""
     profile = process.apparmor_profile
@@ -102,7 +108,7 @@ def take_identity(draft: Draft, process: Process, json_path: str, *, make_cwd: b
         init.append(op.SetCapabilities("", 0, keeps, 0))
     if process.no_new_privileges:
         init.append(op.SetNoNewPrivileges(f"{json_path}.noNewPrivileges"))
-    if not any(variable.startswith("HOME=") for variable in process.env):
+    if not any(variable.startswith("HOME=") for variable in environment(process)):
         # with the program's own rights: /etc/passwd may be a link to what reading takes away, as /proc/kmsg
         init.append(op.SetHome("", user.uid))
     init.append(op.SetUmask(f"{json_path}.user.umask", DEFAULT_UMASK if user.umask is None else user.umask))
@@ -119,7 +125,7 @@ def console(process: Process, json_path: str, binds_console: bool) -> list[op.Op
 
 def find(draft: Draft, process: Process, json_path: str) -> None:
     """Find the program with its own rights, before anybody says start."""
-    paths = (variable for variable in process.env if variable.startswith("PATH="))
+    paths = (variable for variable in environment(process) if variable.startswith("PATH="))
     draft.init.append(op.FindProgram(f"{json_path}.args", tuple(a.encode(errors="surrogateescape") for a in process.args[:1]),
                                      tuple(v.encode(errors="surrogateescape") for v in paths)))
 
@@ -130,7 +136,7 @@ def execute(draft: Draft, process: Process, json_path: str, filter: Sequence[op.
         find(draft, process, json_path)
         draft.init += filter
     draft.init.append(op.ExecuteProgram(f"{json_path}.args", tuple(a.encode(errors="surrogateescape") for a in process.args),
-                                        tuple(v.encode(errors="surrogateescape") for v in process.env)))
+                                        tuple(v.encode(errors="surrogateescape") for v in environment(process))))
 
 
 def capabilities_for(process: Process, filter: Filter | None) -> tuple[int, int]:

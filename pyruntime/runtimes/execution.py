@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 
 import msgspec
 
-from pyruntime.cgroups import ContainerCgroups
+from pyruntime.cgroups import ContainerCgroups, cgroups_below
 from pyruntime.errors import SetupError
 from pyruntime.host import Host
 from pyruntime.interface import ProcessLike, Status, StdioOptions
@@ -18,12 +19,20 @@ from pyruntime.state import ContainerRecord, ProcessRecord, Store
 
 
 def launch_in(record: ContainerRecord, entry: Entry, process: ProcessLike, stdio_options: StdioOptions, descriptors: tuple[int, ...],
-              store: Store, host: Host) -> LiveProcess:
-    """Make it and note it in the store. descriptors: the container's init as a pidfd and, where it was passed, its root.
+              store: Store, host: Host, cgroups: Mapping[str, str] = {}) -> LiveProcess:
+    """Make it and note it in the store.
+
+    descriptors   the container's init as a pidfd and, where it was passed, its root
+    cgroups       of `cgroups_below`
 
     Raises InvalidBundleError, SetupError; then nothing of it is left.
     """
     id, noted = record.id, []
+    if cgroups:
+        try:
+            record = msgspec.structs.replace(record, cgroups=cgroups_below(record.cgroups, cgroups))
+        except ValueError as error:
+            raise SetupError("enter cgroup", None, 0, None, str(error)) from error
 
     def note(pid: int, start_time: int) -> None:
         noted.append(ProcessRecord(pid, start_time))
@@ -34,10 +43,10 @@ def launch_in(record: ContainerRecord, entry: Entry, process: ProcessLike, stdio
         pass_on = passing_on(record.filter, lambda: record, Status.RUNNING)
         return launch(encoded, id, stdio_options, native.MESSAGE_EXECUTING, note, descriptors, pass_on=pass_on)
     except SetupError as error:
-        cgroups = ContainerCgroups(record.cgroups).beside(record.pid)
-        if error.errno != errno.EBUSY or cgroups == record.cgroups:
+        beside = ContainerCgroups(record.cgroups).beside(record.pid)
+        if error.errno != errno.EBUSY or cgroups or beside == record.cgroups:
             raise
-        return launch_in(msgspec.structs.replace(record, cgroups=cgroups), entry, process, stdio_options, descriptors, store, host)
+        return launch_in(msgspec.structs.replace(record, cgroups=beside), entry, process, stdio_options, descriptors, store, host)
     except BaseException:
         for made in noted:
             store.remove_process(id, made)

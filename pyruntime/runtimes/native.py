@@ -6,8 +6,8 @@ import contextlib
 import errno
 import logging
 import os
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from signal import SIGKILL
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -24,27 +24,29 @@ from pyruntime.runtimes.compiled import BundleCache
 from pyruntime.runtimes.creation import Creation, make
 from pyruntime.runtimes.ending import end_all, end_processes
 from pyruntime.runtimes.execution import launch_in
+from pyruntime.runtimes.held import HeldContainers
 from pyruntime.runtimes.hooks import run_poststart_hooks, run_poststop_hooks, start_container_hook
-from pyruntime.runtimes.identity import is_alive, open_process, require_process
+from pyruntime.runtimes.identity import is_alive, open_process
 from pyruntime.runtimes.joined_mounts import detach_root, root_of
 from pyruntime.runtimes.listener import passing_on_at_start
 from pyruntime.runtimes.live import Entry
 from pyruntime.runtimes.process_list import find_process, list_processes, signal_all
-from pyruntime.runtimes.status import status_of, status_of_living
+from pyruntime.runtimes.status import status_of_living
 from pyruntime.runtimes.stdio import check_preserved
 from pyruntime.runtimes.waits import Waits
 from pyruntime.spec import Resources
 from pyruntime.state import ContainerRecord, Store
 from pyruntime.state.names import START_SOCKET
-from pyruntime.state.store import check_id, root_for
+from pyruntime.state.store import root_for
 
 if TYPE_CHECKING:
     from pyruntime.checkpoint import CheckpointOptions, RestoreOptions
+    from pyruntime.runtimes.events import ContainerEvents
 
 _log = logging.getLogger("pyruntime")
 
 
-class NativeRuntime:
+class NativeRuntime(HeldContainers):
     """OCI bundles run by this process, without a runtime binary.
 
     root   directory for the state of containers; 0700, made when needed. Every runtime object with the same root, in
@@ -57,11 +59,9 @@ class NativeRuntime:
 
     def __init__(self, root: str = "/run/pyruntime", *, systemd_cgroup: bool = False) -> None:
         self._host = read_host()
-        self._store = Store(root_for(os.fspath(root), self._host.is_rootless))
+        super().__init__(Store(root_for(os.fspath(root), self._host.is_rootless)))
         self._bundles = BundleCache(self._host, self._store.root, systemd.control_group() if systemd_cgroup else None)
         self._waits = Waits(self._store)
-        self._entries: dict[str, Entry] = {}
-        self._entries_lock = threading.Lock()
 
     # creation
 
@@ -150,16 +150,6 @@ class NativeRuntime:
             detach_root(record.joined_mount_namespace, record.rootfs_path)
         self._clean_up(id, ContainerCgroups(record.cgroups, record.unit), () if record.resctrl is msgspec.UNSET else record.resctrl.removed)
 
-    def _drop(self, id: str) -> None:
-        """Close what is held of a container that has ended, here or by another process's doing."""
-        with self._entries_lock:
-            entry = self._entries.pop(id, None)
-        if entry is not None:
-            for live in (entry.init, *entry.processes.values()):
-                if live is not None and live.has_ended():
-                    live.wait()
-                    live.close()
-
     def _clean_up(self, id: str, cgroups: ContainerCgroups, groups: tuple[str, ...]) -> None:
         try:
             cgroups.remove()
@@ -172,28 +162,38 @@ class NativeRuntime:
 
     # exec
 
-    def exec_process(self, id: str, process: ProcessLike, stdio_options: StdioOptions) -> int:
+    def exec_process(self, id: str, process: ProcessLike, stdio_options: StdioOptions, *, cgroups: Mapping[str, str] = {},
+                     allows_paused: bool = False) -> int:
         """See Runtime. Capabilities, limits, scheduler, priorities, affinity, profile and label that the process does not state it has of
-        the container's config.json."""
+        the container's config.json.
+
+        cgroups         below the container's, which are there: by controller of cgroup v1, or by '' for all
+        allows_paused   also in a paused container; this returns once somebody has resumed it
+        """
         check_preserved(stdio_options)
         record, entry = self._open(id)
         # that what is held of it runs has been seen
         status = status_of_living(record, entry, self._store.directory(id)) if record is entry.record else self._status(record, entry)
-        if status is not Status.RUNNING:
+        if status is not Status.RUNNING and not (allows_paused and status is Status.PAUSED):
             raise errors.NotRunningError("exec in", id, status)
         try:
             with self._init_pidfd(record, entry) as init, root_of(record) as root:
-                live = launch_in(record, entry, process, stdio_options, (init, *root), self._store, self._host)
+                live = launch_in(record, entry, process, stdio_options, (init, *root), self._store, self._host, cgroups)
         except ProcessLookupError as error:
             raise errors.NotRunningError("exec in", id, Status.STOPPED) from error
         entry.add(live)
+        _log.debug("executed in container %s: pid %d", id, live.pid)
         return live.pid
 
     # signals and deletion
 
     def kill_container(self, id: str, signal: int) -> None:
-        """See Runtime."""
+        """See Runtime. SIGKILL also ends the rest of a container that has no pid namespace of its own, and what is left of it when its
+        init has ended."""
         record, entry = self._open(id)
+        if int(signal) == SIGKILL and record.shares_pid_namespace and ContainerCgroups(record.cgroups).pids():
+            self.signal_all(id, SIGKILL)
+            return
         status = self._status(record, entry)
         if status not in (Status.CREATED, Status.RUNNING, Status.PAUSED):
             raise errors.NotRunningError("kill", id, status)
@@ -341,6 +341,28 @@ class NativeRuntime:
                 _log.warning("left out of the list: %s", error)
         return states
 
+    def container_statistics(self, id: str) -> dict[str, Any]:
+        """What the container uses, as the kernel counts it (see `pyruntime.cgroups.statistics`). Raises NotRunningError."""
+        from pyruntime.cgroups.statistics import statistics  # few need it
+
+        record, entry = self._open(id)
+        status = self._status(record, entry)
+        if status is Status.STOPPED:
+            raise errors.NotRunningError("count", id, status)
+        return statistics(record.cgroups)
+
+    def container_events(self, id: str) -> ContainerEvents:
+        """What tells that the container's memory ran out, and that it has ended. Raises NotRunningError, OSError."""
+        from pyruntime.runtimes.events import ContainerEvents
+
+        record, entry = self._open(id)
+        try:
+            if self._status(record, entry) is Status.STOPPED:
+                raise ProcessLookupError
+            return ContainerEvents(record)
+        except ProcessLookupError as error:
+            raise errors.NotRunningError("watch", id, Status.STOPPED) from error
+
     def get_init_pid(self, id: str) -> int:
         """See Runtime."""
         return self._store.load(id).pid
@@ -397,50 +419,3 @@ class NativeRuntime:
         if exit_state is None:
             raise errors.ExitStatusUnknownError(id, record.pid)
         return exit_state
-
-    # inner matters
-
-    def _open(self, id: str) -> tuple[ContainerRecord, Entry]:
-        """What is on disk and what is held of a container. Raises ContainerNotFoundError, DamagedStateError."""
-        check_id(id)
-        entry = self._entries.get(id)
-        if entry is not None and entry.record is not None and entry.init is not None and not entry.init.has_ended():
-            return entry.record, entry  # nobody has deleted it: its init, which we would reap, runs
-        try:
-            record = self._store.load(id)
-        except errors.ContainerNotFoundError:
-            self._drop(id)
-            raise
-        return record, self._entry(id)
-
-    def _entry(self, id: str) -> Entry:
-        entry = self._entries.get(id)
-        if entry is None:
-            with self._entries_lock:
-                entry = self._entries.setdefault(id, Entry())
-        return entry
-
-    @contextlib.contextmanager
-    def _locked(self, id: str) -> Iterator[Entry]:
-        """Hold a container against other threads and other processes while its status changes."""
-        check_id(id)
-        entry = self._entry(id)
-        try:
-            with entry.lock, self._store.locked(id):
-                yield entry
-        except errors.ContainerNotFoundError:
-            self._drop(id)
-            raise
-
-    @staticmethod
-    def _init_pidfd(record: ContainerRecord, entry: Entry) -> contextlib.AbstractContextManager[int]:
-        """Entering it gives a pidfd of init. Raises ProcessLookupError if it has ended and is forgotten."""
-        return entry.init.pidfd if entry.init is not None else require_process(record.pid, record.start_time)
-
-    def _status(self, record: ContainerRecord, entry: Entry | None) -> Status:
-        return status_of(record, entry, self._store.directory(record.id))
-
-    def _state(self, record: ContainerRecord, entry: Entry | None) -> ContainerState:
-        status = self._status(record, entry)
-        return ContainerState(record.oci_version, record.id, 0 if status is Status.STOPPED else record.pid,
-                              record.bundle_path, record.rootfs_path, status, record.created, record.annotations)

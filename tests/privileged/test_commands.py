@@ -165,7 +165,8 @@ def test_exec_of_a_file(service: Line) -> None:
     file.write_text(json.dumps(process))
     service.detach("exec", "--process", str(file), "--detach", "--pid-file", str(pid_file), "p1")
     assert int(pid_file.read_text()) in json.loads(service.succeed("ps", "--format", "json", "p1"))
-    assert service.succeed("ps", "p1").splitlines()[-1].split(maxsplit=1) == [pid_file.read_text(), "/bin/sleep 1000"]
+    head, *rows = service.succeed("ps", "p1", "-e", "-o", "pid,args").splitlines()
+    assert head.split() == ["PID", "COMMAND"] and rows[-1].split(maxsplit=1) == [pid_file.read_text(), "/bin/sleep 1000"] and len(rows) == 2
     file.write_text(json.dumps({**process, "cwd": "relative"}))
     assert service.fail("exec", "--process", str(file), "p1", code=255).startswith(f"{file}: $.cwd: ")
     file.write_text("{")

@@ -1,0 +1,97 @@
+"""update."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from pyruntime.cli.failures import CommandError
+from pyruntime.errors import InvalidBundleError
+
+if TYPE_CHECKING:
+    from pyruntime.runtimes.native import NativeRuntime
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def _bytes(text: str) -> int:
+    """`1048576`, `1024k`, `1M` and `1.0 MiB` are the same; -1 is no limit."""
+    if text == "-1":
+        return -1
+    size = _SIZE.fullmatch(text)
+    if size is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes")
+    return int(float(size[1]) * 1024 ** " kmgtp".index(size[2].lower() or " ")) if size[2] or "." in size[1] else int(size[1])
+
+
+class Limit(NamedTuple):
+    """An option, and the field of `linux.resources` that it means."""
+
+    option: str
+    field: tuple[str, str]
+    read: Callable[[str], Any]
+    metavar: str
+    help: str
+
+
+LIMITS = (
+    Limit("--memory", ("memory", "limit"), _bytes, "BYTES", "as 512M; -1 for no limit"),
+    Limit("--memory-reservation", ("memory", "reservation"), _bytes, "BYTES", "what is kept when memory is scarce"),
+    Limit("--memory-swap", ("memory", "swap"), _bytes, "BYTES", "memory and swap together; -1 for no limit"),
+    Limit("--kernel-memory", ("memory", "kernel"), _bytes, "BYTES", argparse.SUPPRESS),
+    Limit("--kernel-memory-tcp", ("memory", "kernelTCP"), _bytes, "BYTES", argparse.SUPPRESS),
+    Limit("--cpu-share", ("cpu", "shares"), _number, "N", "the weight beside others"),
+    Limit("--cpu-quota", ("cpu", "quota"), _number, "MICROSECONDS", "of CPU time in each period; -1 for no limit"),
+    Limit("--cpu-period", ("cpu", "period"), _number, "MICROSECONDS", "of the quota"),
+    Limit("--cpu-burst", ("cpu", "burst"), _number, "MICROSECONDS", "what may be saved of earlier periods"),
+    Limit("--cpu-rt-runtime", ("cpu", "realtimeRuntime"), _number, "MICROSECONDS", "for realtime processes in each of their periods"),
+    Limit("--cpu-rt-period", ("cpu", "realtimePeriod"), _number, "MICROSECONDS", "of realtime processes"),
+    Limit("--cpu-idle", ("cpu", "idle"), _number, "0|1", "1: only when nobody else wants the CPU"),
+    Limit("--cpuset-cpus", ("cpu", "cpus"), str, "LIST", "as 0-3,7"),
+    Limit("--cpuset-mems", ("cpu", "mems"), str, "LIST", "nodes of memory"),
+    Limit("--pids-limit", ("pids", "limit"), _number, "N", "of processes; -1 for no limit"),
+    Limit("--blkio-weight", ("blockIO", "weight"), _number, "N", "of 10 to 1000, for disks beside others"),
+)
+
+
+def update(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+    """What is not told stays as it is."""
+    given = _given(options)
+    if options.resources is None:
+        if not given:
+            raise CommandError("nothing to change: a limit or --resources has to be given")
+        runtime.update_container(options.id, msgspec.json.encode(given))
+        return 0
+    if given:
+        raise CommandError("--resources tells all limits, so none can be given besides")
+    with contextlib.ExitStack() as held:
+        file = sys.stdin.buffer if options.resources == "-" else held.enter_context(open(options.resources, "rb"))
+        data = file.read()
+    try:
+        runtime.update_container(options.id, data)
+    except InvalidBundleError as error:
+        raise type(error)(None if options.resources == "-" else options.resources, error.json_path, error.reason) from error
+    return 0
+
+
+def _given(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The limits of the command line as `linux.resources` has them."""
+    found: dict[str, dict[str, Any]] = {}
+    for limit in LIMITS:
+        value = getattr(options, limit.option.removeprefix("--").replace("-", "_"))
+        if value is not None:
+            found.setdefault(limit.field[0], {})[limit.field[1]] = value
+    return found
