@@ -33,6 +33,8 @@ def abilities() -> dict[str, bool]:
     host = read_host()
     controllers = {name for hierarchy in host.hierarchies for name in
                    (_read(f"{hierarchy.mount_point}/cgroup.controllers").split() if hierarchy.is_v2 else hierarchy.controllers)}
+    # and those that a test can mount
+    controllers |= {name for name, _, _, is_enabled in map(str.split, _read("/proc/cgroups").splitlines()[1:]) if is_enabled == "1"}
     filesystems = set(_read("/proc/filesystems").split())
     return {
         "AppArmor": _read("/sys/module/apparmor/parameters/enabled").strip() == "Y",
