@@ -197,6 +197,13 @@ def test_the_contracts_rows_count_for_engines_of_this_project_alone(project: Pro
     assert set(run.passed) == {"test_it.py::TestOurs::test_x"}
 
 
+def test_a_test_that_several_classes_inherit_is_the_same_in_each(project: Project) -> None:
+    run = project.record("class Contract:\n    @row(7)\n    @pytest.mark.parametrize('text', ['\\0', {'a': '\\0'}], ids=str)\n"
+                         "    def test_x(self, text):\n        pass\n"
+                         "class TestOne(Contract):\n    pass\nclass TestTwo(Contract):\n    pass\nclass TestThree(Contract):\n    pass\n")
+    assert len(run.passed) == 3 and len(set(run.passed.values())) == 1
+
+
 @pytest.mark.parametrize("is_ci", [True, False])
 def test_a_run_that_contradicts_the_document_says_so_and_fails_in_ci(is_ci: bool, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     source = "import os\n@row(7)\ndef test_x():\n    if os.environ.get('LACKS'):\n        pytest.skip('no')\n"
