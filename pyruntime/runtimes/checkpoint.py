@@ -121,7 +121,10 @@ def _dump(record: ContainerRecord, spec: Spec, command: EncodedPlan, directories
         opts["ps"] = {"address": options.page_server[0], "port": options.page_server[1]}
     external: list[str] = []
     if not options.pre_dump:
-        manifest = _look_at(record, spec, external, cgroups_mode)
+        try:
+            manifest = _look_at(record, spec, external, cgroups_mode)
+        except OSError as error:
+            raise CheckpointError(STEP, error.errno or 0, f"look at the container: {error.filename}", None) from error
         opts["ext_mnt"] = external_keys(manifest.mounts)
         _write(directories, manifest)
     else:
@@ -216,8 +219,11 @@ def _surroundings(record: ContainerRecord, spec: Spec, root: int) -> Surrounding
         cgroups[f"{os.major(device)}:{os.minor(device)}"] = (cgroup_name(cgroup), cgroup.path[cgroup.mount_length:])
 
     def node(path: str) -> tuple[tuple[int, int, int] | None, bool]:
-        with _inside(root, path) as descriptor:
-            status = os.fstat(descriptor)
+        try:
+            with _inside(root, path) as descriptor:
+                status = os.fstat(descriptor)
+        except OSError:  # it is below what something else is mounted on
+            return None, True
         is_block = stat.S_ISBLK(status.st_mode)
         number = (os.major(status.st_rdev), os.minor(status.st_rdev), int(is_block)) if is_block or stat.S_ISCHR(status.st_mode) else None
         return number, stat.S_ISDIR(status.st_mode)

@@ -194,7 +194,7 @@ class _Restored:
         self._pidfd = self._console = -1
 
     def on_notify(self, stage: str, pid: int, descriptors: Sequence[int]) -> None:
-        if stage == "orphan-pts-master" and descriptors:
+        if stage == "orphan-pts-master" and descriptors and self._console < 0:
             self._console, *descriptors = descriptors
         for descriptor in descriptors:
             os.close(descriptor)
