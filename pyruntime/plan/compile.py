@@ -291,8 +291,8 @@ def _enter_namespaces(draft: Draft, linux: Linux, new: frozenset[str], joined: d
         draft.init.append(op.AwaitRelease(UIDS))
         # with the caller's rights: the directories above may be closed to the namespace's root
         draft.open_trees_here()
-    # the user namespace first: it owns the others
-    for name in sorted(joined, key=lambda name: name != "user"):
+    # root may join whoever owns them, as long as it is root of the host; a user without privileges only what its user namespace owns
+    for name in sorted(joined, key=lambda name: (name == "user") != draft.is_rootless):
         if name not in ("pid", "mount"):  # with the change of root
             draft.init.append(op.JoinNamespace(f"{paths[name]}.path", joined[name], flags.NAMESPACES[name]))
     if "user" in new:

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab import Lab, cgroup_file, is_unified
+from lab import MAPS, Lab, cgroup_file, is_unified, namespaces
 from test_commands import TIMEOUT_S, Line, receive
 
 from pyruntime.cgroups import cgroups_of
 from pyruntime.host import read_host
-from pyruntime.testing.bundles import without_pid_namespace
+from pyruntime.testing.bundles import default_config, without_pid_namespace
 
 __all__ = ["line", "service"]
 
@@ -220,3 +220,20 @@ def test_a_hook_at_the_start_has_the_processes_environment(line: Line) -> None:
 def test_list_of_a_root_that_does_not_exist(line: Line) -> None:
     ended = subprocess.run([line.arguments()[0], "--root", f"{line.lab.directory}/none", "list"], capture_output=True, text=True, check=False)
     assert ended.returncode == 1 and "ENOENT" in ended.stderr and ended.stdout == ""
+
+
+@pytest.mark.conformance(28)
+def test_joined_namespaces_that_the_joined_user_namespace_does_not_own(reachable: Lab) -> None:
+    """As in a pod of podman's, whose network was made before its user namespace."""
+    kinds = ("pid", "mount", "ipc", "uts")
+    mounts = [mount for mount in default_config()["mounts"] if mount["type"] not in ("sysfs", "cgroup")]
+    first = reachable.sleeper("p1", linux={"namespaces": namespaces(*kinds, "user"), **MAPS}, mounts=mounts)
+    with subprocess.Popen(["unshare", "--net", "--", "sh", "-c", "echo made; exec sleep 1000"], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"made\n"
+        paths = {"user": f"/proc/{first}/ns/user", "network": f"/proc/{other.pid}/ns/net"}
+        second = reachable.sleeper("p2", linux={"namespaces": namespaces(*kinds, **paths)}, mounts=mounts)
+        for pid, kind in ((first, "user"), (other.pid, "net")):
+            assert os.readlink(f"/proc/{second}/ns/{kind}") == os.readlink(f"/proc/{pid}/ns/{kind}")
+        assert os.readlink(f"/proc/{other.pid}/ns/net") in reachable.exec("readlink /proc/self/ns/net", "p2")
+        reachable.runtime.delete_container("p2", force=True)
+        other.kill()
