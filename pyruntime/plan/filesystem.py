@@ -60,11 +60,12 @@ def keeps_hosts_node(device: Device, in_user_namespace: bool) -> bool:
     return in_user_namespace and device.type != "p"
 
 
-def shows_cgroups_to_all(spec: Spec) -> bool:
-    """Whether the container's cgroups are in a namespace that it shares, so that none of its mounts of them may be written to: what is
-    there is not the container's alone (CVE-2023-25809)."""
+def protects_cgroups(spec: Spec, in_user_namespace: bool) -> bool:
+    """Whether none of the container's mounts of cgroups may be written to: the cgroup namespace is shared, and the container's root may be a
+    user to whom the cgroups above belong (CVE-2023-25809). Of others, that is the configuration's choice: what is shown is the
+    container's own cgroup in any case."""
     namespace = spec.linux.namespace(NamespaceType.CGROUP)
-    return namespace is None or namespace.path is not None
+    return in_user_namespace and (namespace is None or namespace.path is not None)
 
 
 def _shows_hosts_cgroups(path: str) -> bool:
@@ -113,6 +114,7 @@ class FilesystemCompiler:
         self.rootfs_path = rootfs_path
         self.cgroups = cgroups
         self.in_user_namespace = in_user_namespace
+        self.protects_cgroups = protects_cgroups(spec, in_user_namespace)
         self.kernel = kernel
         self.root_place: Slot | None = None
         self.before: list[op.Operation] = []
@@ -173,7 +175,7 @@ class FilesystemCompiler:
         else:
             slot = self._mount_filesystem(mount, options, target, json_path)
         self.mounted[target] = _Mounted(slot, not options.is_bind and mount.type in _NEW_AT_EACH_MOUNT,
-                                        is_cgroup and not options.is_bind and shows_cgroups_to_all(self.spec))
+                                        is_cgroup and not options.is_bind and self.protects_cgroups)
         self._propagate(slot, options, json_path, target)
 
     def _check(self, mount: Mount, options: MountOptions, json_path: str) -> None:
@@ -196,7 +198,7 @@ class FilesystemCompiler:
         """One of the container's cgroups, as `mounts[index]` shows it."""
         json_path, place = f"$.mounts[{index}]", target.encode()
         options = parse_mount_options(self.spec.mounts[index].options)
-        if shows_cgroups_to_all(self.spec):
+        if self.protects_cgroups:
             options = options.read_only()
         slot = self._copy_host_tree(json_path, cgroup.path, options, f"{json_path}.options", place)
         self._attach(place, slot, json_path)
@@ -330,7 +332,7 @@ class FilesystemCompiler:
         shown = [cgroup for cgroup in self.cgroups if cgroup.is_v2 is is_v2]
         if not shown:
             raise UnsupportedFieldError(None, f"{json_path}.type", "this host has no v2 cgroup")
-        if shows_cgroups_to_all(self.spec):
+        if self.protects_cgroups:
             options = options.read_only()
         if is_v2:
             top = self._copy_host_tree(json_path, shown[0].path, options, f"{json_path}.options", target)

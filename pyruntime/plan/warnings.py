@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from pyruntime.host import Host
 from pyruntime.plan import flags
-from pyruntime.plan.filesystem import keeps_hosts_node, shows_cgroups_to_all
+from pyruntime.plan.filesystem import keeps_hosts_node, protects_cgroups
 from pyruntime.plan.mount_options import asks_for_writing
 from pyruntime.plan.process import capability_bits
 from pyruntime.spec import Linux, NamespaceType, Process, Spec
@@ -15,7 +15,8 @@ from pyruntime.spec import Linux, NamespaceType, Process, Spec
 def warnings_of(spec: Spec, host: Host) -> tuple[str, ...]:
     """For a new container."""
     in_user_namespace = spec.linux.namespace(NamespaceType.USER) is not None
-    found = [*_of_mappings(spec.linux), *_of_mounts(spec), *_of_devices(spec.linux, in_user_namespace or host.in_user_namespace)]
+    is_any_users = in_user_namespace or host.in_user_namespace
+    found = [*_of_mappings(spec.linux), *_of_mounts(spec, is_any_users), *_of_devices(spec.linux, is_any_users)]
     if spec.process is not None:
         found += process_warnings(spec.process, host, in_user_namespace)
     return tuple(found)
@@ -64,16 +65,17 @@ def _of_mappings(linux: Linux) -> list[str]:
     return [f"not applied: {' and '.join(given)}, since the user namespace {user.path!r}, which is joined, has its own"]
 
 
-def _of_mounts(spec: Spec) -> list[str]:
+def _of_mounts(spec: Spec, in_user_namespace: bool) -> list[str]:
     found = []
     if spec.linux.namespace(NamespaceType.MOUNT) is None:
         found.append("no mount namespace: what the container mounts is mounted for the caller too, below the root, which confines no process "
                      "that may call chroot")
-    if shows_cgroups_to_all(spec):
+    if protects_cgroups(spec, in_user_namespace):
         # some write rw because they write it always
         writable = [mount.destination for mount in spec.mounts if mount.type in ("cgroup", "cgroup2") and asks_for_writing(mount.options)]
         if writable:
-            found.append(f"read-only: {', '.join(map(repr, writable))}, since cgroups are writable in a new cgroup namespace alone")
+            found.append(f"read-only: {', '.join(map(repr, writable))}, since cgroups are writable in a user namespace only with a new "
+                         "cgroup namespace")
     return found
 
 

@@ -34,11 +34,13 @@ WRITES = "mkdir {0}/inner 2>/dev/null && echo made && rmdir {0}/inner"
 @pytest.mark.conformance(26)
 @pytest.mark.parametrize(("options", "kinds", "expected"), [
     ((), NAMESPACES, True), (("rw", "nosuid"), NAMESPACES, True), (("ro",), NAMESPACES, False), (("rro",), NAMESPACES, False),
-    ((), WITHOUT, False), (("rw",), WITHOUT, False), (("rrw",), WITHOUT, False), (("ro",), WITHOUT, False),
+    (("rw",), WITHOUT, True), (("ro",), WITHOUT, False), ((), (*WITHOUT, "user"), False), (("rw",), (*WITHOUT, "user"), False),
+    (("rrw",), (*WITHOUT, "user"), False),
 ], ids=str)
-def test_writing(lab: Lab, options: tuple[str, ...], kinds: tuple[str, ...], expected: bool) -> None:
-    """CVE-2023-25809: only where they are the container's alone."""
-    changes = {"mounts": cgroups(*options), "linux": {"namespaces": namespaces(*kinds)}}
+def test_writing(reachable: Lab, options: tuple[str, ...], kinds: tuple[str, ...], expected: bool) -> None:
+    """CVE-2023-25809: where the container's root may be the user to whom the cgroups above belong, only in a new cgroup namespace."""
+    lab = reachable
+    changes = {"mounts": cgroups(*options), "linux": {"namespaces": namespaces(*kinds), **(MAPS if "user" in kinds else {})}}
     assert lab.run(WRITES.format(directory()), **changes).split() == (["made"] if expected else [])
     assert lab.run(f"(echo $$ >{directory()}/cgroup.procs) 2>&1 | grep -c Read-only", **changes).strip() == str(int(not expected))
 
@@ -54,20 +56,21 @@ def test_they_are_the_containers_own(lab: Lab, kinds: tuple[str, ...]) -> None:
 
 
 @pytest.mark.conformance(26)
-def test_a_cgroup_namespace_that_is_joined_is_shared(lab: Lab) -> None:
-    first = lab.sleeper("p2")
-    out = lab.run(WRITES.format(directory()), mounts=cgroups("rw"),
-                  linux={"namespaces": namespaces(*WITHOUT, cgroup=f"/proc/{first}/ns/cgroup")})
+def test_a_cgroup_namespace_that_is_joined_is_shared(reachable: Lab) -> None:
+    lab = reachable
+    first = lab.sleeper("p2", linux={"namespaces": namespaces(*NAMESPACES, "user"), **MAPS})
+    joined = {name: f"/proc/{first}/ns/{name}" for name in ("cgroup", "user")}
+    out = lab.run(WRITES.format(directory()), mounts=cgroups("rw"), linux={"namespaces": namespaces(*WITHOUT, **joined)})
     assert out == ""
 
 
 @pytest.mark.conformance(26)
 def test_v2_beside_v1(lab: Lab) -> None:
     """By its own type it is the v2 cgroup, whatever else the host has."""
-    for kinds, expected in ((NAMESPACES, "made"), (WITHOUT, "")):
+    for kinds in (NAMESPACES, WITHOUT):
         out = lab.run("mkdir /sys/fs/cgroup/inner 2>/dev/null && echo made && rmdir /sys/fs/cgroup/inner",
                       mounts=cgroups(type="cgroup2"), linux={"namespaces": namespaces(*kinds)})
-        assert out.strip() == expected
+        assert out.strip() == "made"
 
 
 @pytest.mark.conformance(26)
@@ -80,13 +83,13 @@ def test_in_a_user_namespace(reachable: Lab, kinds: tuple[str, ...]) -> None:
 
 
 @pytest.mark.conformance(26)
-def test_of_the_hosts_sys_only_the_containers_cgroups_are_seen(lab: Lab) -> None:
+def test_of_the_hosts_sys_only_the_containers_cgroups_are_seen(reachable: Lab) -> None:
     """As rootless configurations have it: /sys is the host's, and what is mounted at its cgroups covers those."""
     mounts = [mount for mount in default_config()["mounts"] if not mount["destination"].startswith("/sys")]
     mounts += [bind(Path("/sys"), "rbind", "nosuid", "noexec", "nodev", "ro", to="/sys"),
                {"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["rw"]}]
-    out = lab.run(f"cat {directory()}/cgroup.procs | wc -l; {WRITES.format(directory())}", mounts=mounts,
-                  linux={"namespaces": namespaces(*WITHOUT)})
+    out = reachable.run(f"cat {directory()}/cgroup.procs | wc -l; {WRITES.format(directory())}", mounts=mounts,
+                        linux={"namespaces": namespaces(*WITHOUT, "user"), **MAPS})
     assert out.split() in (["2"], ["3"])
 
 
