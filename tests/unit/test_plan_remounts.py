@@ -197,19 +197,22 @@ def warnings_for(host: Host, *mounts: dict[str, Any], **linux: Any) -> list[str]
 
 KINDS = ("pid", "network", "ipc", "uts", "mount")
 NAMESPACES: dict[str, tuple[list[dict[str, str]], bool]] = {
-    "new": ([{"type": kind} for kind in (*KINDS, "cgroup")], True), "none": ([{"type": kind} for kind in KINDS], False),
-    "joined": ([*({"type": kind} for kind in KINDS), {"type": "cgroup", "path": "/ns/cgroup"}], False),
+    "new": ([{"type": kind} for kind in (*KINDS, "user", "cgroup")], True), "none": ([{"type": kind} for kind in (*KINDS, "user")], False),
+    "joined": ([*({"type": kind} for kind in (*KINDS, "user")), {"type": "cgroup", "path": "/ns/cgroup"}], False),
+    "nobody else's": ([{"type": kind} for kind in KINDS], True),
 }
+MAPS = {name: [{"containerID": 0, "hostID": 100000, "size": 65536}] for name in ("uidMappings", "gidMappings")}
 
 
 @pytest.mark.conformance(26)
 @pytest.mark.parametrize("namespace", NAMESPACES)
 @pytest.mark.parametrize("options", [[], ["rw"], ["ro"], ["rrw"], ["rro"]], ids=str)
 @pytest.mark.parametrize(("host", "type"), [(V1, "cgroup"), (V1, "cgroup2"), (V2, "cgroup")])
-def test_cgroups_can_be_written_to_in_a_new_namespace_alone(host: Host, type: str, options: list[str], namespace: str) -> None:
+def test_cgroups_can_be_written_to_unless_they_may_be_the_users_own(host: Host, type: str, options: list[str], namespace: str) -> None:
     namespaces, is_new = NAMESPACES[namespace]
+    linux = {"namespaces": namespaces, **(MAPS if {"type": "user"} in namespaces else {})}
     mount = {"destination": "/data", "type": type, "options": options}
-    plan = with_mounts(mount, host=host, linux={"namespaces": namespaces}, root={"readonly": False})
+    plan = with_mounts(mount, host=host, linux=linux, root={"readonly": False})
     trees = [o.slot for o in of_kind(plan.host + plan.child, op.OpenTree) if o.json_path == "$.mounts[0]"]
     assert trees
     read_only = {o.slot: bool(o.set & f.MOUNT_ATTR_RDONLY) for o in of_kind(plan.host + plan.child, op.SetMountAttributes)
@@ -217,9 +220,9 @@ def test_cgroups_can_be_written_to_in_a_new_namespace_alone(host: Host, type: st
     expected = not is_new or options in (["ro"], ["rro"])
     assert [read_only.get(slot, False) for slot in trees] == [expected] * len(trees)
     # a remount does not help
-    again = with_mounts(mount, remount("rw"), host=host, linux={"namespaces": namespaces}, root={"readonly": False})
+    again = with_mounts(mount, remount("rw"), host=host, linux=linux, root={"readonly": False})
     assert any(o.clear & f.MOUNT_ATTR_RDONLY for o in of_kind(again.init, op.SetMountAttributes)) is is_new
-    warnings = warnings_for(host, mount, namespaces=namespaces)
+    warnings = warnings_for(host, mount, **linux)
     assert bool(warnings) is (not is_new and options not in (["ro"], ["rro"]))
     assert all("'/data'" in warning and "cgroup namespace" in warning for warning in warnings)
 
