@@ -35,10 +35,11 @@ def hugetlb_hierarchy() -> Iterator[None]:
     """On a host with v1 hierarchies, crun wants each controller that the kernel has to be mounted."""
     point = CGROUP_ROOT / "hugetlb"
     is_v1 = (CGROUP_ROOT / "pids").is_dir() and not (CGROUP_ROOT / "cgroup.controllers").exists()
-    if not is_v1 or point.exists() or not _is_unmounted_controller("hugetlb"):
+    if not is_v1 or not _is_unmounted_controller("hugetlb"):
         yield
         return
-    point.mkdir()
+    is_new = not point.exists()  # an engine may have taken the place for a hierarchy and made directories
+    point.mkdir(exist_ok=True)
     try:
         subprocess.run(["mount", "-t", "cgroup", "-o", "hugetlb", "cgroup", str(point)], check=True)
         try:
@@ -49,7 +50,8 @@ def hugetlb_hierarchy() -> Iterator[None]:
                 parent.rmdir()
             subprocess.run(["umount", str(point)], check=True)
     finally:
-        point.rmdir()
+        if is_new:
+            point.rmdir()
 
 
 def _is_unmounted_controller(name: str) -> bool:

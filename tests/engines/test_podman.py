@@ -47,7 +47,9 @@ def podman() -> Iterator[Engine]:
         runtime.chmod(0o755)
     (directory / "containers.conf").write_text(CONFIGURATION.format(directory=directory, driver=CGROUP_DRIVER))
     (directory / "storage.conf").write_text(STORAGE.format(directory=directory))
-    with leaving_no_files("/run/libpod", "/run/containers", "/var/lib/containers", "/var/lib/cni"):
+    # podman knows these hierarchies of v1, and makes directories where they would be mounted
+    places = (f"/sys/fs/cgroup/{name}" for name in ("hugetlb", "net_cls", "net_prio", "perf_event"))
+    with leaving_no_files("/run/libpod", "/run/containers", "/var/lib/containers", "/var/lib/cni", *places):
         engine = Engine(["podman"], {"CONTAINERS_CONF": f"{directory}/containers.conf",
                                      "CONTAINERS_STORAGE_CONF": f"{directory}/storage.conf"}, [])
         try:
