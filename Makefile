@@ -8,7 +8,7 @@ TEST_PACKAGES := runc crun podman netavark docker.io iproute2 uidmap golang-gith
 VM_PACKAGES := linux-image-cloud-amd64 kmod qemu-system-x86 qemu-system-common busybox-static procps apparmor systemd dbus
 # what `make test-vm` runs on cgroup v2 alone, and what under systemd; nothing is left out of the latter, of the former what CI runs
 TESTS := tests/contract/test_native.py $(addprefix tests/conformance/test_,process.py environment.py life_cycle.py) tests/privileged tests/security tests/vm/test_features.py tests/vm/test_checkpoint.py
-SYSTEMD_TESTS := tests/vm/test_systemd.py tests/engines
+SYSTEMD_TESTS := tests/vm/test_systemd.py tests/vm/test_delegation.py tests/engines
 SELECTED_TESTS := tests/vm/test_features.py $(addprefix tests/vm/test_checkpoint.py::test_,a_running_counter_goes_on files_and_binds) $(addprefix tests/privileged/test_,cgroups.py devices.py limits.py update.py accounting.py)
 SELECTED_SYSTEMD_TESTS := $(SYSTEMD_TESTS) -k 'not TestSystemd and (test_systemd or (pyruntime and test_cgroup))'
 

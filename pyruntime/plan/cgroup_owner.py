@@ -31,7 +31,9 @@ def own_cgroups(draft: Draft, cgroups: tuple[Cgroup, ...], spec: Spec, host: Hos
 
 def _writable_mount(spec: Spec) -> str | None:
     for i, mount in enumerate(spec.mounts):
-        if mount.type in ("cgroup", "cgroup2") and not parse_mount_options(mount.options).set & flags.MOUNT_ATTR_RDONLY:
+        options = parse_mount_options(mount.options)
+        is_read_only = (options.set & ~options.recursive_clear | options.recursive_set) & flags.MOUNT_ATTR_RDONLY
+        if mount.type in ("cgroup", "cgroup2") and not is_read_only:
             return f"$.mounts[{i}]"
     return None
 

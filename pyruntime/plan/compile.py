@@ -11,11 +11,10 @@ from pyruntime.errors import InvalidBundleError, UnsupportedFieldError
 from pyruntime.host import Host, Unprivileged
 from pyruntime.plan import flags
 from pyruntime.plan import operations as op
-from pyruntime.plan.cgroup_owner import own_cgroups
 from pyruntime.plan.draft import Draft
 from pyruntime.plan.filesystem import FilesystemCompiler
 from pyruntime.plan.hooks import CREATE_UMASK, has_create_hooks, run_in_container
-from pyruntime.plan.id_maps import UIDS, first_id, write_id_maps
+from pyruntime.plan.id_maps import UIDS, first_ids_of, setgroups_of, write_id_maps
 from pyruntime.plan.operations import Plan, Slot
 from pyruntime.plan.process import (
     apparmor_profile,
@@ -33,7 +32,6 @@ from pyruntime.plan.process import (
     take_identity,
 )
 from pyruntime.plan.resources import join_cgroups, make_cgroups
-from pyruntime.plan.rootless import refuse_without_privileges, setgroups_of
 from pyruntime.plan.seccomp import Filter
 from pyruntime.spec import IntelRdt, Linux, MemoryPolicy, Personality, Process, Spec, sysctl_namespace, sysctl_path
 from pyruntime.state.names import START_SOCKET
@@ -118,6 +116,8 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
     cgroups = cgroups_of(host, cgroup_path_for(spec, place.id, host, place.units))
     new, joined = _open_namespaces(draft, spec)
     if host.is_rootless:
+        from pyruntime.plan.rootless import refuse_without_privileges  # nobody else needs it
+
         refuse_without_privileges(spec, cgroups, host)
     if draft.overlaps:
         _make_namespaces(draft, new)
@@ -125,7 +125,10 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
         draft.clone_flags = sum(flags.NAMESPACES[name] for name in new - {"cgroup", "time"})
     make_cgroups(draft, cgroups, linux.resources, host.page_size, are_a_units=place.units is not None, has_path=bool(linux.cgroups_path),
                  limits_devices=not host.is_rootless)
-    own_cgroups(draft, cgroups, spec, host)
+    if host.is_unified and "cgroup" in new:
+        from pyruntime.plan.cgroup_owner import own_cgroups  # on v2 alone
+
+        own_cgroups(draft, cgroups, spec, host)
     join_cgroups(draft, cgroups)
     if linux.intel_rdt is not None:
         join_groups_of(draft, linux.intel_rdt, host, place.id)
@@ -178,13 +181,13 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
                  limits_pids: bool = False, has_apparmor: bool = False, has_selinux: bool = False, keeps_keyring: bool = False,
                  preserve_fds: int = 0, filter: Filter | None = None, memory_policy: MemoryPolicy | None = None,
                  personality: Personality | None = None, resctrl: tuple[str, ...] = (), is_rootless: bool = False,
-                 denies_setgroups: bool = False) -> Plan:
+                 denies_setgroups: bool = False, first_ids: tuple[int, int] = (0, 0)) -> Plan:
     """The plan of a further process in a container with these namespaces (CLONE_NEW... bits).
 
     The first descriptor that is passed to it is a pidfd of the container's init. passes_root: the second is the container's
     root, where that is not the root of its mount namespace. limits_pids: the container has a limit of processes, so that what set
     the process up must not count any more when it runs. filter, memory_policy, personality, resctrl (groups in the order of joining),
-    denies_setgroups (of the user namespace): the container's. is_rootless: as in Host.
+    denies_setgroups and first_ids (uid and gid; of the user namespace): the container's. is_rootless: as in Host.
     """
     draft = Draft(overlaps=True, is_rootless=is_rootless)
     draft.await_sources()
@@ -208,7 +211,7 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
     if root is not None:
         draft.init.append(op.UseRoot("", root))
     if namespaces & flags.CLONE_NEWUSER:
-        draft.init.append(op.BecomeNamespaceRoot("", 0, 0))
+        draft.init.append(op.BecomeNamespaceRoot("", *first_ids))
     if not keeps_keyring:
         join_keyring(draft, id, "$", label, proc)
     draft.init += console(process, "$", binds_console=False)
@@ -296,7 +299,7 @@ def _enter_namespaces(draft: Draft, linux: Linux, new: frozenset[str], joined: d
         if name not in ("pid", "mount"):  # with the change of root
             draft.init.append(op.JoinNamespace(f"{paths[name]}.path", joined[name], flags.NAMESPACES[name]))
     if "user" in new:
-        draft.init.append(op.BecomeNamespaceRoot(UIDS, first_id(linux.uid_mappings), first_id(linux.gid_mappings)))
+        draft.init.append(op.BecomeNamespaceRoot(UIDS, *first_ids_of(linux)))
     elif "user" in joined:
         # mappings that are given besides count for nothing: the namespace has its own (plan/warnings.py)
         draft.init.append(op.BecomeNamespaceRoot(f"{paths['user']}.path", 0, 0))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pyruntime.errors import UnsupportedFieldError
-from pyruntime.host import PROGRAM_DIRECTORIES, Unprivileged
+from pyruntime.host import PROGRAM_DIRECTORIES, Host, Unprivileged
+from pyruntime.plan import flags
 from pyruntime.plan import operations as op
 from pyruntime.plan.draft import Draft
 from pyruntime.plan.mapped_mounts import id_map
@@ -24,6 +25,14 @@ def denies_setgroups(linux: Linux, caller: Unprivileged | None) -> bool:
     return user is not None and not user.path and caller is not None and maps_alone(linux.gid_mappings, caller.gid)
 
 
+def setgroups_of(linux: Linux, host: Host) -> int:
+    """SETGROUPS_... of the container's user namespace; of one that is joined, or inherits it, that is not known."""
+    user = linux.namespace(NamespaceType.USER)
+    if (user is not None and user.path) or host.in_user_namespace:
+        return flags.SETGROUPS_MAY_BE_DENIED
+    return flags.SETGROUPS_DENIED if denies_setgroups(linux, host.caller) else flags.SETGROUPS_ALLOWED
+
+
 def write_id_maps(draft: Draft, linux: Linux, caller: Unprivileged | None) -> None:
     """While the child waits to be released. caller: one without privileges.
 
@@ -36,8 +45,15 @@ def write_id_maps(draft: Draft, linux: Linux, caller: Unprivileged | None) -> No
     draft.child.append(_map(GIDS, b"gid_map", gids, (caller.gid, caller.newgidmap, "newgidmap") if caller is not None else None))
 
 
-def first_id(mappings: Mappings) -> int:
-    """0 if it is mapped: the init is the namespace's root while it sets up."""
+def first_ids_of(linux: Linux) -> tuple[int, int]:
+    """uid and gid that the init has while it sets up: the user namespace's root, if there is one."""
+    user = linux.namespace(NamespaceType.USER)
+    if user is None or user.path:
+        return 0, 0
+    return _first(linux.uid_mappings), _first(linux.gid_mappings)
+
+
+def _first(mappings: Mappings) -> int:
     if any(mapping.container_id == 0 for mapping in mappings):
         return 0
     return min(mapping.container_id for mapping in mappings)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pyruntime.cgroups.paths import Cgroup
 from pyruntime.errors import UnsupportedFieldError
 from pyruntime.host import Host
-from pyruntime.plan import flags
-from pyruntime.plan.id_maps import denies_setgroups
 from pyruntime.plan.mount_options import parse_mount_options
 from pyruntime.plan.resources import PATH, resource_writes
 from pyruntime.spec import Linux, NamespaceType, Resources, Spec
@@ -47,11 +45,3 @@ def refuse_limits(resources: Resources, page_bytes: int, json_path: str) -> None
     """Any of a container without a cgroup. json_path: of the resources. Raises UnsupportedFieldError."""
     for write in resource_writes((_ANY,), resources, page_bytes, json_path):
         raise UnsupportedFieldError(None, write.json_path, f"cannot hold: {NO_DELEGATION}")
-
-
-def setgroups_of(linux: Linux, host: Host) -> int:
-    """SETGROUPS_... of the container's user namespace; of one that is joined, or inherits it, that is not known."""
-    user = linux.namespace(NamespaceType.USER)
-    if (user is not None and user.path) or host.in_user_namespace:
-        return flags.SETGROUPS_MAY_BE_DENIED
-    return flags.SETGROUPS_DENIED if denies_setgroups(linux, host.caller) else flags.SETGROUPS_ALLOWED

@@ -22,7 +22,7 @@ from pyruntime.plan import flags
 from pyruntime.plan.compile import Manner, Place, cgroup_path_for, compile, compile_exec, namespace_bits, unit_for
 from pyruntime.plan.device_rules import device_rules
 from pyruntime.plan.hooks import later_hooks
-from pyruntime.plan.id_maps import denies_setgroups
+from pyruntime.plan.id_maps import denies_setgroups, first_ids_of
 from pyruntime.plan.resources import limits_memory, limits_pids
 from pyruntime.plan.seccomp import Filter, filter_flags, filter_source, notifies, notifies_of
 from pyruntime.plan.warnings import filter_warnings, process_warnings, warnings_of
@@ -148,7 +148,7 @@ class CompiledBundle:
             limits_memory=limits_memory(spec.linux.resources), keeps_keyring=keeps_keyring,
             unit=unit.name if unit is not None else None, apparmor_profile=spec.process.apparmor_profile if spec.process else None,
             filter=self.filter, hooks=self._later_hooks, inherited=self._inherited, resctrl=resctrl,
-            denies_setgroups=denies_setgroups(spec.linux, self._host.caller))
+            denies_setgroups=denies_setgroups(spec.linux, self._host.caller), first_ids=first_ids_of(spec.linux))
 
     @contextlib.contextmanager
     def _in_file(self) -> Iterator[None]:
@@ -254,7 +254,7 @@ def _compile_process(process: ProcessLike, record: ContainerRecord, host: Host, 
                         has_selinux=host.has_selinux, keeps_keyring=record.keeps_keyring, preserve_fds=preserve_fds,
                         filter=filter_of(record.filter), memory_policy=inherited.memory_policy, personality=inherited.personality,
                         resctrl=() if record.resctrl is msgspec.UNSET else record.resctrl.paths, is_rootless=host.is_rootless,
-                        denies_setgroups=record.denies_setgroups)
+                        denies_setgroups=record.denies_setgroups, first_ids=record.first_ids)
     for warning in process_warnings(decoded, host, bool(record.namespaces & flags.CLONE_NEWUSER)):
         _log.warning("container %s: exec: %s", record.id, warning)
     return encode(plan)

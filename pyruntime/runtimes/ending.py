@@ -11,7 +11,6 @@ from pyruntime.errors import SetupError
 from pyruntime.native import process as native
 from pyruntime.runtimes.identity import open_process
 from pyruntime.runtimes.live import Entry
-from pyruntime.runtimes.process_tree import signal_each
 from pyruntime.state import ContainerRecord, ProcessRecord
 
 # of what was killed: it ends at once, unless somebody else has to reap what is left in its pid namespace
@@ -24,6 +23,8 @@ def end_processes(entry: Entry, record: ContainerRecord, made: Iterable[ProcessR
     made   the exec processes on record
     """
     if not record.cgroups and record.shares_pid_namespace:
+        from pyruntime.runtimes.process_tree import signal_each  # few need it
+
         made = list(made)
         signal_each(record, made, 9)  # nothing tells of the others later
     is_running = _kill_known(entry)

@@ -9,7 +9,6 @@ from pyruntime.errors import ProcessNotFoundError
 from pyruntime.interface import ContainerProcessState
 from pyruntime.runtimes.identity import read_command, read_stat
 from pyruntime.runtimes.live import Entry
-from pyruntime.runtimes.process_tree import pids_of, signal_each
 from pyruntime.state import ContainerRecord, ProcessRecord, Store
 
 
@@ -22,7 +21,7 @@ def list_processes(record: ContainerRecord, made: Iterable[ProcessRecord], entry
     made = list(made)
     created = {record.pid: record.start_time}
     created.update((process.pid, process.start_time) for process in made if process.exit_code is None)
-    pids = set(ContainerCgroups(record.cgroups).pids()) if record.cgroups else pids_of(record, made)
+    pids = set(ContainerCgroups(record.cgroups).pids()) if record.cgroups else _pids_without_cgroup(record, made)
     # reaped so that init could end, but nobody has asked for them: zombies still, to those who look
     unasked = {live.pid for live in (entry.processes.values() if entry is not None else ())
                if live.is_reaped and not live.is_waited_for}
@@ -39,11 +38,19 @@ def list_processes(record: ContainerRecord, made: Iterable[ProcessRecord], entry
     return sorted(found, key=lambda process: process.pid)
 
 
+def _pids_without_cgroup(record: ContainerRecord, made: Iterable[ProcessRecord]) -> set[int]:
+    from pyruntime.runtimes.process_tree import pids_of  # few need it
+
+    return pids_of(record, made)
+
+
 def signal_all(record: ContainerRecord, made: Callable[[], Iterable[ProcessRecord]], number: int) -> None:
     """To every process of a container, whether or not it has a cgroup that tells of them."""
     if record.cgroups:
         ContainerCgroups(record.cgroups).signal(number)
     else:
+        from pyruntime.runtimes.process_tree import signal_each  # few need it
+
         signal_each(record, made(), number)
 
 

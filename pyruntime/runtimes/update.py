@@ -18,7 +18,6 @@ from pyruntime.native.host_plan import run_host_operations
 from pyruntime.plan.device_rules import Rule, V1Devices, device_program, device_rules
 from pyruntime.plan.operations import AttachDeviceProgram, Operation, WriteFile
 from pyruntime.plan.resources import limits_memory, limits_pids, resource_writes, v1_device_list
-from pyruntime.plan.rootless import refuse_limits
 from pyruntime.plan.unit_properties import device_properties, resource_properties
 from pyruntime.plan.update import completed, forgotten_with, in_order, taking_back, v1_device_changes
 from pyruntime.spec import Memory, Resources, decode_resources
@@ -34,6 +33,8 @@ def update(record: ContainerRecord, resources: Resources | Mapping[str, Any] | b
     is_unified = all(cgroup.is_v2 for cgroup in cgroups)
     decoded = completed(decode_resources(resources), is_unified, lambda controller, file: _read_of(cgroups, controller, file))
     if not cgroups:
+        from pyruntime.plan.rootless import refuse_limits  # nobody else needs it
+
         refuse_limits(decoded, host.page_size, PATH)
     devices = _Devices(cgroups, device_rules(decoded.devices)) if decoded.devices else None
     writes = list(resource_writes(cgroups, decoded, host.page_size, PATH))

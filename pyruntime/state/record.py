@@ -62,6 +62,7 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     resctrl      its groups of that file system, unset if it has none
     keeps_keyring   the processes are in the session keyring of who made them
     denies_setgroups   the container's user namespace lets no groups be set
+    first_ids    uid and gid that its user namespace has, 0 unless that has none
     """
 
     id: str
@@ -87,6 +88,7 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     inherited: Inherited | msgspec.UnsetType = msgspec.UNSET
     resctrl: ResctrlRecord | msgspec.UnsetType = msgspec.UNSET
     denies_setgroups: bool = False
+    first_ids: tuple[int, int] = (0, 0)
 
 
 class ProcessRecord(msgspec.Struct, frozen=True):

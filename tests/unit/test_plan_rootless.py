@@ -222,6 +222,7 @@ HYBRID = Host((6, 1), (Hierarchy("/cg/memory", False, ("memory", "devices")), Hi
     (Host((6, 1), V2, 0), ("cgroup", "user"), "rw", 0, 100000),
     (Host((6, 1), V2, 0), ("cgroup", "user"), "rw", 7, 100007),
     (Host((6, 1), V2, 0), ("cgroup", "user"), "ro", 0, None),
+    (Host((6, 1), V2, 0), ("cgroup", "user"), "rro", 0, None),
     (Host((6, 1), V2, 0), ("user",), "rw", 0, None),
     (Host((6, 1), V2, 0), ("cgroup",), "rw", 0, None),
     (Host((6, 1), V2, 0), ("cgroup",), "rw", 7, 7),

@@ -9,5 +9,6 @@ sys.path[:0] = [str(Path(__file__).parents[1] / name) for name in ("privileged",
 
 from lab import lab, reachable  # noqa: E402  # of the path above
 from probing import probe, probe_program  # noqa: E402
+from users import user  # noqa: E402
 
-__all__ = ["lab", "probe", "probe_program", "reachable"]
+__all__ = ["lab", "probe", "probe_program", "reachable", "user"]
