@@ -387,3 +387,20 @@ def test_many_at_once(units: Lab) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def test_a_restored_container_has_a_unit(units: Lab) -> None:
+    """The same as a new one, with the limits of config.json; it goes with the container."""
+    changes = {"linux": {"resources": RESOURCES}}
+    units.sleeper(**changes)
+    image, bundle = str(units.directory / "image"), units.runtime.get_container_state("p1").bundle_path
+    units.runtime.checkpoint_container("p1", image)
+    units.runtime.wait_on_container("p1")
+    units.runtime.delete_container("p1")
+    assert not is_known(SCOPE)
+    pid = units.runtime.restore_container("p1", bundle, image, StdioOptions())
+    assert Path(f"/proc/{pid}/cgroup").read_text() == f"0::/system.slice/{SCOPE}\n"
+    assert show(SCOPE, "ActiveState", "TasksMax") == {"ActiveState": "active", "TasksMax": "77"}
+    assert files(CGROUP, "pids.max", "memory.max", "cgroup.procs") == ["77", str(100 * MIB), str(pid)]
+    units.runtime.delete_container("p1", force=True)
+    assert not is_known(SCOPE)
