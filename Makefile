@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PACKAGES := gcc libc6-dev musl-tools linux-libc-dev libseccomp-dev libcap-dev python3-dev python3-venv busybox-static
 # the last has the specification's JSON schemas
 TEST_PACKAGES := runc crun podman netavark docker.io iproute2 uidmap golang-github-opencontainers-specs-dev criu
-VM_PACKAGES := linux-image-cloud-amd64 kmod qemu-system-x86 qemu-system-common busybox-static procps apparmor systemd dbus
+VM_PACKAGES := linux-image-cloud-amd64 kmod qemu-system-x86 qemu-system-common busybox-static procps apparmor systemd dbus secilc
 # what `make test-vm` runs on cgroup v2 alone, and what under systemd; nothing is left out of the latter, of the former what CI runs
 TESTS := tests/contract/test_native.py $(addprefix tests/conformance/test_,process.py environment.py life_cycle.py) tests/privileged tests/security tests/vm/test_features.py tests/vm/test_checkpoint.py
 SYSTEMD_TESTS := tests/vm/test_systemd.py tests/vm/test_delegation.py tests/engines
@@ -44,10 +44,13 @@ test-sanitized: $(VENV)/.built-test
 
 # the same on Debian's stock kernel with cgroup v2 alone, and the rest of it under systemd
 IN_VM := $(BIN)/python tests/vm/run.py $(VM)
+# a policy is loaded by the tests; nothing is enforced, so that they need none for everything else
+SELINUX := --parameters 'security=selinux selinux=1 enforcing=0'
 PYTEST_IN_VM := $(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider -o timeout=600
 test-vm: $(VENV)/.built-test vm-packages
 	$(IN_VM) $(PYTEST_IN_VM) $(TESTS)
 	$(IN_VM) --systemd $(PYTEST_IN_VM) $(SYSTEMD_TESTS)
+	$(IN_VM) $(SELINUX) $(PYTEST_IN_VM) tests/vm/test_selinux.py
 
 test-vm-systemd: $(VENV)/.built-test vm-packages
 	$(IN_VM) --systemd $(PYTEST_IN_VM) $(SYSTEMD_TESTS)
@@ -57,6 +60,7 @@ test-vm-selected: $(VENV)/.built-test vm-packages
 	$(BIN)/python -m pytest -q tests/vm/test_run.py
 	$(IN_VM) $(PYTEST_IN_VM) $(SELECTED_TESTS)
 	$(IN_VM) --systemd $(PYTEST_IN_VM) $(SELECTED_SYSTEMD_TESTS)
+	$(IN_VM) $(SELINUX) $(PYTEST_IN_VM) tests/vm/test_selinux.py
 
 # docs/conformance.md from what the tests claim and what was recorded; the latter also runs all that claims something, wherever it can run
 conformance: $(VENV)/.built-test

@@ -20,7 +20,7 @@ from conformance.runs import Run, read_runs  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs/conformance.md"
-COLUMNS = {"cgroup-v1": "v1", "cgroup-v2": "v2", "systemd": "systemd"}
+COLUMNS = {"cgroup-v1": "v1", "cgroup-v2": "v2", "systemd": "systemd", "selinux": "SELinux"}
 INTRODUCTION = """\
 # Conformance to the OCI runtime specification
 

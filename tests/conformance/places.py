@@ -10,7 +10,7 @@ from pyruntime.host import read_host
 
 # in the order of the document
 PLACES = {"cgroup-v1": "cgroup v1 (hybrid), on the host", "cgroup-v2": "cgroup v2 alone, in a virtual machine",
-          "systemd": "cgroup v2 under systemd, in a virtual machine"}
+          "systemd": "cgroup v2 under systemd, in a virtual machine", "selinux": "cgroup v2 and SELinux, in a virtual machine"}
 CAP_SYS_RESOURCE = 24
 
 
@@ -18,6 +18,8 @@ def place() -> str:
     """Which of PLACES this is."""
     if not read_host().is_unified:
         return "cgroup-v1"
+    if os.path.isdir("/sys/fs/selinux"):
+        return "selinux"
     return "systemd" if os.path.exists("/run/systemd/system") and Path("/proc/1/comm").read_text() == "systemd\n" else "cgroup-v2"
 
 

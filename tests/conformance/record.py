@@ -24,11 +24,12 @@ ROOT = Path(__file__).parents[2]
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "conformance", "--conformance-record"]
 VIRTUAL_MACHINE = [sys.executable, str(ROOT / "tests/vm/run.py"), "--timeout", "7200"]
 COMMANDS = {"cgroup-v1": PYTEST, "cgroup-v2": [*VIRTUAL_MACHINE, *PYTEST, "-o", "timeout=600"],
-            "systemd": [*VIRTUAL_MACHINE, "--systemd", *PYTEST, "-o", "timeout=600"]}
+            "systemd": [*VIRTUAL_MACHINE, "--systemd", *PYTEST, "-o", "timeout=600"],
+            "selinux": [*VIRTUAL_MACHINE, "--parameters", "security=selinux selinux=1 enforcing=0", *PYTEST, "-o", "timeout=600"]}
 # the tests that there are for each, or that another kernel can make a difference to
 TESTS = {"cgroup-v1": [],
          "cgroup-v2": ["tests/conformance", "tests/privileged", "tests/security", "tests/contract/test_native.py", "tests/vm/test_features.py"],
-         "systemd": ["tests/vm/test_systemd.py"]}
+         "systemd": ["tests/vm/test_systemd.py"], "selinux": ["tests/vm/test_selinux.py"]}
 
 
 def run_in(place: str, arguments: list[str]) -> tuple[str, Run] | None:
