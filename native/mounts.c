@@ -136,8 +136,18 @@ static int change_root_to_here(struct init *init)
 /* The root of an initramfs has no parent and cannot be pivoted away: cover it, as switch_root does. */
 OPERATION(switch_root)
 {
-    int error = enter_new_root(init, op);
+    /* As long as its mount namespace has a whole procfs or sysfs, reachable or not, the kernel lets a process that has made itself a
+     * user namespace mount another one, in which nothing is masked (mount_too_revealing). */
+    static const char *const whole[] = {"/proc", "/sys"};
+    int error = init->is_in_chroot ? leave_chroot(init) : 0;
 
+    if (error)
+        return error;
+    for (int i = 0; i < 2; i++)
+        /* with a user namespace of the container's own nothing of the host's can be taken away */
+        if (syscall(SYS_umount2, whole[i], MNT_DETACH | UMOUNT_NOFOLLOW) < 0 && errno != EINVAL && errno != ENOENT && errno != EPERM)
+            return explain_path(init, -errno, "detach", whole[i]);
+    error = enter_new_root(init, op);
     return error ? error : change_root_to_here(init);
 }
 
