@@ -81,7 +81,8 @@ def _send(record: ContainerRecord, status: Status | str, listener: int, pid: int
             agent.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", SEND_TIMEOUT_S, 0))
             agent.connect(path)
             sent = agent.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [listener]))])
-            agent.sendall(data[sent:])
+            if sent < len(data):  # one that has all may have closed its end, and is sent nothing more, not even nothing
+                agent.sendall(data[sent:])
     except OSError as error:
         number = errno.ETIMEDOUT if error.errno == errno.EAGAIN else error.errno or 0
         raise SetupError(_STEP, path, number, _PATH) from error
