@@ -14,6 +14,8 @@ from users import COMMAND, GID, TIMEOUT_S, UID, User
 from pyruntime.host import read_host
 
 CGROUPS = Path(next(hierarchy.mount_point for hierarchy in read_host().hierarchies if hierarchy.is_v2))
+# of more processes than a limit allows; without its streams, which would keep whoever reads them waiting
+FORKS = "i=0; while [ $i -lt 30 ]; do sleep 1000 </dev/null >/dev/null 2>&1 & i=$((i + 1)); done"
 
 
 class Delegated:
