@@ -204,7 +204,6 @@ struct spawn_result {
     int32_t pid;
     int32_t pidfd;          /* close-on-exec; the caller's */
     int32_t wire;           /* close-on-exec; the caller's */
-    int32_t childs_wire;    /* while the call lasts: whatever else holds it keeps the caller from seeing the end */
     int32_t phase;          /* on failure: enum spawn_phase */
     int32_t operation;      /* on failure: index into the phase's operations, -1: none of them */
     char detail[MESSAGE_DETAIL];

@@ -232,26 +232,23 @@ static int accompany_child(struct host *host, struct spawn_result *result)
     return error;
 }
 
-/* The caller's end is told who sends. On failure the caller closes what there is. */
-static int open_wires(struct spawn_result *result)
+/* The caller's end is told who sends. */
+static int open_wires(int *ret_wires)
 {
     const int on = 1;
+    AUTO_FD ours = -1;
+    AUTO_FD childs = -1;
     int wires[2];
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, wires) < 0)
         return -errno;
-    result->childs_wire = wires[1];
-    result->wire = wires[0];
-    return setsockopt(result->wire, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0 ? -errno : 0;
-}
-
-/* What is said to be there may be closed by somebody else, who finds it in the result. */
-static void close_once(int32_t *fd)
-{
-    int closed = *fd;
-
-    __atomic_store_n(fd, -1, __ATOMIC_RELEASE);
-    close_fd(&closed);
+    ours = wires[0];
+    childs = wires[1];
+    if (setsockopt(ours, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0)
+        return -errno;
+    ret_wires[0] = take_fd(&ours);
+    ret_wires[1] = take_fd(&childs);
+    return 0;
 }
 
 int spawn_process(void *data, uint64_t size, uint64_t clone_flags, int init_fd, int cgroup_slot, const int *stdio,
@@ -259,6 +256,7 @@ int spawn_process(void *data, uint64_t size, uint64_t clone_flags, int init_fd, 
 {
     struct plan plan;
     int slots[PLAN_SLOT_LIMIT], sources[3 + 2 + 2 * PLAN_SLOT_LIMIT];
+    int wires[2] = {-1, -1};
     struct child child;     /* mostly stack, which need not be written */
     struct host host = {.plan = &plan, .slots = slots, .descriptors = descriptors, .descriptor_count = descriptor_count,
                         .wire = -1, .child = &child, .detail = ret_result->detail};
@@ -266,7 +264,7 @@ int spawn_process(void *data, uint64_t size, uint64_t clone_flags, int init_fd, 
     child.sources = sources;
     child.error = 0;
     child.shares_memory = 0;
-    *ret_result = (struct spawn_result){.pid = -1, .pidfd = -1, .wire = -1, .childs_wire = -1, .phase = SPAWN_HOST, .operation = -1};
+    *ret_result = (struct spawn_result){.pid = -1, .pidfd = -1, .wire = -1, .phase = SPAWN_HOST, .operation = -1};
     int error = open_plan(data, size, &plan);
     if (error)
         return error;
@@ -289,16 +287,16 @@ int spawn_process(void *data, uint64_t size, uint64_t clone_flags, int init_fd, 
     error = run_host_operations(&host, plan.host, plan.header->host_count, &ret_result->operation);
     if (!error) {
         ret_result->phase = SPAWN_CLONE;
-        error = open_wires(ret_result);
+        error = open_wires(wires);
     }
     child.deadline = deadline_in(timeout_ms);
     if (!error)
-        error = clone_init(&plan, slots, clone_flags, init_fd, cgroup_slot, stdio, descriptors, ret_result->childs_wire, &child, ret_result);
-    close_once(&ret_result->childs_wire);
+        error = clone_init(&plan, slots, clone_flags, init_fd, cgroup_slot, stdio, descriptors, wires[1], &child, ret_result);
+    close_fd(&wires[1]);
     if (!error) {
-        error = plan.header->is_relayed ? await_relay(ret_result->wire, timeout_ms, &child, ret_result) : 0;
+        error = plan.header->is_relayed ? await_relay(wires[0], timeout_ms, &child, ret_result) : 0;
         host.pid = ret_result->pid;
-        host.wire = ret_result->wire;
+        host.wire = wires[0];
         if (!error)
             error = accompany_child(&host, ret_result);
         if (error)
@@ -307,8 +305,11 @@ int spawn_process(void *data, uint64_t size, uint64_t clone_flags, int init_fd, 
     for (uint32_t i = 0; i < slot_count; i++)
         close_fd(&slots[i]);
     if (error) {
-        close_once(&ret_result->pidfd);
-        close_once(&ret_result->wire);
+        close_fd(&ret_result->pidfd);
+        close_fd(&wires[0]);
+        ret_result->pidfd = -1;
+        return error;
     }
-    return error;
+    ret_result->wire = wires[0];
+    return 0;
 }

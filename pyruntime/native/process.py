@@ -28,22 +28,26 @@ _CLD_EXITED = 1
 
 _init_lock = threading.Lock()
 _init_fd = -1
-# results of the calls that make processes at the moment
-_in_flight: set[Any] = set()
+# Held while the caller forks, which waits until no other thread is in a call that makes a process: the child would have a copy of the end of
+# the wire that is the init's, and the parent would not see that the init has closed it.
+_forks = threading.Condition()
+_spawning: set[int] = set()
 
 
-def _leave_to_parent() -> None:
-    """In a forked child. A thread that held the lock is not in it, and it would wait for ever; and the end of a wire that it got a copy of
-    would keep the parent from seeing that the init has closed its own."""
-    global _init_lock
-    _init_lock = threading.Lock()
-    for result in _in_flight:
-        if result.childs_wire >= 0:
-            os.close(result.childs_wire)
-    _in_flight.clear()
+def _await_spawning() -> None:
+    _forks.acquire()
+    while _spawning - {threading.get_ident()}:
+        _forks.wait()
 
 
-os.register_at_fork(after_in_child=_leave_to_parent)
+def _renew_locks() -> None:
+    """A thread that held one is not in a forked child, which would wait for it for ever."""
+    global _init_lock, _forks
+    _init_lock, _forks = threading.Lock(), threading.Condition()
+    _spawning.clear()
+
+
+os.register_at_fork(before=_await_spawning, after_in_parent=lambda: _forks.release(), after_in_child=_renew_locks)
 
 
 def _get_init(lost: int = -1) -> int:
@@ -272,10 +276,12 @@ def spawn(encoded: EncodedPlan, id: str, stdio: tuple[int, int, int], descriptor
     """
     plan = encoded.plan
     data = encoded.fill(id.encode())
-    result = ffi.new("struct spawn_result *", {"pid": -1, "pidfd": -1, "wire": -1, "childs_wire": -1})
+    result = ffi.new("struct spawn_result *", {"pid": -1, "pidfd": -1, "wire": -1})
     cgroup = -1 if plan.cgroup is None else plan.cgroup.index
     init = _get_init()
-    _in_flight.add(result)
+    thread = threading.get_ident()
+    with _forks:
+        _spawning.add(thread)
     try:
         while (error := lib.spawn_process(ffi.from_buffer(data), len(data), plan.clone_flags, init, cgroup, stdio,
                                           descriptors, len(descriptors), int(SETUP_TIMEOUT_S * 1000), result)) == -errno.EBADFD:
@@ -291,7 +297,9 @@ def spawn(encoded: EncodedPlan, id: str, stdio: tuple[int, int, int], descriptor
             Spawned(encoded, id, result.pid, result.pidfd, result.wire).discard()
         raise
     finally:
-        _in_flight.discard(result)
+        with _forks:
+            _spawning.discard(thread)
+            _forks.notify_all()
 
 
 def start(directory: str, name: str, hook_of: Callable[[int], tuple[str, int | None]],

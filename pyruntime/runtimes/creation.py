@@ -101,8 +101,10 @@ class Creation:
         return self._groups.make(lambda paths: self._store.save_resctrl(self._id, paths))
 
     def _explain(self, error: SetupError) -> SetupError:
-        from pyruntime.runtimes.hints import explain  # only a failure needs it
-
+        try:
+            from pyruntime.runtimes.hints import explain  # only a failure needs it
+        except ImportError:  # of a caller that has changed its root since
+            return error
         return explain(error, self._compiled.bundle.spec, self._host)
 
     def _noted(self) -> ContainerRecord:

@@ -85,7 +85,7 @@ def test_config_that_is_a_fifo(clean: Lab) -> None:
 
 
 @pytest.mark.parametrize("what", ["missing", "directory", "device", "dangling", "loop", "socket"])
-def test_config_that_is_no_file(clean: Lab, what: str) -> None:
+def test_config_that_is_no_file(clean: Lab, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
     makes: dict[str, Callable[[Path], object]] = {
@@ -93,7 +93,7 @@ def test_config_that_is_no_file(clean: Lab, what: str) -> None:
         "dangling": lambda file: file.symlink_to("none"), "loop": lambda file: file.symlink_to(file.name),
         "socket": lambda file: socket.socket(socket.AF_UNIX).bind(os.path.relpath(file)),
     }
-    os.chdir(clean.directory)
+    monkeypatch.chdir(clean.directory)
     bundle = with_config(clean, makes[what])
     error = refused(clean, bundle)
     assert error.file == f"{bundle}/config.json" and error.json_path is None

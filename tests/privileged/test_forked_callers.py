@@ -43,7 +43,7 @@ def test_a_lock_that_another_thread_held(lab: Lab, module: object, name: str) ->
 
 def test_children_that_are_forked_meanwhile(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """They have copies of all descriptors, and the caller waits for the end of what the init writes to."""
-    monkeypatch.setattr(process, "SETUP_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(process, "SETUP_TIMEOUT_S", 10.0)
     bundle, is_done = lab.bundle(["/bin/true"]), threading.Event()
     children: list[int] = []
 

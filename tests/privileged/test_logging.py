@@ -39,7 +39,7 @@ def use_everything(lab: Lab) -> list[str]:
     assert [state.id for state in runtime.list_container_states()] == ["p1"]
     for act in (lambda: runtime.create_container("p1", bundle, PIPES), lambda: runtime.create_container("p3", "/none", PIPES),
                 lambda: runtime.create_container("p3", lab.bundle("true", process={"cwd": "/etc/passwd"}), PIPES),
-                lambda: runtime.create_container("p3", lab.bundle("true", linux={"personality": {"domain": "LINUX32"}}), PIPES),
+                lambda: runtime.create_container("p3", lab.bundle("true", process={"scheduler": {"policy": "SCHED_ISO"}}), PIPES),
                 lambda: runtime.exec_process("p1", {"args": ["/absent"], "cwd": "/"}, PIPES),
                 lambda: runtime.start_container("p1"), lambda: runtime.resume_container("p1"),
                 lambda: runtime.delete_container("p1"), lambda: runtime.get_container_state("p2"),
