@@ -138,7 +138,10 @@ def ps(runtime: NativeRuntime, options: argparse.Namespace) -> int:
     import subprocess  # few commands need it
 
     try:
-        told = subprocess.run(["ps", *(options.ps_options or ["-ef"])], capture_output=True, text=True, errors="replace", check=False)
+        # what is loaded into this program is nothing for that one
+        environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+        told = subprocess.run(["ps", *(options.ps_options or ["-ef"])], capture_output=True, text=True, errors="replace", check=False,
+                              env=environment)
     except FileNotFoundError as error:
         raise CommandError("there is no program 'ps' to make a table: --format json needs none") from error
     head, *lines = told.stdout.splitlines() or [""]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -17,7 +18,9 @@ _EVENT_TIMEOUT_S = 60
 def ip(*arguments: str, pid: int | None = None) -> str:
     """What ip(8) writes, in the network namespace of a process."""
     command = ["nsenter", "-t", str(pid), "-n"] if pid is not None else []
-    return subprocess.run([*command, "ip", *arguments], check=True, capture_output=True, text=True).stdout
+    # sanitizers are for this process alone
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    return subprocess.run([*command, "ip", *arguments], check=True, capture_output=True, text=True, env=environment).stdout
 
 
 def devices(pid: int | None = None) -> dict[str, dict[str, Any]]:
