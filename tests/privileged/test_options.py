@@ -12,27 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command_lab import TIMEOUT_S, Line, receive
 from lab import MAPS, Lab, cgroup_file, is_unified, namespaces
-from test_commands import TIMEOUT_S, Line, receive
 
 from pyruntime.cgroups import cgroups_of
 from pyruntime.host import read_host
 from pyruntime.testing.bundles import default_config, without_pid_namespace
-
-__all__ = ["line", "service"]
-
-
-@pytest.fixture
-def line(lab: Lab) -> Line:
-    return Line(lab)
-
-
-@pytest.fixture
-def service(line: Line) -> Iterator[Line]:
-    """A running container p1."""
-    line.detach("run", "--detach", "--bundle", line.lab.bundle(["/bin/sleep", "1000"]), "p1")
-    yield line
-    line.succeed("delete", "--force", "p1")
 
 
 @pytest.fixture

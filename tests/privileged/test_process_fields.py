@@ -140,7 +140,7 @@ def test_labels_without_selinux(lab: Lab) -> None:
 @pytest.mark.conformance(13)
 @pytest.mark.parametrize("how", ["init", "exec"])
 def test_programs_are_found_as_execvp_finds_them(lab: Lab, how: str) -> None:
-    for directory, mode in (("closed", 0o644), ("open", 0o755), ("work", 0o755)):
+    for directory, mode in (("closed", 0o644), ("open", 0o755), ("here", 0o755)):
         program = lab.rootfs / directory / "tool"
         program.parent.mkdir()
         program.write_text(f"#!/bin/sh\necho {directory} $#\n")
@@ -156,8 +156,8 @@ def test_programs_are_found_as_execvp_finds_them(lab: Lab, how: str) -> None:
     # on where a file may not be executed, or is a link to nothing, or the directory is none
     assert run("tool", "/bin:/closed:/etc/passwd:/open") == "open 2"
     # an empty part is the working directory
-    assert run("tool", "/closed:", "/work") == run("tool", ":/open", "/work") == "work 2"
-    assert run("./tool", "/open", "/work") == run("../work/tool", "/open", "/work") == "work 2"
+    assert run("tool", "/closed:", "/here") == run("tool", ":/open", "/here") == "here 2"
+    assert run("./tool", "/open", "/here") == run("../here/tool", "/open", "/here") == "here 2"
     for program, path, errno_name in (("tool", "/bin:/closed", "EACCES"), ("tool", "/bin", "ENOENT"), ("tool", None, "ENOENT"),
                                       ("", "/bin", "ENOENT")):
         with pytest.raises(SetupError) as raised:
