@@ -142,17 +142,15 @@ class CliRuntime:
 
     def delete_container(self, id: str, force: bool = False) -> None:
         """Raises NotStoppedError (never with `force`)."""
-        if force:
-            self._delete_by_force(id)
-        else:
-            self._act("delete", id, {Status.STOPPED}, NotStoppedError)
-        self._forget(id)
+        known = self._delete_by_force(id) if force else self._act("delete", id, {Status.STOPPED}, NotStoppedError)
+        self._forget(id, known)
 
-    def _delete_by_force(self, id: str) -> None:
+    def _delete_by_force(self, id: str) -> KnownContainer | None:
         try:
             state = self._state(id)
         except DamagedStateError:
             log.warning("container %r is damaged: left to the runtime to delete", id)
+            known = self._containers.get(id)
         else:
             known = self._known(id, state)
             with contextlib.suppress(ProcessLookupError):
@@ -166,6 +164,7 @@ class CliRuntime:
             self._run("delete", id, "--force")
         except CommandFailedError as failure:
             raise failure.untyped() from failure
+        return known
 
     def pause_container(self, id: str) -> None:
         """Raises NotRunningError."""
@@ -370,7 +369,7 @@ class CliRuntime:
             return msgspec.json.decode(self._run("state", id), type=_Reported)
         except CommandFailedError as failure:
             if says_not_found(failure.message) or not os.path.isdir(self._directory(id)):
-                self._forget(id)
+                self._forget(id, known)
                 raise ContainerNotFoundError(id, self.root) from failure
             raise DamagedStateError(id, self._directory(id), failure.message) from failure
         except msgspec.MsgspecError as failure:
@@ -387,9 +386,9 @@ class CliRuntime:
 
     def _known(self, id: str, state: _Reported | None = None) -> KnownContainer:
         """Also of a container that another process made."""
-        known = self._containers.get(id)
-        if known is not None and (state is None or state.pid in (0, known.init.pid)):
-            return known
+        before = self._containers.get(id)
+        if before is not None and (state is None or state.pid in (0, before.init.pid)):
+            return before
         state = state or self._state(id)
         shares = limits = False
         with contextlib.suppress(ContainerRuntimeError):  # the bundle may be gone
@@ -397,6 +396,9 @@ class CliRuntime:
             shares, limits = bundle.shares_pid_namespace, limits_memory(bundle.spec.linux.resources)
         known = KnownContainer.adopt(state.pid, self._directory(id), shares, limits)
         with self._lock:
+            current = self._containers.get(id)
+            if current not in (None, before):  # it was made, or adopted, meanwhile
+                return current
             self._containers[id] = known
         return known
 
@@ -407,11 +409,14 @@ class CliRuntime:
             raise ProcessNotFoundError(id, pid)
         return process
 
-    def _forget(self, id: str) -> None:
+    def _forget(self, id: str, known: KnownContainer | None) -> None:
+        """Not another one of the same id that a thread has made meanwhile."""
+        if known is None:
+            return
         with self._lock:
-            known = self._containers.pop(id, None)
-        if known is not None:
-            known.close()
+            if self._containers.get(id) is known:
+                del self._containers[id]
+        known.close()
 
     def _directory(self, id: str) -> str:
         return f"{self.root}/{id}"

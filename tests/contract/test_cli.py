@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ from pyruntime import CliRuntime, StdioOptions
 from pyruntime.errors import DamagedStateError, ExitStatusUnknownError, SetupError
 from pyruntime.host import read_host
 from pyruntime.interface import Status
+from pyruntime.runtimes import cli
+from pyruntime.runtimes.cli_command import run_command
 from pyruntime.runtimes.reaper import WatchedProcess, children_of_this_process
 from pyruntime.testing import HostSnapshot, make_bundle
+from pyruntime.testing.case import in_thread, read_all
 
 pytestmark = pytest.mark.privileged
 
@@ -145,3 +149,37 @@ def test_program_that_is_not_there(bundle: str, tmp_path: Path) -> None:
     with pytest.raises(SetupError) as raised:
         runtime.create_container("c1", bundle, StdioOptions())
     assert (raised.value.step, raised.value.path) == ("execute runtime", "/no/such/runtime")
+
+
+def test_container_made_while_another_thread_was_told_that_there_is_none(
+        command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known of it, and its streams, stay: the answer is older than the container."""
+    told, made = threading.Event(), threading.Event()
+
+    def run_and_be_late(arguments: list[str], *rest: Any, **more: Any) -> bytes:
+        try:
+            return run_command(arguments, *rest, **more)
+        finally:
+            if threading.current_thread() is not threading.main_thread():
+                told.set()
+                assert made.wait(30)
+
+    monkeypatch.setattr(cli, "run_command", run_and_be_late)
+    bundle = make_bundle(tmp_path / "bundle", ["/bin/cat"], linux={"cgroupsPath": contract_path("c1")})
+    runtime = CliRuntime(command, str(tmp_path / "root"))
+    exists = in_thread(lambda: runtime.container_exists("c1"))
+    assert told.wait(30)
+    try:
+        pid = runtime.create_container("c1", str(bundle), StdioOptions(create_in=True, create_out=True))
+        made.set()
+        assert exists() is False
+        runtime.start_container("c1")
+        pipes = runtime.get_stdio_pipes("c1", pid)
+        assert pipes.in_ is not None and pipes.out is not None
+        pipes.in_.write(b"in")
+        pipes.in_.close()
+        assert read_all(pipes.out) == b"in"
+        assert runtime.wait_on_container("c1").exit_code == 0
+    finally:
+        made.set()
+        runtime.delete_container("c1", force=True)
