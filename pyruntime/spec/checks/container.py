@@ -11,7 +11,7 @@ from pyruntime.spec.container import Hooks, Mount, Spec
 from pyruntime.spec.isolation import Device, DeviceType, IntelRdt, Linux, MemoryPolicy, MemoryPolicyFlag, MemoryPolicyMode, NamespaceType
 from pyruntime.spec.refusal import Refused, entry, quote, refuse_platform
 
-_MAJOR_VERSION = "1"
+_MAJOR_VERSIONS = ("0", "1")
 _OTHER_PLATFORMS = ("freebsd", "solaris", "vm", "windows", "zos")
 _WITHOUT_NODES = (MemoryPolicyMode.DEFAULT, MemoryPolicyMode.LOCAL)
 _OF_NODES = {MemoryPolicyFlag.STATIC_NODES, MemoryPolicyFlag.RELATIVE_NODES}
@@ -43,9 +43,10 @@ def check_spec(spec: Spec) -> None:
 def _check_version(version: str) -> None:
     if not _is_semantic_version(version):
         raise Refused("$.ociVersion", f"{quote(version)} is not a version of the form 1.2.3")
-    # every 1.x is compatible with this one: what a newer minor version adds is an unknown field, and ignored
-    if version.partition(".")[0] != _MAJOR_VERSION:
-        raise Refused("$.ociVersion", f"{quote(version)} is not of major version {_MAJOR_VERSION}", unsupported=True)
+    # every 1.x is compatible with this one: what a newer minor version adds is an unknown field, and ignored. What is older than
+    # 1.0 has its form, or is refused by what it says in another one.
+    if version.partition(".")[0] not in _MAJOR_VERSIONS:
+        raise Refused("$.ociVersion", f"{quote(version)} is not of major version {_MAJOR_VERSIONS[-1]}", unsupported=True)
 
 
 def _is_semantic_version(version: str) -> bool:
