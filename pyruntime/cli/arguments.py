@@ -15,17 +15,49 @@ DEFAULT_ROOT = "/run/pyruntime"
 class UsageError(Exception):
     """The command line is not one of those that there are; `exit_code` is what runc ends with."""
 
-    def __init__(self, message: str, usage: str, exit_code: int = 1) -> None:
+    def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
-        self.usage = usage
         self.exit_code = exit_code
 
 
 class Parser(argparse.ArgumentParser):
-    """One that raises UsageError instead of ending the process."""
+    """One that raises UsageError, one line that leads on, instead of ending the process."""
+
+    def read(self, arguments: Sequence[str], options: argparse.Namespace | None = None) -> argparse.Namespace:
+        """The options, added to those. Raises UsageError."""
+        self._given = arguments
+        options = argparse.Namespace() if options is None else options
+        before = dict(vars(options))
+        _, left = self.parse_known_args(arguments, options)
+        if left and not any(_is_option(argument) for argument in left) and not self._has_remainder():
+            # options between the operands, which would have to be looked for at every call
+            vars(options).clear()
+            vars(options).update(before)
+            _, left = self.parse_known_intermixed_args(arguments, options)
+        if left:
+            self._refuse([argument for argument in left if _is_option(argument)] or left)
+        return options
+
+    def _has_remainder(self) -> bool:
+        return any(action.nargs == argparse.REMAINDER for action in self._actions)
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message, self.format_usage())
+        if message.startswith("the following"):
+            # what was meant to be an option is what is wrong
+            options = (argument.partition("=")[0] for argument in self._given if argument.startswith("--") and argument != "--")
+            unknown = [option for option in options if option not in self._option_string_actions]
+            if unknown:
+                self._refuse(unknown)
+        raise UsageError(f"{message} (see `{self.prog.split(' [')[0]} --help`)")
+
+    def _refuse(self, unknown: Sequence[str]) -> NoReturn:
+        from pyruntime.cli.nearest import nearest  # nothing else needs it
+
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{nearest(unknown[0].partition('=')[0], self._option_string_actions)}")
+
+
+def _is_option(argument: str) -> bool:
+    return argument[:1] == "-" and argument != "-"
 
 
 class Command:
@@ -92,9 +124,10 @@ def _exec(parser: Parser) -> None:
     _preserved(parser)
     parser.add_argument("-t", "--tty", action="store_true", help="give it a terminal")
     parser.add_argument("-e", "--env", action="append", default=[], metavar="NAME=VALUE", help="a further variable")
-    parser.add_argument("-u", "--user", metavar="UID[:GID]")
-    parser.add_argument("-g", "--additional-gids", type=_count, action="append", default=[], metavar="GID")
-    parser.add_argument("--cwd", metavar="DIRECTORY")
+    parser.add_argument("-u", "--user", metavar="UID[:GID]", help="numbers in the container, instead of the container's own")
+    parser.add_argument("-g", "--additional-gids", type=_count, action="append", default=[], metavar="GID",
+                        help="a further group, a number in the container")
+    parser.add_argument("--cwd", metavar="DIRECTORY", help="its working directory in the container, instead of the container's own")
     parser.add_argument("-c", "--cap", action="append", default=[], metavar="NAME", help="a further capability")
     parser.add_argument("--no-new-privs", action="store_true", help="execution gives no privileges")
     parser.add_argument("--apparmor", metavar="PROFILE", help="of AppArmor, instead of the container's")
@@ -117,22 +150,26 @@ def _delete(parser: Parser) -> None:
     _id(parser)
 
 
+def _format(parser: Parser) -> None:
+    parser.add_argument("-f", "--format", choices=("table", "json"), default="table", help="for people or for programs; by default %(default)s")
+
+
 def _list(parser: Parser) -> None:
-    parser.add_argument("-f", "--format", choices=("table", "json"), default="table")
+    _format(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="only the ids")
 
 
 def _ps(parser: Parser) -> None:
-    parser.add_argument("-f", "--format", choices=("table", "json"), default="table")
+    _format(parser)
     _id(parser)
     parser.add_argument("ps_options", nargs=argparse.REMAINDER, metavar="OPTION", help="for ps(1), which makes the table; by default -ef")
 
 
 def _update(parser: Parser) -> None:
-    from pyruntime.cli.limits import LIMITS  # nothing else needs it
+    from pyruntime.cli.limits import LIMITS, SCHEMAS  # nothing else needs it
 
     parser.add_argument("-r", "--resources", metavar="FILE", help="`linux.resources` as JSON; - for standard input")
-    for limit in LIMITS:
+    for limit in (*LIMITS, *SCHEMAS):
         parser.add_argument(limit.option, type=limit.read, metavar=limit.metavar, help=limit.help)
     _id(parser)
 
@@ -212,14 +249,15 @@ COMMANDS = {
 WITHOUT_RUNTIME = frozenset({"write_spec", "print_features"})
 
 
-def _global_parser() -> Parser:
+def global_parser() -> Parser:
+    """Of what comes before the command."""
     commands = "\n".join(f"  {name:12}{command.help}" for name, command in COMMANDS.items())
     parser = Parser("pyruntime", "pyruntime [OPTION ...] COMMAND [ARGUMENT ...]", "An OCI runtime.", f"commands:\n{commands}",
                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--root", default=DEFAULT_ROOT, metavar="DIRECTORY",
                         help="where the containers' state is; by default %(default)s, for others than root $XDG_RUNTIME_DIR/pyruntime")
     parser.add_argument("--log", metavar="FILE", help="where to write errors and warnings besides standard error")
-    parser.add_argument("--log-format", choices=("text", "json"), default="text")
+    parser.add_argument("--log-format", choices=("text", "json"), default="text", help="of its records; by default %(default)s")
     parser.add_argument("--debug", action="store_true", help="log what is done, and where errors come from")
     parser.add_argument("--systemd-cgroup", action="store_true", help="leave the containers' cgroups to systemd")
     parser.add_argument("--rootless", choices=("true", "false", "auto"), default="auto", help="accepted for callers of runc, of no effect")
@@ -241,8 +279,8 @@ def _split(arguments: Sequence[str]) -> int:
 def parse_global(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """The global options, and the rest: the command and what belongs to it. Raises UsageError."""
     at = _split(arguments)
-    parser = _global_parser()
-    options = parser.parse_args(arguments[:at])
+    parser = global_parser()
+    options = parser.read([argument for argument in arguments[:at] if argument != "--"])
     rest = list(arguments[at:])
     if not rest and not options.version:
         parser.print_help()
@@ -251,11 +289,23 @@ def parse_global(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str
 
 def parse_command(options: argparse.Namespace, arguments: Sequence[str]) -> Command:
     """Add the command's options to the global ones. Raises UsageError."""
+    if arguments[0] == "help":
+        arguments = (*arguments[1:2], "--help")
+    if arguments[0] == "--help":
+        global_parser().read(arguments, options)
     name = arguments[0]
     command = COMMANDS.get(name)
     if command is None:
-        raise UsageError(f"no command {name!r}: there are {', '.join(COMMANDS)}", "", 3)
+        from pyruntime.cli.nearest import nearest  # nothing else needs it
+
+        raise UsageError(f"no command {name!r}{nearest(name, COMMANDS)}: there are {', '.join(COMMANDS)}", 3)
+    command_parser(name).read(arguments[1:], options)
+    return command
+
+
+def command_parser(name: str) -> Parser:
+    """Of one of COMMANDS."""
+    command = COMMANDS[name]
     parser = Parser(f"pyruntime {name}", description=f"{name}: {command.help}.", allow_abbrev=False)
     command.fill(parser)
-    parser.parse_args(arguments[1:], options)
-    return command
+    return parser

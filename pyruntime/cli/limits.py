@@ -67,13 +67,20 @@ LIMITS = (
 )
 
 
+# of `linux.intelRdt`, which `--resources` says nothing of
+SCHEMAS = (
+    Limit("--l3-cache-schema", ("intelRdt", "l3CacheSchema"), str, "SCHEMA", "of the resctrl group, for the level 3 cache, as L3:0=7f0;1=1f"),
+    Limit("--mem-bw-schema", ("intelRdt", "memBwSchema"), str, "SCHEMA", "of the resctrl group, for memory bandwidth, as MB:0=20;1=70"),
+)
+
+
 def update(runtime: NativeRuntime, options: argparse.Namespace) -> int:
     """What is not told stays as it is."""
-    given = _given(options)
+    given, schemas = _given(options, LIMITS), _given(options, SCHEMAS).get("intelRdt")
     if options.resources is None:
-        if not given:
+        if not given and schemas is None:
             raise CommandError("nothing to change: a limit or --resources has to be given")
-        runtime.update_container(options.id, msgspec.json.encode(given))
+        _update(runtime, options.id, msgspec.json.encode(given), schemas)
         return 0
     if given:
         raise CommandError("--resources tells all limits, so none can be given besides")
@@ -81,16 +88,25 @@ def update(runtime: NativeRuntime, options: argparse.Namespace) -> int:
         file = sys.stdin.buffer if options.resources == "-" else held.enter_context(open(options.resources, "rb"))
         data = file.read()
     try:
-        runtime.update_container(options.id, data)
+        _update(runtime, options.id, data, schemas)
     except InvalidBundleError as error:
+        if (error.json_path or "").startswith("$.linux."):  # of an option
+            raise
         raise type(error)(None if options.resources == "-" else options.resources, error.json_path, error.reason) from error
     return 0
 
 
-def _given(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """The limits of the command line as `linux.resources` has them."""
+def _update(runtime: NativeRuntime, id: str, resources: bytes, schemas: dict[str, Any] | None) -> None:
+    if schemas is None:
+        runtime.update_container(id, resources)
+    else:
+        runtime.update_container(id, resources, intel_rdt=schemas)
+
+
+def _given(options: argparse.Namespace, limits: tuple[Limit, ...]) -> dict[str, dict[str, Any]]:
+    """The limits of the command line as `linux` has them."""
     found: dict[str, dict[str, Any]] = {}
-    for limit in LIMITS:
+    for limit in limits:
         value = getattr(options, limit.option.removeprefix("--").replace("-", "_"))
         if value is not None:
             found.setdefault(limit.field[0], {})[limit.field[1]] = value

@@ -90,7 +90,6 @@ def _take_listening_sockets(options: argparse.Namespace) -> None:
 
 
 def _refuse(log: Log, error: UsageError) -> int:
-    sys.stderr.write(error.usage)
     log.error(str(error))
     return error.exit_code
 

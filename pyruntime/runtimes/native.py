@@ -34,7 +34,7 @@ from pyruntime.runtimes.process_list import find_process, list_processes, signal
 from pyruntime.runtimes.status import status_of_living
 from pyruntime.runtimes.stdio import check_preserved
 from pyruntime.runtimes.waits import Waits
-from pyruntime.spec import Resources
+from pyruntime.spec import IntelRdt, Resources
 from pyruntime.state import ContainerRecord, Store
 from pyruntime.state.names import START_SOCKET
 from pyruntime.state.store import root_for
@@ -299,9 +299,11 @@ class NativeRuntime(HeldContainers):
                 raise errors.NotPausedError("resume", id, status)
             ContainerCgroups(record.cgroups).thaw()
 
-    def update_container(self, id: str, resources: Resources | Mapping[str, Any] | bytes) -> None:
+    def update_container(self, id: str, resources: Resources | Mapping[str, Any] | bytes, *,
+                         intel_rdt: IntelRdt | Mapping[str, Any] | None = None) -> None:
         """Change limits of a created, running or paused container: those that `resources` has (`linux.resources` of config.json, JSON
-        paths begin there). Raises NotRunningError, InvalidBundleError, SetupError; then nothing is changed."""
+        paths begin there), and the schemata of `intel_rdt` (`linux.intelRdt`). Raises NotRunningError, InvalidBundleError, SetupError;
+        then nothing is changed."""
         from pyruntime.runtimes.update import update  # nothing else needs it, nor what it imports
 
         with self._locked(id) as entry:
@@ -309,7 +311,15 @@ class NativeRuntime(HeldContainers):
             status = self._status(record, entry)
             if status is Status.STOPPED:
                 raise errors.NotRunningError("update", id, status)
-            changed = update(record, resources, self._host)
+            if intel_rdt is None:
+                changed = update(record, resources, self._host)
+            else:
+                from pyruntime.runtimes.resctrl_update import changed_group  # few need it
+
+                with changed_group(record, intel_rdt, self._host,
+                                   lambda: [process.pid for process in list_processes(record, self._store.processes(id), entry)],
+                                   lambda paths: self._store.save_resctrl(id, paths)) as with_group:
+                    changed = update(with_group, resources, self._host)
             if changed != record:
                 self._store.prepare(changed)
                 self._store.commit(id)

@@ -33,11 +33,20 @@ class ResctrlGroups:
                 raise SetupError("find resctrl group", group.path, errno.ENOENT, group.json_path, "nothing is said of how to make it")
         elif not self._make(group.path, group.json_path, may_exist=True) and group.has_name:
             self._compare()
-        for schema in group.schemas:
-            self._write(schema.text, schema.json_path)
+        self.write_schemas()
         if group.monitoring_path is not None:
             self._make(group.monitoring_path, f"{PATH}.enableMonitoring", may_exist=False)
         return ResctrlRecord(group.paths, tuple(path for path in reversed(self._made) if path not in kept))
+
+    @property
+    def root(self) -> str:
+        """Of the file system, which is the group of who is in no other."""
+        return self._group.root
+
+    def write_schemas(self) -> None:
+        """Raises SetupError."""
+        for schema in self._group.schemas:
+            self.write(schema.text, schema.json_path)
 
     def undo(self) -> None:
         """Remove what was made, unless another container has joined it meanwhile."""
@@ -77,7 +86,8 @@ class ResctrlGroups:
         except (OSError, ValueError):
             return 1
 
-    def _write(self, text: str, json_path: str) -> None:
+    def write(self, text: str, json_path: str) -> None:
+        """At once. Raises SetupError."""
         path = f"{self._group.path}/schemata"
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)

@@ -11,9 +11,10 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from pyruntime.errors import InvalidBundleError, UnsupportedFieldError
-from pyruntime.spec.checks import check_process, check_resources, check_spec
+from pyruntime.spec.checks import check_intel_rdt, check_process, check_resources, check_spec
 from pyruntime.spec.checks.text import check_plain_text, check_text
 from pyruntime.spec.container import Spec
+from pyruntime.spec.isolation import IntelRdt
 from pyruntime.spec.process import Process
 from pyruntime.spec.refusal import Refused
 from pyruntime.spec.resources import Resources
@@ -65,6 +66,17 @@ def decode_resources(resources: Resources | Mapping[str, Any] | bytes) -> Resour
         check_resources(decoded, "$")
     except Refused as refused:
         raise _error(None, refused) from None
+    return decoded
+
+
+def decode_intel_rdt(rdt: IntelRdt | Mapping[str, Any]) -> IntelRdt:
+    """The same for a new `linux.intelRdt` of a running container, but with JSON paths of config.json: `$.linux.intelRdt.memBwSchema`."""
+    try:
+        decoded = _from_either(rdt, IntelRdt, msgspec.json.Decoder(IntelRdt))
+        check_intel_rdt(decoded)
+    except Refused as refused:
+        path = (refused.json_path or "$").removeprefix("$.linux.intelRdt").removeprefix("$")
+        raise _error(None, Refused(f"$.linux.intelRdt{path}", refused.reason, unsupported=refused.unsupported)) from None
     return decoded
 
 

@@ -280,7 +280,48 @@ def test_few_modules_are_imported() -> None:
     assert shown.splitlines()[-1] == "[]"
 
 
-def test_usage_error_carries_the_usage() -> None:
+def test_usage_error_leads_to_the_help() -> None:
     with pytest.raises(UsageError) as raised:
         parse("state")
-    assert raised.value.usage.startswith("usage: pyruntime state")
+    assert str(raised.value) == "the following arguments are required: ID (see `pyruntime state --help`)"
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["stat", "c1"], "no command 'stat': did you mean state?: there are create, "),
+    (["zzz"], "no command 'zzz': there are create, "),
+    (["update", "--memry", "5M", "c1"], "unrecognized arguments: --memry: did you mean --memory? (see `pyruntime update --help`)"),
+    (["update", "--memry=5M", "c1"], "unrecognized arguments: --memry=5M: did you mean --memory? (see"),
+    (["kill", "--al"], "unrecognized arguments: --al: did you mean --all? (see `pyruntime kill --help`)"),
+    (["--rot", "/r", "list"], "unrecognized arguments: --rot: did you mean --root? (see `pyruntime --help`)"),
+    (["exec", "--ttyy", "c1", "ls"], "unrecognized arguments: --ttyy: did you mean --tty? (see"),
+    (["state", "--qqqqq", "c1"], "unrecognized arguments: --qqqqq (see `pyruntime state --help`)"),
+    (["state", "c1", "c2"], "unrecognized arguments: c2 (see"), (["help", "stat"], "no command 'stat': did you mean state?")])
+def test_what_was_meant(arguments: list[str], said: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """In one line, and the last option that was wrong is not the one that is told."""
+    assert main(arguments) in (1, 3)
+    out, err = capfd.readouterr()
+    assert out == "" and err.startswith(f"pyruntime: {said}") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("arguments", "shown"), [
+    (["help"], "usage: pyruntime [OPTION ...] COMMAND"), (["help", "kill"], "usage: pyruntime kill"), (["-h"], "usage: pyruntime [OPTION"),
+    (["kill", "-h"], "usage: pyruntime kill")])
+def test_ways_to_ask_for_help(arguments: list[str], shown: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0 and capfd.readouterr().out.startswith(shown)
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [
+    (["kill", "c1", "--all", "9"], {"id": "c1", "all": True, "signal": "9"}), (["kill", "c1", "9", "-a"], {"all": True, "signal": "9"}),
+    (["delete", "c1", "--force"], {"id": "c1", "force": True}), (["delete", "--force", "--", "c1"], {"id": "c1", "force": True}),
+    (["--", "state", "c1"], {"id": "c1"}), (["--root=/r", "create", "c1", "--bundle=/b"], {"id": "c1", "root": "/r", "bundle": "/b"}),
+    (["exec", "--", "c1", "ls", "-l"], {"id": "c1", "command": ["ls", "-l"]}),
+    (["exec", "c1", "--", "ls", "-l"], {"id": "c1", "command": ["ls", "-l"]}),
+    (["exec", "c1", "ls", "--", "-l"], {"id": "c1", "command": ["ls", "--", "-l"]}),
+    (["exec", "-d", "c1", "-d"], {"id": "c1", "detach": True, "command": ["-d"]}),
+    (["ps", "c1", "-o", "pid"], {"id": "c1", "ps_options": ["-o", "pid"]})])
+def test_where_options_may_stand(arguments: list[str], expected: dict[str, Any]) -> None:
+    """Before the id and after it; behind `exec ID` all belongs to the program, and a first -- ends the options."""
+    options = vars(parse(*arguments))
+    assert {name: options[name] for name in expected} == expected

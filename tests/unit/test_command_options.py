@@ -27,10 +27,13 @@ class Recorder:
 
     def __init__(self) -> None:
         self.changed: list[Any] = []
+        self.schemas: list[Any] = []
         self.pids: list[int] = []
 
-    def update_container(self, id: str, resources: bytes) -> None:
+    def update_container(self, id: str, resources: bytes, *, intel_rdt: dict[str, str] | None = None) -> None:
         self.changed.append(json.loads(resources))
+        if intel_rdt is not None:
+            self.schemas.append(intel_rdt)
 
     def get_running_container_processes(self, id: str) -> list[ContainerProcessState]:
         return [ContainerProcessState(pid, ["sleep"], True, False) for pid in self.pids]
@@ -55,6 +58,18 @@ def test_limits(arguments: list[str], resources: dict[str, Any], is_last: bool) 
     runtime = Recorder()
     assert call(runtime, "update", *(("c1", *arguments) if is_last else (*arguments, "c1"))) == 0
     assert runtime.changed == [resources]
+
+
+@pytest.mark.conformance(47)
+def test_schemas_of_resctrl(tmp_path: Path) -> None:
+    """Which may be given beside --resources, since that says nothing of them."""
+    runtime, limits = Recorder(), tmp_path / "limits"
+    limits.write_text('{"pids": {"limit": 9}}')
+    assert call(runtime, "update", "--l3-cache-schema", "L3:0=f", "c1") == 0
+    assert call(runtime, "update", "--pids-limit", "7", "--mem-bw-schema=MB:0=20", "c1", "--l3-cache-schema=L3:1=f") == 0
+    assert call(runtime, "update", "--mem-bw-schema", "MB:0=30", "--resources", str(limits), "c1") == 0
+    assert runtime.changed == [{}, {"pids": {"limit": 7}}, {"pids": {"limit": 9}}]
+    assert runtime.schemas == [{"l3CacheSchema": "L3:0=f"}, {"l3CacheSchema": "L3:1=f", "memBwSchema": "MB:0=20"}, {"memBwSchema": "MB:0=30"}]
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

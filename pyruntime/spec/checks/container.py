@@ -91,7 +91,7 @@ def _check_linux(linux: Linux) -> None:
     if linux.resources is not None:
         check_resources(linux.resources, "$.linux.resources")
     if linux.intel_rdt is not None:
-        _check_intel_rdt(linux.intel_rdt)
+        check_intel_rdt(linux.intel_rdt)
     if linux.memory_policy is not None:
         _check_memory_policy(linux.memory_policy)
     if linux.seccomp is not None:
@@ -125,7 +125,8 @@ def _check_devices(devices: tuple[Device, ...]) -> None:
                           f"is {device.file_mode}, but must be at most {_LARGEST_FILE_MODE} (octal 7777)")
 
 
-def _check_intel_rdt(rdt: IntelRdt) -> None:
+def check_intel_rdt(rdt: IntelRdt) -> None:
+    """Raises Refused."""
     name = rdt.clos_id
     if name is not None and (name in (".", "..") or name != "/" and "/" in name):
         raise Refused("$.linux.intelRdt.closID", f"{quote(name)} is not the name of a directory")
