@@ -18,7 +18,7 @@ from pyruntime.interface import (
 )
 
 if TYPE_CHECKING:
-    from pyruntime.cli.documents import features as features
+    from pyruntime.features_document import features as features
     from pyruntime.handles import Container as Container
     from pyruntime.runtimes.cli import CliRuntime
     from pyruntime.runtimes.mock import MockRuntime
@@ -34,7 +34,7 @@ __all__ = ["CliRuntime", "ContainerProcessState", "ContainerState", "MockRuntime
 # what costs an import that not every user needs
 _LAZY = {"NativeRuntime": "pyruntime.runtimes.native", "CliRuntime": "pyruntime.runtimes.cli",
          "MockRuntime": "pyruntime.runtimes.mock", "Container": "pyruntime.handles", "Process": "pyruntime.handles",
-         "features": "pyruntime.cli.documents"}
+         "features": "pyruntime.features_document"}
 
 
 def __getattr__(name: str) -> object:
