@@ -168,13 +168,13 @@ def read_host() -> Host:
         held, bounding = parse_capabilities(status.read())
     resctrl = parse_resctrl(mounts) if " - resctrl " in mounts else None
     host = Host(kernel, parse_hierarchies(mounts), held, os.sysconf("SC_PAGESIZE"), bounding, _has_apparmor(), _has_selinux(), resctrl)
-    in_user_namespace = _is_in_user_namespace()
+    in_user_namespace = is_in_user_namespace()
     if held >> _CAP_SYS_ADMIN & 1 and not in_user_namespace:
         return host
     return _rootless(host, in_user_namespace)
 
 
-def _is_in_user_namespace() -> bool:
+def is_in_user_namespace() -> bool:
     try:
         return os.stat("/proc/self/ns/user").st_ino != _FIRST_USER_NAMESPACE
     except OSError:  # a kernel without them
@@ -188,7 +188,7 @@ def _rootless(host: Host, in_user_namespace: bool) -> Host:
     hierarchies = tuple(hierarchy for hierarchy in host.hierarchies if hierarchy.is_v2)
     caller = None
     if not host.held_capabilities >> _CAP_SYS_ADMIN & 1:
-        caller = Unprivileged(os.geteuid(), os.getegid(), _program("newuidmap"), _program("newgidmap"))
+        caller = Unprivileged(os.geteuid(), os.getegid(), program_path("newuidmap"), program_path("newgidmap"))
     return msgspec.structs.replace(host, hierarchies=hierarchies, caller=caller, in_user_namespace=in_user_namespace,
                                    delegated=_delegated(hierarchies, own) if own is not None else None)
 
@@ -209,7 +209,7 @@ def _delegated(hierarchies: tuple[Hierarchy, ...], own: str) -> str | None:
     return None
 
 
-def _program(name: str) -> str | None:
-    """Not by PATH, which is anybody's."""
+def program_path(name: str) -> str | None:
+    """None if it is not installed. Not by PATH, which is anybody's."""
     paths = (f"{directory}/{name}" for directory in PROGRAM_DIRECTORIES)
     return next((path for path in paths if os.access(path, os.X_OK)), None)

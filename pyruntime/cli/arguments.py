@@ -88,10 +88,14 @@ def _id(parser: Parser) -> None:
 def _new_container(parser: Parser) -> None:
     parser.add_argument("-b", "--bundle", default=".", help="the directory with config.json; by default this one")
     _pid_file(parser)
-    parser.add_argument("--no-pivot", action="store_true", help="cover the root instead of pivoting: for a host that runs from an initramfs")
-    parser.add_argument("--no-new-keyring", action="store_true", help="leave the session keyring as it is")
+    _without_parts(parser)
     _preserved(parser)
     parser.set_defaults(activates=True)
+
+
+def _without_parts(parser: Parser) -> None:
+    parser.add_argument("--no-pivot", action="store_true", help="cover the root instead of pivoting: for a host that runs from an initramfs")
+    parser.add_argument("--no-new-keyring", action="store_true", help="leave the session keyring as it is")
 
 
 def _pid_file(parser: Parser) -> None:
@@ -189,6 +193,14 @@ def _spec(parser: Parser) -> None:
                         help="for a user without privileges: this one is the container's root")
 
 
+def _plan(parser: Parser) -> None:
+    _format(parser)
+    parser.add_argument("--id", default="ID", metavar="ID", help="of the container that would be made; by default %(default)s")
+    _without_parts(parser)
+    _preserved(parser)
+    parser.add_argument("bundle", nargs="?", default=".", metavar="BUNDLE", help="the directory with config.json; by default this one")
+
+
 def _of_checkpoints(parser: Parser) -> None:
     parser.add_argument("--image-path", default="checkpoint", metavar="DIRECTORY", help="of the checkpoint; by default %(default)s")
     parser.add_argument("--work-path", metavar="DIRECTORY", help="of criu's log; by default the same")
@@ -243,10 +255,11 @@ COMMANDS = {
     "restore": Command("checkpoints:restore", "make a container that goes on from there", _restore),
     "list": Command("states:list_containers", "print all containers", _list),
     "spec": Command("documents:write_spec", "write a config.json to begin with", _spec),
+    "plan": Command("planned:print_plan", "print what would be done for a container, in order, and why, without doing it", _plan),
     "features": Command("documents:print_features", "print what this runtime can do as JSON", lambda parser: None),
 }
 # the functions that need no runtime
-WITHOUT_RUNTIME = frozenset({"write_spec", "print_features"})
+WITHOUT_RUNTIME = frozenset({"write_spec", "print_features", "print_plan"})
 
 
 def global_parser() -> Parser:

@@ -7,7 +7,7 @@ import datetime
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,7 +24,7 @@ from pyruntime.plan.device_rules import device_rules
 from pyruntime.plan.hooks import later_hooks
 from pyruntime.plan.id_maps import denies_setgroups, first_ids_of
 from pyruntime.plan.resources import limits_memory, limits_pids
-from pyruntime.plan.seccomp import Filter, filter_flags, filter_source, notifies, notifies_of
+from pyruntime.plan.seccomp import Filter, FilterSource, filter_flags, filter_source, notifies, notifies_of
 from pyruntime.plan.warnings import filter_warnings, process_warnings, warnings_of
 from pyruntime.runtimes.bundle import OpenedBundle, check_rootfs
 from pyruntime.runtimes.filters import FilterCache
@@ -33,8 +33,9 @@ from pyruntime.state import ContainerRecord
 from pyruntime.state.record import FilterRecord, Inherited, JoinedMountNamespace, ResctrlRecord
 
 if TYPE_CHECKING:
+    from pyruntime.native.seccomp import Compiled
     from pyruntime.plan.intel_rdt import ResctrlGroup
-    from pyruntime.plan.operations import ExecuteProgram
+    from pyruntime.plan.operations import ExecuteProgram, Plan
     from pyruntime.plan.restore import Sources
 
 _log = logging.getLogger("pyruntime")
@@ -49,9 +50,10 @@ class CompiledBundle:
 
     warnings   what is not as the configuration says, which the specification wants told and not refused
     filter     what is remembered of the filter of system calls
+    make_filter  makes or finds its program
     """
 
-    def __init__(self, bundle: OpenedBundle, host: Host, units: str | None, filters: FilterCache) -> None:
+    def __init__(self, bundle: OpenedBundle, host: Host, units: str | None, make_filter: Callable[[FilterSource], Compiled]) -> None:
         self.bundle = bundle
         self._units = units
         self._later_hooks = later_hooks(bundle.spec.hooks)
@@ -64,7 +66,7 @@ class CompiledBundle:
         # without a process there is nothing to filter
         if seccomp is not None and bundle.spec.process is not None:
             with self._in_file():
-                compiled = filters.compile(filter_source(seccomp))
+                compiled = make_filter(filter_source(seccomp))
                 self._filter = Filter(compiled.program, filter_flags(seccomp, host), notifies_of(seccomp, "sendmsg"))
             unknown = compiled.unknown
             self.filter = record_of(self._filter, seccomp)
@@ -120,11 +122,14 @@ class CompiledBundle:
         key = (hole, root, manner)
         encoded = self._plans.get(key)
         if encoded is None:
-            place = Place(hole, self.bundle.path, self.bundle.rootfs_path, f"{root}/{hole}", self._units)
-            with self._in_file():
-                plan = compile(self.bundle.spec, self._host, place, manner, self._filter)
-            encoded = self._plans[key] = encode(plan, len(id))
+            encoded = self._plans[key] = encode(self.compile(hole, root, manner), len(id))
         return encoded
+
+    def compile(self, id: str, root: str, manner: Manner) -> Plan:
+        """The plan for that container alone. Raises as `plan`."""
+        place = Place(id, self.bundle.path, self.bundle.rootfs_path, f"{root}/{id}", self._units)
+        with self._in_file():
+            return compile(self.bundle.spec, self._host, place, manner, self._filter)
 
     def restore_plan(self, id: str, root: str, sources: Sources, criu: ExecuteProgram, given_fds: int,
                      inherits_cgroups: bool) -> EncodedPlan:
@@ -208,7 +213,7 @@ class BundleCache:
         if compiled is not None:
             check_rootfs(compiled.bundle)
             return compiled
-        compiled = CompiledBundle(OpenedBundle.decode(path, data), self._host, self._units, self._filters)
+        compiled = CompiledBundle(OpenedBundle.decode(path, data), self._host, self._units, self._filters.compile)
         for warning in compiled.warnings:
             _log.warning("%s: %s", compiled.bundle.config_file, warning)
         with self._lock:
