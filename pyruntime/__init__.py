@@ -18,6 +18,7 @@ from pyruntime.interface import (
 )
 
 if TYPE_CHECKING:
+    from pyruntime.doctor import diagnose as diagnose
     from pyruntime.features_document import features as features
     from pyruntime.handles import Container as Container
     from pyruntime.runtimes.cli import CliRuntime
@@ -34,7 +35,7 @@ __all__ = ["CliRuntime", "ContainerProcessState", "ContainerState", "MockRuntime
 # what costs an import that not every user needs
 _LAZY = {"NativeRuntime": "pyruntime.runtimes.native", "CliRuntime": "pyruntime.runtimes.cli",
          "MockRuntime": "pyruntime.runtimes.mock", "Container": "pyruntime.handles", "Process": "pyruntime.handles",
-         "features": "pyruntime.features_document"}
+         "features": "pyruntime.features_document", "diagnose": "pyruntime.doctor"}
 
 
 def __getattr__(name: str) -> object:

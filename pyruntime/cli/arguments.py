@@ -256,10 +256,11 @@ COMMANDS = {
     "list": Command("states:list_containers", "print all containers", _list),
     "spec": Command("documents:write_spec", "write a config.json to begin with", _spec),
     "plan": Command("planned:print_plan", "print what would be done for a container, in order, and why, without doing it", _plan),
+    "doctor": Command("diagnosis:print_diagnosis", "print what this host can do for containers, and what to change", _format),
     "features": Command("documents:print_features", "print what this runtime can do as JSON", lambda parser: None),
 }
 # the functions that need no runtime
-WITHOUT_RUNTIME = frozenset({"write_spec", "print_features", "print_plan"})
+WITHOUT_RUNTIME = frozenset({"write_spec", "print_features", "print_plan", "print_diagnosis"})
 
 
 def global_parser() -> Parser:
