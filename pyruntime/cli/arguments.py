@@ -131,7 +131,7 @@ def _exec(parser: Parser) -> None:
     parser.add_argument("-u", "--user", metavar="UID[:GID]", help="numbers in the container, instead of the container's own")
     parser.add_argument("-g", "--additional-gids", type=_count, action="append", default=[], metavar="GID",
                         help="a further group, a number in the container")
-    parser.add_argument("--cwd", metavar="DIRECTORY", help="its working directory in the container, instead of the container's own")
+    parser.add_argument("--cwd", metavar="PATH", help="its working directory in the container, instead of the container's own")
     parser.add_argument("-c", "--cap", action="append", default=[], metavar="NAME", help="a further capability")
     parser.add_argument("--no-new-privs", action="store_true", help="execution gives no privileges")
     parser.add_argument("--apparmor", metavar="PROFILE", help="of AppArmor, instead of the container's")
@@ -140,7 +140,8 @@ def _exec(parser: Parser) -> None:
                         help="one below the container's, for one of cgroup v1 or for all")
     parser.add_argument("--ignore-paused", action="store_true", help="also in a paused container, where it waits until this is resumed")
     _id(parser)
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="PROGRAM [ARGUMENT ...]")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="PROGRAM [ARGUMENT ...]",
+                        help="what it executes; all that stands behind the id is the program's own")
 
 
 def _kill(parser: Parser) -> None:
@@ -201,6 +202,10 @@ def _plan(parser: Parser) -> None:
     parser.add_argument("bundle", nargs="?", default=".", metavar="BUNDLE", help="the directory with config.json; by default this one")
 
 
+def _completion(parser: Parser) -> None:
+    parser.add_argument("shell", metavar="SHELL", choices=("bash", "zsh", "fish"), help="bash, zsh or fish")
+
+
 def _of_checkpoints(parser: Parser) -> None:
     parser.add_argument("--image-path", default="checkpoint", metavar="DIRECTORY", help="of the checkpoint; by default %(default)s")
     parser.add_argument("--work-path", metavar="DIRECTORY", help="of criu's log; by default the same")
@@ -257,10 +262,11 @@ COMMANDS = {
     "spec": Command("documents:write_spec", "write a config.json to begin with", _spec),
     "plan": Command("planned:print_plan", "print what would be done for a container, in order, and why, without doing it", _plan),
     "doctor": Command("diagnosis:print_diagnosis", "print what this host can do for containers, and what to change", _format),
+    "completion": Command("completion:print_completion", "print what makes a shell complete this command line", _completion),
     "features": Command("documents:print_features", "print what this runtime can do as JSON", lambda parser: None),
 }
 # the functions that need no runtime
-WITHOUT_RUNTIME = frozenset({"write_spec", "print_features", "print_plan", "print_diagnosis"})
+WITHOUT_RUNTIME = frozenset({"write_spec", "print_features", "print_plan", "print_diagnosis", "print_completion"})
 
 
 def global_parser() -> Parser:

@@ -132,3 +132,30 @@ def test_a_machine_without_resctrl(lab: Lab, monkeypatch: pytest.MonkeyPatch) ->
         lab.create("true", linux=rdt(closID="g"))
     assert raised.value.json_path == "$.linux.intelRdt" and raised.value.file is not None
     assert not lab.runtime.container_exists("p1")
+
+
+def test_schemata_are_changed_while_a_container_runs(lab: Lab, tree: Path) -> None:
+    """What is put into a group that the container did not have stays in it, and goes with it."""
+    lab.sleeper(linux=rdt(closID="g", l3CacheSchema="L3:0=7ff"))
+    lab.runtime.update_container("p1", {"pids": {"limit": 50}}, intel_rdt={"memBwSchema": "MB:0=30"})
+    assert (tree / "g" / "schemata").read_text().startswith("MB:0=30\n")  # at the beginning of what is a file here
+    lab.sleeper("p2")
+    assert groups(tree) == {".": "", "g": "0"}
+    lab.runtime.update_container("p2", {}, intel_rdt={"l3CacheSchema": "L3:0=f"})
+    assert groups(tree) == {".": "", "g": "", "p2": f"{lab.runtime.get_init_pid('p2')}\n"}
+    other = NativeRuntime(str(lab.root))
+    assert lab.exec("echo fine", id="p2") == "fine\n"
+    assert groups(tree) == {".": "", "g": "", "p2": "0"}
+    other.delete_container("p2", force=True)
+    assert groups(tree) == {".": "", "g": ""}
+
+
+def test_a_group_is_not_made_where_another_part_fails(lab: Lab, tree: Path) -> None:
+    lab.sleeper()
+    undo = resctrl.ResctrlGroups.undo
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resctrl.ResctrlGroups, "undo", lambda self: (groups(tree), undo(self)))
+        with pytest.raises(SetupError) as raised:
+            lab.runtime.update_container("p1", {"cpu": {"cpus": "4000"}}, intel_rdt={"l3CacheSchema": "L3:0=f"})
+    assert raised.value.json_path == "$.cpu.cpus" and groups(tree) == {".": ""}
+    lab.runtime.delete_container("p1", force=True)
