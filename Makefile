@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := gcc libc6-dev musl-tools linux-libc-dev libseccomp-dev libcap-dev python3-dev python3-venv busybox-static
 # the last has the specification's JSON schemas
-TEST_PACKAGES := runc crun podman netavark docker.io iproute2 uidmap golang-github-opencontainers-specs-dev criu
+TEST_PACKAGES := runc crun podman netavark docker.io iproute2 uidmap golang-github-opencontainers-specs-dev criu zsh fish man-db
 VM_PACKAGES := linux-image-cloud-amd64 kmod qemu-system-x86 qemu-system-common busybox-static procps apparmor systemd dbus secilc
 # what `make test-vm` runs on cgroup v2 alone, and what under systemd; nothing is left out of the latter, of the former what CI runs
 TESTS := tests/contract/test_native.py $(addprefix tests/conformance/test_,process.py environment.py life_cycle.py) tests/privileged tests/security tests/vm/test_features.py $(addprefix tests/vm/test_,checkpoint.py checkpoint_commands.py hostile_checkpoints.py)
@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 IN_TEMPORARY := directory=$$(mktemp -d -t pyruntime-test-XXXXXX) && trap 'rm -rf --one-file-system "$$directory"' EXIT && \
 	trap 'exit 1' HUP INT TERM && chmod 755 "$$directory" && TMPDIR=$$directory
 
-.PHONY: demo test test-sanitized test-vm test-vm-systemd test-vm-selected conformance conformance-run vm-packages lint unit bench packages test-packages clean
+.PHONY: manual demo test test-sanitized test-vm test-vm-systemd test-vm-selected conformance conformance-run vm-packages lint unit bench packages test-packages clean
 
 demo: $(VENV)/.built
 	$(BIN)/python -m pyruntime.demo
@@ -68,6 +68,10 @@ conformance: $(VENV)/.built-test
 
 conformance-run: $(VENV)/.built-test vm-packages
 	$(IN_TEMPORARY) $(BIN)/python tests/conformance/record.py
+
+# docs/pyruntime.8 from the table of commands and options
+manual: $(VENV)/.built
+	$(BIN)/python -m pyruntime.cli.manual > docs/pyruntime.8
 
 vm-packages:
 	@$(MAKE) --no-print-directory test-packages TEST_PACKAGES="$(TEST_PACKAGES) $(VM_PACKAGES)"

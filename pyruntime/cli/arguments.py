@@ -86,7 +86,7 @@ def _id(parser: Parser) -> None:
 
 
 def _new_container(parser: Parser) -> None:
-    parser.add_argument("-b", "--bundle", default=".", help="the directory with config.json; by default this one")
+    parser.add_argument("-b", "--bundle", default=".", metavar="DIRECTORY", help="the directory with config.json; by default this one")
     _pid_file(parser)
     _without_parts(parser)
     _preserved(parser)
@@ -105,7 +105,8 @@ def _pid_file(parser: Parser) -> None:
 
 
 def _preserved(parser: Parser) -> None:
-    parser.add_argument("--preserve-fds", type=_count, default=0, metavar="N", help="pass on the N descriptors after the standard streams")
+    parser.add_argument("--preserve-fds", type=_count, default=0, metavar="N",
+                        help="pass on the N descriptors after the standard streams; by default %(default)s")
 
 
 def _create(parser: Parser) -> None:
@@ -189,7 +190,7 @@ def _events(parser: Parser) -> None:
 
 
 def _spec(parser: Parser) -> None:
-    parser.add_argument("-b", "--bundle", default=".", help="the directory to write config.json to; by default this one")
+    parser.add_argument("-b", "--bundle", default=".", metavar="DIRECTORY", help="the directory to write config.json to; by default this one")
     parser.add_argument("--rootless", dest="is_rootless", action="store_true",
                         help="for a user without privileges: this one is the container's root")
 
@@ -232,7 +233,7 @@ def _checkpoint(parser: Parser) -> None:
 
 
 def _restore(parser: Parser) -> None:
-    parser.add_argument("-b", "--bundle", default=".", help="the directory with config.json; by default this one")
+    parser.add_argument("-b", "--bundle", default=".", metavar="DIRECTORY", help="the directory with config.json; by default this one")
     _of_checkpoints(parser)
     _pid_file(parser)
     parser.add_argument("-d", "--detach", action="store_true", help="do not wait for the container to end")

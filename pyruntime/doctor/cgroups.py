@@ -23,8 +23,7 @@ def cgroups(sight: Sight, host: Host, all_hierarchies: tuple[Hierarchy, ...]) ->
         _delegation(topic, sight, host, all_hierarchies)
     elif all_hierarchies:
         present = _controllers(sight, all_hierarchies)
-        _tell_controllers(topic, present, "boot with cgroup_enable=memory" if _is_disabled(sight, "memory") else
-                          "boot a kernel that has them; /proc/cgroups lists what this one has")
+        _tell_controllers(topic, present, _remedy(sight, present, any(not hierarchy.is_v2 for hierarchy in all_hierarchies)))
         _writable(topic, sight, all_hierarchies)
     return topic.findings
 
@@ -76,9 +75,16 @@ def _tell_controllers(topic: Topic, present: set[str], remedy: str) -> None:
         topic.ok("controllers", " ".join(sorted(present)))
 
 
-def _is_disabled(sight: Sight, controller: str) -> bool:
-    lines = (line.split() for line in (sight.read("/proc/cgroups") or "").splitlines())
-    return any(words[:1] == [controller] and words[-1] == "0" for words in lines)
+def _remedy(sight: Sight, present: set[str], has_v1: bool) -> str:
+    """For controllers that are not there: of /proc/cgroups, where the last column says whether they were switched off at the start."""
+    lines = [line.split() for line in (sight.read("/proc/cgroups") or "").splitlines() if line[:1] != "#"]
+    if any(words[0] == "memory" and words[-1] == "0" for words in lines):
+        return "boot with cgroup_enable=memory"
+    unmounted = [words[0] for words in lines if words[0] in (*_WANTED, *_OF_V1.values()) and words[-1] == "1" and words[0] not in present]
+    if has_v1 and unmounted:
+        at = f"/sys/fs/cgroup/{unmounted[0]}"
+        return f"mkdir -p {at} && mount -t cgroup -o {unmounted[0]} cgroup {at}"
+    return "boot a kernel that has them; /proc/cgroups lists what this one has"
 
 
 def _writable(topic: Topic, sight: Sight, hierarchies: tuple[Hierarchy, ...]) -> None:

@@ -13,7 +13,7 @@ from trees import ROOT, copy_tree, empty_environment, newer_interpreters, run
 # no compiled extension, bytecode, virtual environment or result of a benchmark
 MADE = {".so", ".o", ".pyc", ".png"}
 SOURCES = {"native": ("*.[ch]",), "pyruntime": ("*.py", "*.pyi", "py.typed"), "tests": ("*.py", "*.sh", "*.[ch]", "*.toml", "*.json"),
-           "bench": ("*.py", "*.[ch]"), "docs": ("*.md",)}
+           "bench": ("*.py", "*.[ch]"), "docs": ("*.md", "*.8")}
 INTERPRETERS = {"{}.{}".format(*sys.version_info): Path(sys.executable)} | newer_interpreters()
 VERSION_AND_PLACE = "import sys, pyruntime; print('{}.{}'.format(*sys.version_info), pyruntime.__file__)"
 

@@ -67,19 +67,29 @@ def shell(tmp_path: Path) -> Shell:
     return Shell(tmp_path)
 
 
-def in_bash(shell: Shell, *words: str) -> list[str]:
-    """What bash has to offer for the last word; words as readline parts them, so that a = is one."""
-    quoted = " ".join("'" + word.replace("'", "'\\''") + "'" for word in words)
-    script = (f"source '{shell.script('bash')}'; COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; _pyruntime; "
-              "printf '%s\\n' \"${COMPREPLY[@]}\"")
-    return sorted(line for line in shell.run(need("bash"), "--norc", "-c", script).splitlines() if line)
+def _quoted(word: str) -> str:
+    return "'" + word.replace("'", "'\\''") + "'"
 
 
-def in_fish(shell: Shell, *words: str) -> list[str]:
-    # fish knows no word apart from its = sign
-    line = " ".join(words).replace(" = ", "=").replace("'", "\\'")
-    found = shell.run(need("fish"), "--no-config", "-c", f"source '{shell.script('fish')}'; complete -C'{line}'").splitlines()
-    return sorted(candidate.partition("\t")[0] for candidate in found)
+def in_bash(shell: Shell, *lines: list[str]) -> list[list[str]]:
+    """What bash has to offer for the last word of each; words as readline parts them, so that a = is one."""
+    script = f"source '{shell.script('bash')}'\n"
+    for words in lines:
+        script += (f"COMP_WORDS=({' '.join(map(_quoted, words))}); COMP_CWORD={len(words) - 1}; _pyruntime; "
+                   "printf '%s\\n' \"${COMPREPLY[@]}\" ==\n")
+    return _parted(shell.run(need("bash"), "--norc", "-c", script))
+
+
+def in_fish(shell: Shell, *lines: list[str]) -> list[list[str]]:
+    script = f"source '{shell.script('fish')}'\n"
+    for words in lines:
+        line = " ".join(words).replace("'", "\\'")
+        script += f"complete -C'{line}'; echo ==\n"
+    return _parted(shell.run(need("fish"), "--no-config", "-c", script))
+
+
+def _parted(text: str) -> list[list[str]]:
+    return [sorted(line.partition("\t")[0] for line in part.splitlines() if line) for part in text.split("==\n")[:-1]]
 
 
 ASKS = {"bash": in_bash, "fish": in_fish}
@@ -98,40 +108,37 @@ CASES = [
     (["pyruntime", "create", ""], []), (["pyruntime", "update", "--pids-limit", ""], []), (["pyruntime", "state", "c1", ""], [])]
 
 
-@pytest.mark.parametrize(("words", "expected"), CASES, ids=lambda value: " ".join(value) if value and value[0] == "pyruntime" else None)
 @pytest.mark.parametrize("name", ASKS)
-def test_what_is_offered(name: str, words: list[str], expected: list[str], shell: Shell) -> None:
-    assert ASKS[name](shell, *words) == expected
+def test_what_is_offered(name: str, shell: Shell) -> None:
+    found = ASKS[name](shell, *(words for words, _ in CASES))
+    assert list(zip([words for words, _ in CASES], found, strict=True)) == CASES
 
 
 @pytest.mark.parametrize("name", ASKS)
 def test_ids_are_asked_of_the_command_where_one_may_stand_and_nowhere_else(name: str, shell: Shell) -> None:
-    ASKS[name](shell, "pyruntime", "--root", "/r", "ps", "")
+    ASKS[name](shell, ["pyruntime", "--root", "/r", "ps", ""])
     assert shell.calls() == ["--root /r list -q"]
-    for words in (["ps"], ["create", ""], ["list", "--format", ""], ["exec", "c1", ""], ["--"]):
-        ASKS[name](shell, "pyruntime", *words)
+    others = (["ps"], ["create", ""], ["list", "--format", ""], ["exec", "c1", ""], ["--"])
+    ASKS[name](shell, *(["pyruntime", *words] for words in others))
     assert shell.calls() == ["--root /r list -q"]
 
 
 def test_values_behind_an_equals_sign(shell: Shell) -> None:
     """Which parts words in bash."""
-    assert in_bash(shell, "pyruntime", "list", "--format", "=", "j") == in_bash(shell, "pyruntime", "list", "--format", "=") [:1] == ["json"]
-    assert in_bash(shell, "pyruntime", "--root", "=", "/r", "kill", "") == ["other"]
-    assert in_fish(shell, "pyruntime", "list", "--format=j") == ["--format=json"]
-    assert in_fish(shell, "pyruntime", "--root=/r", "kill", "''") == ["other"]
+    assert in_bash(shell, ["pyruntime", "list", "--format", "=", "j"], ["pyruntime", "list", "--format", "="],
+                   ["pyruntime", "--root", "=", "/r", "kill", ""]) == [["json"], ["json", "table"], ["other"]]
+    assert in_fish(shell, ["pyruntime", "list", "--format=j"], ["pyruntime", "--root=/r", "kill", ""]) == [["--format=json"], ["other"]]
 
 
 def test_files_and_directories(shell: Shell) -> None:
-    assert in_bash(shell, "pyruntime", "plan", "bun") == ["bundle dir", "bundles"]
-    assert in_bash(shell, "pyruntime", "create", "--bundle", "") == ["bundle dir", "bundles"]
-    assert in_bash(shell, "pyruntime", "--log", "con") == ["config.log"]
-    assert in_fish(shell, "pyruntime", "plan", "bun") == ["bundle dir/", "bundles/"]
-    assert in_fish(shell, "pyruntime", "--log", "con") == ["config.log"]
+    lines = ["pyruntime", "plan", "bun"], ["pyruntime", "create", "--bundle", "b"], ["pyruntime", "--log", "con"]
+    assert in_bash(shell, *lines) == [["bundle dir", "bundles"], ["bundle dir", "bundles"], ["config.log"]]
+    assert in_fish(shell, *lines) == [["bundle dir/", "bundles/"], ["bundle dir/", "bundles/"], ["config.log"]]
 
 
 def test_behind_two_dashes_there_are_no_options(shell: Shell) -> None:
-    assert in_bash(shell, "pyruntime", "state", "--", "--") == [] and in_bash(shell, "pyruntime", "state", "--", "w") == ["web"]
-    assert in_bash(shell, "pyruntime", "exec", "c1", "--de") == []
+    assert in_bash(shell, ["pyruntime", "state", "--", "--"], ["pyruntime", "state", "--", "w"], ["pyruntime", "exec", "c1", "--de"]) == [
+        [], ["web"], []]
 
 
 # a line in, and after a tab what the shell has made of it

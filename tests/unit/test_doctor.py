@@ -210,6 +210,14 @@ def test_a_memory_controller_that_is_switched_off(lab: Lab) -> None:
     assert lab.finding("controllers").remedy == "boot with cgroup_enable=memory"
 
 
+def test_a_controller_of_v1_that_is_not_mounted(lab: Lab) -> None:
+    (lab.directory / "v1/memory").mkdir(parents=True)
+    (lab.directory / "v1/cpu").mkdir()
+    lab.write("/proc/self/mountinfo", V1)
+    lab.write("/proc/cgroups", "#subsys_name\thierarchy\tnum_cgroups\tenabled\nmemory\t4\t1\t1\ncpu\t1\t1\t1\nhugetlb\t0\t1\t1\n")
+    assert lab.finding("controllers").remedy == "mkdir -p /sys/fs/cgroup/hugetlb && mount -t cgroup -o hugetlb cgroup /sys/fs/cgroup/hugetlb"
+
+
 def test_cgroups_below_that_have_no_memory_controller(lab: Lab) -> None:
     (lab.directory / "cg/a/memory.oom.group").unlink()
     assert lab.finding("memory.oom.group").remedy == "echo +memory > /cg/cgroup.subtree_control"
