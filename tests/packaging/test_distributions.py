@@ -58,10 +58,12 @@ def test_the_sdist_holds_all_sources_and_nothing_built(sdist: Path) -> None:
     assert not [path for path in files if path.suffix in MADE or path.parts[0] in {"build", ".venv"} or "results" in path.parts]
 
 
-def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
+def test_the_wheel_holds_the_package_and_its_manual(wheel: Path) -> None:
     assert wheel.name.split("-")[2:4] == ["cp311", "abi3"]
     with zipfile.ZipFile(wheel) as archive:
         files = set(archive.namelist())
+    # which pip puts into share/man of the environment
+    files.remove(f"{'-'.join(wheel.name.split('-')[:2])}.data/data/share/man/man8/pyruntime.8")
     package = {str(path.relative_to(ROOT)) for pattern in ("*.py", "*.pyi", "py.typed") for path in (ROOT / "pyruntime").rglob(pattern)}
     assert {name for name in files if not name.split("/")[0].endswith(".dist-info")} == package | {"pyruntime/_native.abi3.so"}
     assert any(name.endswith("/LICENSE") for name in files)
