@@ -43,7 +43,7 @@ test-sanitized: $(VENV)/.built-test
 	$(BIN)/python -m pytest -q -p no:cacheprovider $(SANITIZED_TESTS)
 
 # the same on Debian's stock kernel with cgroup v2 alone, and the rest of it under systemd
-IN_VM := $(BIN)/python tests/vm/run.py $(VM)
+IN_VM := $(BIN)/python tests/vm/run.py --timeout 10800 $(VM)
 # a policy is loaded by the tests; nothing is enforced, so that they need none for everything else
 SELINUX := --parameters 'security=selinux selinux=1 enforcing=0'
 PYTEST_IN_VM := $(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider -o timeout=600

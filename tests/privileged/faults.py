@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import functools
-import importlib
-import pkgutil
 import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-import pyruntime
+from imports import import_all
 
 T = TypeVar("T")
 
@@ -55,14 +52,6 @@ def in_thread(action: Callable[[], T]) -> T:
     return results[0]
 
 
-@functools.cache
-def _import_all() -> None:
-    """What would be imported on the way: the call is to fail where the runtime makes it."""
-    for module in pkgutil.walk_packages(pyruntime.__path__, "pyruntime."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-
-
 class Fault:
     """`Fault("unshare", "ENOSPC", {0: CLONE_NEWCGROUP})`: the call with those arguments fails with that error."""
 
@@ -90,7 +79,7 @@ class Fault:
 
     def during(self, action: Callable[[], T]) -> T:
         """Do it in a thread of its own, where the call fails; the filter ends with the thread."""
-        _import_all()
+        import_all()  # else what is imported on the way fails first
         def run() -> T:
             self._install()
             return action()

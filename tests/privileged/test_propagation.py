@@ -130,6 +130,9 @@ def call(function, *arguments):
         raise OSError(ctypes.get_errno(), function.__name__)
     return result
 # what is needed of the host's files has to be read before
+sys.path.append(sys.argv[3])
+import imports
+imports.import_all()
 runtime, bundle = NativeRuntime("/mnt" + sys.argv[1]), "/mnt" + sys.argv[2]
 call(libc.unshare, CLONE_NEWNS)
 call(libc.mount, None, b"/", None, 1 << 18 | 1 << 14, None)
@@ -166,7 +169,8 @@ for at in made:
 def test_root_that_cannot_be_pivoted(lab: Lab) -> None:
     """It is covered by the new one where that is asked for, and else pivot_root(2) fails."""
     bundle = lab.bundle("ls / /../..; read line", root={"path": f"/mnt{lab.rootfs}"})
-    done = subprocess.run([sys.executable, "-c", ROOTFS, str(lab.root), bundle], capture_output=True, text=True, timeout=60)
+    arguments = [str(lab.root), bundle, str(Path(__file__).parent)]
+    done = subprocess.run([sys.executable, "-c", ROOTFS, *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     refused, *ran = done.stdout.splitlines()
     assert refused == "pivot root EINVAL False"
