@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
+import importlib.util
 import os
 import pathlib
 import shutil
+import signal
 import struct
 import subprocess
 import sysconfig
@@ -20,9 +24,14 @@ ROOT = pathlib.Path(__file__).resolve().parent
 NATIVE = ROOT / "native"
 INIT_SOURCES = ("init", "plan", "namespaces", "paths", "mounts", "tree", "filesystem", "copy_up", "devices", "credentials", "scheduling",
                 "filter", "listener", "program", "hook", "run_hooks")
-HOST_SOURCES = ("plan", "host", "userns", "cgroups", "settings", "id_maps", "tree", "child", "hook", "spawn", "wire", "wait", "priority",
-                "files", "network", "seccomp")
-HEADERS = ("abi", "plan", "syscalls", "raw", "init", "host", "child", "clone", "listener", "tree")
+HOST_SOURCES = ("plan", "host", "userns", "cgroups", "settings", "id_maps", "tree", "child", "hook", "spawn", "wire", "wait", "status",
+                "priority", "files", "network", "front_line", "front_place", "front_record", "kept", "seccomp")
+# of the program `pyruntime`, besides those of the host that need no library
+FRONT_SOURCES = ("front", "front_life", "front_process", "front_exec", "front_create")
+OF_LIBRARIES = ("seccomp",)
+FRONT_COMMANDS = ("state", "start", "kill", "delete", "exec", "create", "run")
+HEADERS = ("abi", "plan", "syscalls", "raw", "init", "host", "child", "clone", "listener", "tree", "front", "front_line", "front_process",
+           "kept")
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Wstrict-prototypes",
             "-Wmissing-prototypes", "-Wformat=2", "-Wno-format-nonliteral", "-Wvla")
 # what cffi generates after its preamble warns of; our own sources do not
@@ -79,22 +88,51 @@ def include_directories() -> list[pathlib.Path]:
     return directories
 
 
-def build_init(directory: pathlib.Path) -> pathlib.Path:
-    """Compile the static init into directory; return its path."""
+def build_static(program: pathlib.Path, *sources: pathlib.Path) -> None:
+    """Compile a program that needs nothing of the machine that it runs on."""
     compiler = find_musl_gcc()
     check_compiler()
     check_headers()
-    image = directory / "pyruntime-init"
     command = [compiler, "-std=gnu11", "-Os", "-static", "-s", "-ffunction-sections",
-               "-Wl,--gc-sections,-z,relro,-z,now,-z,noexecstack", *WARNINGS, *INIT_HARDENING]
+               "-Wl,--gc-sections,-z,relro,-z,now,-z,noexecstack", *WARNINGS, *INIT_HARDENING, "-I", str(program.parent), "-I", str(NATIVE)]
     if SANITIZE:
         command += ["-fsanitize=undefined", "-fsanitize-undefined-trap-on-error"]
     for include in include_directories():
         command += ["-idirafter", str(include)]
-    command += ["-o", str(image), *(str(NATIVE / f"{name}.c") for name in INIT_SOURCES)]
-    subprocess.run(command, check=True)
-    check_static(image)
+    subprocess.run([*command, "-o", str(program), *map(str, sources)], check=True)
+    check_static(program)
+
+
+def build_init(directory: pathlib.Path) -> pathlib.Path:
+    """Compile the static init into directory; return its path."""
+    image = directory / "pyruntime-init"
+    build_static(image, *(NATIVE / f"{name}.c" for name in INIT_SOURCES))
     return image
+
+
+def build_front(directory: pathlib.Path) -> pathlib.Path:
+    """Compile the front end of the command line into directory; return its path."""
+    program = directory / "pyruntime"
+    write_if_new(directory / "front_options.h", option_table())
+    host = (name for name in HOST_SOURCES if name not in OF_LIBRARIES)
+    build_static(program, *(NATIVE / f"{name}.c" for name in (*FRONT_SOURCES, *host)), embed(build_init(directory), directory))
+    return program
+
+
+def option_table() -> str:
+    """A C header with every option of the parsers in pyruntime/cli/arguments.py that the front end may meet, and the signals' names."""
+    spec = importlib.util.spec_from_file_location("arguments", ROOT / "pyruntime" / "cli" / "arguments.py")
+    assert spec is not None and spec.loader is not None
+    arguments = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(arguments)  # it imports nothing of the package by itself
+    parsers = {"": arguments.global_parser()}
+    for name in FRONT_COMMANDS:
+        parsers[name] = arguments.command_parser(name)
+    rows = [f'    {{"{command}", "{spelling}", "{action.dest}", {int(action.nargs != 0)}}},' for command, parser in parsers.items()
+            for action in parser._actions if action.dest != "help" for spelling in action.option_strings]
+    signals = [f'    {{"{name}", {number.value}}},' for name, number in signal.Signals.__members__.items()]
+    return "\n".join(["static const struct option_row option_rows[] = {", *rows, "};", "static const struct signal_row signal_rows[] = {",
+                      *signals, "};", f"#define SIGNAL_NUMBERS {signal.NSIG}", f'#define DEFAULT_ROOT "{arguments.DEFAULT_ROOT}"', ""])
 
 
 def check_static(image: pathlib.Path) -> None:
@@ -114,8 +152,23 @@ def embed(image: pathlib.Path, directory: pathlib.Path) -> pathlib.Path:
     source.write_text("#include <stdint.h>\n"
                       "extern const unsigned char init_image[];\nextern const uint64_t init_image_size;\n"
                       "const unsigned char init_image[] = {\n" + ",\n".join(rows) + "\n};\n"
-                      f"const uint64_t init_image_size = {len(data)};\n")
+                      f"const uint64_t init_image_size = {len(data)};\n"
+                      f"extern const uint64_t build_identity;\nconst uint64_t build_identity = {identity()}ULL;\n")
     return source
+
+
+def identity() -> int:
+    """Of all that plans depend on."""
+    digest = hashlib.sha256()
+    for path in sorted((*NATIVE.glob("*.[ch]"), *(ROOT / "pyruntime").rglob("*.py"))):
+        digest.update(path.read_bytes())
+    return int.from_bytes(digest.digest()[:8], "little")
+
+
+def write_if_new(path: pathlib.Path, text: str) -> None:
+    """Without it whatever depends on the file would be compiled again."""
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
 
 
 def make_ffibuilder() -> cffi.FFI:
@@ -123,6 +176,7 @@ def make_ffibuilder() -> cffi.FFI:
     directory = ROOT / "build" / ("sanitized" if SANITIZE else "init")
     directory.mkdir(parents=True, exist_ok=True)
     image_source = embed(build_init(directory), directory)
+    write_if_new(directory / "front_options.h", option_table())
     ffi = cffi.FFI()
     ffi.cdef((NATIVE / "abi.h").read_text())
     sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"] if SANITIZE else []
@@ -131,11 +185,30 @@ def make_ffibuilder() -> cffi.FFI:
                    sources=[os.path.relpath(path, ROOT) for path in
                             (*(NATIVE / f"{name}.c" for name in HOST_SOURCES), image_source)],
                    depends=[os.path.relpath(NATIVE / f"{name}.h", ROOT) for name in HEADERS],
-                   include_dirs=["native"],
+                   include_dirs=["native", os.path.relpath(directory, ROOT)],
                    extra_compile_args=["-std=gnu11", "-O2", *WARNINGS, *HOST_HARDENING, *sanitize],
                    libraries=["seccomp"],
                    extra_link_args=["-Wl,-z,relro,-z,now,-z,noexecstack", *sanitize])
     return ffi
+
+
+# which setuptools brings, and has to be imported before
+build_scripts = importlib.import_module("distutils.command.build_scripts").build_scripts
+
+
+class BuildFront(build_scripts):  # type: ignore[misc,valid-type]  # it has no types
+    """The program `pyruntime` among the scripts."""
+
+    def get_source_files(self) -> list[str]:
+        return []
+
+    def run(self) -> None:
+        directory = ROOT / "build" / ("sanitized" if SANITIZE else "init")
+        directory.mkdir(parents=True, exist_ok=True)
+        self.mkpath(self.build_dir)
+        to = pathlib.Path(self.build_dir, "pyruntime")
+        shutil.copyfile(build_front(directory), to)
+        to.chmod(0o755)
 
 
 class _Backend(build_meta._BuildMetaBackend):  # type: ignore[misc]  # setuptools offers no public class
@@ -143,7 +216,8 @@ class _Backend(build_meta._BuildMetaBackend):  # type: ignore[misc]  # setuptool
         os.chdir(ROOT)
         # objects of the one build are of no use to the other
         options = {"bdist_wheel": {"py_limited_api": "cp311"}, "build": {"build_base": "build/sanitized" if SANITIZE else "build"}}
-        setuptools.setup(cffi_modules=["build.py:make_ffibuilder"], options=options)
+        setuptools.setup(cffi_modules=["build.py:make_ffibuilder"], options=options, scripts=["pyruntime"],
+                         cmdclass={"build_scripts": BuildFront})
 
 
 _backend = _Backend()

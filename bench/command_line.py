@@ -1,8 +1,9 @@
-"""runc and crun, as the programs that they are: a process for every operation."""
+"""runc, crun and pyruntime, as the programs that they are: a process for every operation."""
 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import shutil
 import subprocess
@@ -24,8 +25,8 @@ def adopt_orphans() -> None:
 class CommandLine:
     """Times go from the spawn to the exit of the program; `posix_spawn` does not copy this process's memory."""
 
-    def __init__(self, name: str, directory: Path, bundle: Path, sleep_bundle: Path) -> None:
-        program = shutil.which(name)
+    def __init__(self, name: str, directory: Path, bundle: Path, sleep_bundle: Path, program: str | None = None) -> None:
+        program = shutil.which(program or name)
         if program is None:
             raise ContenderError("not installed")
         adopt_orphans()
@@ -92,6 +93,27 @@ class CommandLine:
         self._held = id
         self._held_pid = int(self._pid_file.read_text())
         return self._held_pid
+
+    def life(self) -> Sample:
+        """What an engine calls for one container, from the same bundle again and again."""
+        begin = time.perf_counter_ns()
+        pid = self._create(self._sleep_bundle)
+        created = time.perf_counter_ns() - begin
+        assert self._held is not None
+        times = {"create": created, "start": self._call("start", self._held), "state": self._call("state", self._held),
+                 "kill": self._call("kill", self._held, "KILL")}
+        os.waitpid(pid, 0)  # its end is nothing of the runtime's
+        times["delete"] = self._call("delete", self._held)
+        self._held = None
+        return {**times, "cycle": sum(times.values())}
+
+    def new_life(self) -> Sample:
+        """The same of a bundle that was never seen before, as those of engines are."""
+        path = self._sleep_bundle / "config.json"
+        config = json.loads(path.read_text())
+        config["annotations"] = {"bench": str(self._count)}
+        path.write_text(json.dumps(config))
+        return self.life()
 
     def execute(self) -> Sample:
         assert self._held is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from bench.command_line import CommandLine
 from bench.coprocess import Coprocess
 from bench.floor import Floor
 from bench.native import Native
@@ -60,6 +62,19 @@ class Bench:
         self.rounds = rounds
         self.settle_s = settle_s
         self.notes = notes
+        self._commands: list[CommandLine] = []
+
+    def commands(self) -> list[CommandLine]:
+        """The command lines that there are, ours among them."""
+        if self._commands:
+            return self._commands
+        programs = [each for each in self.contenders if isinstance(each, CommandLine)]
+        bundles = self.space.bundle("pyruntime"), self.space.sleep_bundle("pyruntime-sleep")
+        program = f"{sysconfig.get_path('scripts')}/pyruntime"
+        ours = CommandLine("pyruntime", self.space.state, *bundles, program)
+        self.space.at_end(ours.close)
+        self._commands = [ours, *programs]
+        return self._commands
 
     def interleave(self, actions: Mapping[str, Callable[[], Sample]], rounds: int | None = None) -> Series:
         return interleave(rounds or self.rounds, actions, self.notes, self.settle_s)
@@ -106,6 +121,31 @@ def measure_exec(bench: Bench) -> Series:
     finally:
         for contender in running.values():
             contender.remove()
+
+
+def measure_commands(bench: Bench) -> Series:
+    """create, start, state, kill and delete, a process each. `new`: of a bundle that was never seen before."""
+    programs = bench.commands()
+    actions = {each.name: each.life for each in programs}
+    actions |= {f"{each.name} new": each.new_life for each in programs}
+    return bench.interleave(actions)
+
+
+def measure_run(bench: Bench) -> Series:
+    """The command `run`."""
+    return bench.interleave({each.name: each.cycle for each in bench.commands()})
+
+
+def measure_exec_command(bench: Bench) -> Series:
+    """The command `exec` in a running container."""
+    programs = bench.commands()
+    for each in programs:
+        each.run_sleep()
+    try:
+        return bench.interleave({each.name: each.execute for each in programs})
+    finally:
+        for each in programs:
+            each.remove()
 
 
 def measure_resident(bench: Bench) -> Series:
@@ -216,6 +256,9 @@ MEASUREMENTS: Mapping[str, Callable[[Bench], Series]] = {
     "cycle": measure_cycle,
     "repeated": measure_repeated,
     "exec": measure_exec,
+    "commands": measure_commands,
+    "run": measure_run,
+    "exec-command": measure_exec_command,
     "resident": measure_resident,
     "memory": measure_memory,
     "state": measure_state,

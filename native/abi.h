@@ -312,6 +312,23 @@ int set_io_priority(int pid, int priority);
 /* When a process began, in clock ticks since boot (proc_pid_stat(5), field 22). */
 int64_t read_start_time(int pid);
 
+/* Whether that very process runs: not a zombie, and not another one with its pid. 1, 0 or -errno */
+int is_alive(int pid, int64_t start_time);
+
+/* A container's status as far as it is derived from what there is. */
+enum container_status { STATUS_CREATED = 1, STATUS_RUNNING, STATUS_PAUSED, STATUS_STOPPED };
+
+/* Whether the init of a pid has not been started: the start socket `name` is in the directory, and the init is the static one still. (One who
+ * started it and died before removing the socket leaves it.) */
+int awaits_start(const char *directory, const char *name, int pid);
+
+/* Whether a freezer.state or cgroup.freeze says that processes are stopped, or about to be. 1, 0 (also where there is none any more) or
+ * -errno */
+int is_frozen(const char *path);
+
+/* Of a container whose init that is; freezer: of is_frozen, NULL where it has none. enum container_status or -errno */
+int derive_status(const char *directory, const char *name, int pid, int64_t start_time, const char *freezer);
+
 /* A pidfd, close-on-exec. */
 int open_pidfd(int pid);
 int signal_pidfd(int pidfd, int signal);
@@ -388,6 +405,36 @@ int64_t build_filter(uint32_t default_action, const uint32_t *architectures, int
 
 /* Whether an architecture can be in one filter with this machine's: 0 or -errno (-EDOM: it has another byte order). */
 int check_architecture(uint32_t architecture);
+
+/* A plan in a file, which the front end of the command line executes without making it again. Behind this come, each as long as is said
+ * here: the plan, the offsets in it where the id goes (uint32_t), the key, the record of the container that is made, the path of its root, and
+ * that of its cgroup, both with a NUL. Record and cgroup have the bytes of enum kept_place where something goes that is not known before. */
+struct kept_plan {
+    uint64_t build;         /* build_identity */
+    uint64_t clone_flags;
+    uint32_t plan_size;     /* all sizes in bytes; of the plan a multiple of 8, behind which its own size says where it ends */
+    uint32_t holes_size;
+    uint32_t key_size;
+    uint32_t record_size;
+    uint32_t rootfs_size;
+    uint32_t cgroup_size;
+    uint32_t id_size;
+    int32_t cgroup_slot;
+    uint32_t succession;    /* enum succession, as far as it is known before */
+    uint32_t reserved;
+};
+
+/* No text of JSON has such bytes. */
+enum kept_place { KEPT_ID = 1, KEPT_PID, KEPT_START_TIME, KEPT_CREATED };
+
+#define KEPT_KEY_LIMIT 4194304
+
+/* What a kept plan for a command line (ends with NULL, without the program) has to have as its key, and the file where it is: the length of
+ * the key, or -EINVAL where there can be none, or -errno. ret_path has room for 4096 bytes. */
+int64_t read_kept_key(char **arguments, char *ret_key, uint64_t size, char *ret_path);
+
+/* Of all sources: plans are for the programs that they were made with. */
+extern const uint64_t build_identity;
 
 /* SHA-free identity of the build: the size of the embedded init in bytes. */
 extern const uint64_t init_image_size;

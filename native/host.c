@@ -208,10 +208,10 @@ static int pass_slots(struct host *host, const struct operation *op)
     if (first > header->late_slots || count == 0 || count > SLOTS_PER_MESSAGE || count > header->late_slots - first)
         return explain(host, -EBADMSG, "no such slots", NULL);
     struct msghdr packet = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space,
-                            .msg_controllen = CMSG_SPACE(count * sizeof(int))};
+                            .msg_controllen = (unsigned int)CMSG_SPACE(count * sizeof(int))};
     control.header.cmsg_level = SOL_SOCKET;
     control.header.cmsg_type = SCM_RIGHTS;
-    control.header.cmsg_len = CMSG_LEN(count * sizeof(int));
+    control.header.cmsg_len = (unsigned int)CMSG_LEN(count * sizeof(int));
     memcpy(CMSG_DATA(&control.header), &host->slots[header->host_slots + first], count * sizeof(int));
     /* an init that has closed its side says why by itself */
     if (sendmsg(host->wire, &packet, MSG_NOSIGNAL) < 0 && errno != EPIPE)

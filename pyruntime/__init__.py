@@ -7,20 +7,20 @@ import logging
 from typing import TYPE_CHECKING
 
 from pyruntime.errors import *  # noqa: F403  # the whole error tree is public
-from pyruntime.interface import (
-    ContainerProcessState,
-    ContainerState,
-    ProcessExitState,
-    Runtime,
-    Status,
-    StdioOptions,
-    StdioPipes,
-)
 
 if TYPE_CHECKING:
     from pyruntime.doctor import diagnose as diagnose
     from pyruntime.features_document import features as features
     from pyruntime.handles import Container as Container
+    from pyruntime.interface import (
+        ContainerProcessState,
+        ContainerState,
+        ProcessExitState,
+        Runtime,
+        Status,
+        StdioOptions,
+        StdioPipes,
+    )
     from pyruntime.runtimes.cli import CliRuntime
     from pyruntime.runtimes.mock import MockRuntime
     from pyruntime.runtimes.native import NativeRuntime
@@ -32,10 +32,11 @@ __version__ = "0.1.0"
 __all__ = ["CliRuntime", "ContainerProcessState", "ContainerState", "MockRuntime", "NativeRuntime", "ProcessExitState",
            "Runtime", "Status", "StdioOptions", "StdioPipes"]
 
-# what costs an import that not every user needs
-_LAZY = {"NativeRuntime": "pyruntime.runtimes.native", "CliRuntime": "pyruntime.runtimes.cli",
-         "MockRuntime": "pyruntime.runtimes.mock", "Container": "pyruntime.handles", "Process": "pyruntime.handles",
-         "features": "pyruntime.features_document", "diagnose": "pyruntime.doctor"}
+# what costs an import that not every user needs, or that the command line orders itself
+_INTERFACE = ("ContainerProcessState", "ContainerState", "ProcessExitState", "Runtime", "Status", "StdioOptions", "StdioPipes")
+_LAZY = {**dict.fromkeys(_INTERFACE, "pyruntime.interface"), "NativeRuntime": "pyruntime.runtimes.native",
+         "CliRuntime": "pyruntime.runtimes.cli", "MockRuntime": "pyruntime.runtimes.mock", "Container": "pyruntime.handles",
+         "Process": "pyruntime.handles", "features": "pyruntime.features_document", "diagnose": "pyruntime.doctor"}
 
 
 def __getattr__(name: str) -> object:

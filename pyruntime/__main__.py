@@ -1,7 +1,5 @@
 """`python -m pyruntime`: the OCI command line."""
 
-import sys
+from pyruntime.cli.program import run
 
-from pyruntime.cli.main import main
-
-sys.exit(main())
+run()

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import msgspec
 
 from pyruntime.cgroups import systemd
-from pyruntime.cgroups.paths import DEFAULT_PARENT, Cgroup
+from pyruntime.cgroups.paths import DEFAULT_PARENT, Cgroup, freezer_of
 from pyruntime.errors import SetupError, UnsupportedHostError
 from pyruntime.host import read_host
 from pyruntime.native import files
@@ -45,24 +45,17 @@ class ContainerCgroups:
     @functools.cached_property
     def _freezer(self) -> tuple[str, bytes, bytes]:
         """The file, and what freezes and thaws. Raises SetupError."""
-        for cgroup in self.cgroups:
-            if "freezer" in cgroup.controllers:
-                return f"{cgroup.path}/freezer.state", b"FROZEN", b"THAWED"
-        if self._unified is not None:
-            return f"{self._unified.path}/cgroup.freeze", b"1", b"0"
+        found = freezer_of(self.cgroups)
+        if found is not None:
+            return (found[0], b"1", b"0") if found[1] else (found[0], b"FROZEN", b"THAWED")
         raise SetupError("freeze", None, errno.ENODEV, None, "no freezer is mounted on this host" if self.cgroups else "the container has "
                          "no cgroup, since none is delegated to the user who made it")
 
     def is_frozen(self) -> bool:
         """Whether the container is paused, or about to be."""
         try:
-            path, frozen, _ = self._freezer
-            return files.read(path).strip() in (frozen, b"FREEZING")
+            return files.is_frozen(self._freezer[0])
         except SetupError:
-            return False
-        except OSError as error:
-            if error.errno not in _GONE:
-                raise
             return False
 
     def freeze(self) -> None:

@@ -52,6 +52,15 @@ def cgroups_of(host: Host, path: str | None) -> tuple[Cgroup, ...]:
                  for hierarchy in host.hierarchies)
 
 
+def freezer_of(cgroups: tuple[Cgroup, ...]) -> tuple[str, bool] | None:
+    """The file that freezes what is in them, and whether it is of v2; None where no freezer is mounted."""
+    for cgroup in cgroups:
+        if "freezer" in cgroup.controllers:
+            return f"{cgroup.path}/freezer.state", False
+    unified = next((cgroup for cgroup in cgroups if cgroup.is_v2), None)
+    return (f"{unified.path}/cgroup.freeze", True) if unified is not None else None
+
+
 def cgroups_below(cgroups: tuple[Cgroup, ...], wanted: Mapping[str, str]) -> tuple[Cgroup, ...]:
     """A container's cgroups, but those below them that are wanted: by controller of cgroup v1, or by '' for all. Raises ValueError,
     which says what is wrong."""

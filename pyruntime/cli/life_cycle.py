@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pyruntime.cli.failures import CommandError, words_of
+from pyruntime.cli.kept import plan_file
 from pyruntime.cli.streams import ConsoleSocket, hand_over_terminal, inherited, pidfd_socket, terminal_of, write_pid_file
 from pyruntime.errors import ContainerNotFoundError, NotRunningError, NotStoppedError
 from pyruntime.interface import Status
@@ -30,6 +31,7 @@ def _create(runtime: NativeRuntime, options: argparse.Namespace, stdio: StdioOpt
         raise CommandError("--console-socket is for containers that the command does not wait for")
     with contextlib.ExitStack() as held:
         console = held.enter_context(ConsoleSocket(options.console_socket)) if options.console_socket else None
+        file = plan_file(options)
         pidfds = pidfd_socket(options, held)
         pid = runtime.create_container(options.id, options.bundle, stdio, no_pivot=options.no_pivot,
                                        keeps_keyring=options.no_new_keyring, finds_program=True, environment=options.environment)
@@ -39,6 +41,8 @@ def _create(runtime: NativeRuntime, options: argparse.Namespace, stdio: StdioOpt
             if pidfds is not None:
                 pidfds.send(pid)
             write_pid_file(options.pid_file, pid)
+        if file is not None and not options.environment:
+            runtime.keep_plan(file, options.id, bundle_path=options.bundle, no_pivot=options.no_pivot, keeps_keyring=options.no_new_keyring)
     return pid
 
 

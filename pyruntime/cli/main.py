@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None, new_runtime: NewRuntime = open_
         options, rest = parse_global(sys.argv[1:] if arguments is None else list(arguments))
     except UsageError as error:
         return _refuse(Log(), error)
+    options.arguments = sys.argv[1:] if arguments is None else None
     if options.version:
         from pyruntime.cli.documents import print_version
         return print_version()

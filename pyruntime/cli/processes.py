@@ -11,6 +11,7 @@ import msgspec
 
 from pyruntime.cli.attached import follow, received_signals, relay_of
 from pyruntime.cli.failures import CommandError
+from pyruntime.cli.kept import plan_file
 from pyruntime.cli.states import print_json
 from pyruntime.cli.streams import ConsoleSocket, hand_over_terminal, inherited, pidfd_socket, terminal_of, write_pid_file
 from pyruntime.errors import InvalidBundleError, NotRunningError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 def execute(runtime: NativeRuntime, options: argparse.Namespace) -> int:
     """The process's exit code; 0 for a detached one once it runs."""
     stdio = inherited(options)
+    file = plan_file(options)
     process = _read_process(options) if options.process is not None else _changed_process(runtime, options)
     if process.terminal and options.detach and not options.console_socket:
         raise CommandError("a detached process cannot have a terminal without --console-socket")
@@ -45,6 +47,8 @@ def execute(runtime: NativeRuntime, options: argparse.Namespace) -> int:
         except BaseException:
             runtime.kill_process(options.id, pid, 9)
             raise
+        if file is not None and not options.ignore_paused and not process.terminal:
+            runtime.keep_plan(file, options.id, process)
         if options.detach:
             runtime.forget_reaped_processes(options.id)
             return 0

@@ -7,10 +7,9 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from pyruntime.cli.arguments import DEFAULT_ROOT
 from pyruntime.interface import ContainerState
+from pyruntime.state.front import rendered, state_document
 
 if TYPE_CHECKING:
     from pyruntime.runtimes.native import NativeRuntime
@@ -40,15 +39,13 @@ def list_containers(runtime: NativeRuntime, options: argparse.Namespace) -> int:
 
 
 def _described(container: ContainerState) -> dict[str, Any]:
-    return {"ociVersion": container.oci_version, "id": container.id, "pid": container.pid, "status": container.status,
-            "bundle": container.bundle_path, "rootfs": container.rootfs_path, "created": container.created,
-            "annotations": container.annotations}
+    return state_document(container.oci_version, container.id, container.pid, container.status, container.bundle_path, container.rootfs_path,
+                          container.created, container.annotations)
 
 
 def print_json(value: object, indent: int = 2) -> None:
     """One document and the end of the line; paths that are not UTF-8 as far as JSON can hold them."""
-    data = msgspec.json.encode(value)
-    sys.stdout.write(msgspec.json.format(data, indent=indent if indent else -1).decode() + "\n")
+    sys.stdout.write(rendered(value, indent) + "\n")
 
 
 def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

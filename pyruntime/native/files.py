@@ -28,6 +28,11 @@ def read(path: str) -> bytes:
         size *= 16
 
 
+def is_frozen(path: str) -> bool:
+    """Whether a freezer.state or cgroup.freeze says that processes are stopped, or about to be; not where it is gone. Raises OSError."""
+    return bool(_check(lib.is_frozen(os.fsencode(path)), path))
+
+
 def write(path: str, data: bytes) -> None:
     """Make or overwrite a file, 0600. Raises OSError."""
     _check(lib.store_file(os.fsencode(path), data, len(data), ffi.NULL), path)

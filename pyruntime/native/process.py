@@ -8,23 +8,20 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 from pyruntime._native import ffi, lib
-from pyruntime.errors import HookFailedError, InitDiedError, SetupError
+from pyruntime.errors import InitDiedError, SetupError
 from pyruntime.interface import ProcessExitState
+from pyruntime.native.conversation import CLD_EXITED, attend, has_said, hook_failure, new_conversation, text_of
 from pyruntime.native.encoder import EncodedPlan
-from pyruntime.native.hook_end import HookEnd
 from pyruntime.plan.operation import Operation, step_of
 from pyruntime.plan.operations import FindProgram, RunHook
-from pyruntime.plan.seccomp import JSON_PATH as FILTER_PATH
 
 MESSAGE_READY = int(lib.MESSAGE_READY)
 MESSAGE_EXECUTING = int(lib.MESSAGE_EXECUTING)
 # of setting up a process: longer than mounting and reading from slow servers takes
 SETUP_TIMEOUT_S = 60.0
 REAPING_TIMEOUT_MS = 1000
-_CLD_EXITED = 1
 
 _init_lock = threading.Lock()
 _init_fd = -1
@@ -75,7 +72,7 @@ class Spawned:
         self._encoded = encoded
         self._subject_id = subject_id
         self._wire = wire
-        self._heard = _new_conversation(pid, pidfd)
+        self._heard = new_conversation(pid, pidfd)
 
     @property
     def pid(self) -> int:
@@ -124,7 +121,7 @@ class Spawned:
         self._heard.awaited = 1 << kind
         self._attend(self._succession())
         self._heard.awaited = 0
-        return _has_said(self._heard, kind)
+        return has_said(self._heard, kind)
 
     def release(self) -> None:
         """Let it go on."""
@@ -154,7 +151,7 @@ class Spawned:
                 if pass_on is not None and heard.listener >= 0:
                     heard.expects_listener = 0
                     pass_on(self._take("listener"), self.pid)
-                elif schedule is not None and heard.awaited and _has_said(heard, lib.MESSAGE_SET_UP):
+                elif schedule is not None and heard.awaited and has_said(heard, lib.MESSAGE_SET_UP):
                     heard.awaited = 0
                     schedule(self.pid)
                 else:
@@ -164,8 +161,8 @@ class Spawned:
                 raise
             lib.release_process(self._wire)
             in_time = self._attend(self._succession(), plan.hook_limit_s)
-        has_failed = _has_said(heard, lib.MESSAGE_FAILURE)
-        if in_time and _has_said(heard, until) and not has_failed:
+        has_failed = has_said(heard, lib.MESSAGE_FAILURE)
+        if in_time and has_said(heard, until) and not has_failed:
             if heard.console >= 0 and not plan.opens_console:
                 os.close(self.take_console())  # of one that can be traced by the container, and that nobody asked for
             self._close_wire()
@@ -177,8 +174,8 @@ class Spawned:
         if has_failed:
             operation = plan.init[heard.operation] if 0 <= heard.operation < len(plan.init) else None
             if isinstance(operation, RunHook):
-                raise _hook_failure(heard, operation.subject(), operation.json_path, operation.timeout_s)
-            raise _failure(operation, heard.error, _text(heard.detail), self._encoded, self._subject_id)
+                raise hook_failure(heard, operation.subject(), operation.json_path, operation.timeout_s)
+            raise _failure(operation, heard.error, text_of(heard.detail), self._encoded, self._subject_id)
         how = "it ended without saying why" if died is None else (
             f"it was killed by signal {died.signal}" if died.signal else f"it exited with {died.exit_code}")
         raise InitDiedError("set up the process", None, f"the container's init died: {how}",
@@ -207,7 +204,7 @@ class Spawned:
 
     def _attend(self, succession: int, hook_limit_s: int | None = 0) -> bool:
         try:
-            return _attend(lambda left_ms: lib.attend_init(self._wire, succession, left_ms, self._heard), hook_limit_s)
+            return attend(lambda left_ms: lib.attend_init(self._wire, succession, left_ms, self._heard), SETUP_TIMEOUT_S, hook_limit_s)
         except BaseException:
             self.discard()
             raise
@@ -216,28 +213,6 @@ class Spawned:
 def _kill(pidfd: int) -> ProcessExitState | None:
     lib.signal_pidfd(pidfd, 9)
     return reap(pidfd)
-
-
-def _new_conversation(pid: int = 0, pidfd: int = -1) -> Any:
-    heard = ffi.new("struct conversation *")
-    heard.pid, heard.pidfd, heard.console, heard.listener = pid, pidfd, -1, -1
-    return heard
-
-
-def _has_said(heard: Any, kind: int) -> bool:
-    return bool(heard.said >> kind & 1)
-
-
-def _attend(call: Callable[[int], int], hook_limit_s: int | None = 0) -> bool:
-    """Until the call, which is given milliseconds, has heard what it waits for; false after SETUP_TIMEOUT_S, and what hooks may take
-    besides (None: for ever). Raises OSError."""
-    deadline = None if hook_limit_s is None else time.monotonic() + SETUP_TIMEOUT_S + hook_limit_s
-    while True:
-        got = int(call(-1 if deadline is None else min(max(0, int((deadline - time.monotonic()) * 1000)), 2**31 - 1)))
-        if got >= 0:
-            return got == 1
-        if got != -errno.EINTR:
-            raise OSError(-got, os.strerror(-got))
 
 
 def _failure(operation: Operation | None, error: int, detail: str, encoded: EncodedPlan | None = None,
@@ -253,20 +228,6 @@ def _failure(operation: Operation | None, error: int, detail: str, encoded: Enco
         # the subject is the program already
         return SetupError("execute program", subject, error, operation.json_path or None)
     return SetupError(step_of(operation), subject, error, operation.json_path or None, detail)
-
-
-def _hook_failure(heard: Any, path: str, json_path: str, timeout_s: int | None) -> HookFailedError:
-    """What an init says of a hook in the container."""
-    if heard.error != lib.HOOK_FAILED:
-        return HookFailedError(path, heard.error, f"{json_path}.path", _text(heard.detail))
-    is_late, exited = heard.hook.code == lib.HOOK_TIMEOUT, heard.hook.code == _CLD_EXITED
-    end = HookEnd(heard.hook.status if exited else None, None if exited or is_late else heard.hook.status, is_late,
-                  bytes(ffi.string(heard.detail)))
-    return end.failure(path, json_path, timeout_s)
-
-
-def _text(detail: object) -> str:
-    return bytes(ffi.string(detail)).decode(errors="backslashreplace")
 
 
 def spawn(encoded: EncodedPlan, id: str, stdio: tuple[int, int, int], descriptors: tuple[int, ...] = ()) -> Spawned:
@@ -289,7 +250,7 @@ def spawn(encoded: EncodedPlan, id: str, stdio: tuple[int, int, int], descriptor
         if error:
             operations = {lib.SPAWN_HOST: plan.host, lib.SPAWN_CHILD: plan.child}.get(result.phase, ())
             index = result.operation
-            raise _failure(operations[index] if 0 <= index < len(operations) else None, -error, _text(result.detail),
+            raise _failure(operations[index] if 0 <= index < len(operations) else None, -error, text_of(result.detail),
                            encoded, id)
         return Spawned(encoded, id, result.pid, result.pidfd, result.wire)
     except BaseException:
@@ -300,60 +261,6 @@ def spawn(encoded: EncodedPlan, id: str, stdio: tuple[int, int, int], descriptor
         with _forks:
             _spawning.discard(thread)
             _forks.notify_all()
-
-
-def start(directory: str, name: str, hook_of: Callable[[int], tuple[str, int | None]],
-          pass_on: Callable[[int, int], None] | None = None) -> tuple[SetupError | None, bool]:
-    """Let a created container's init go on; returns why the program could not be executed, None if it runs, and whether there are
-    hooks to run then.
-
-    directory, name   of the start socket, which is removed
-    hook_of           tells path and timeout of a startContainer hook that has failed
-    pass_on           is given the descriptor of a filter that somebody is notified of; the process waits until it returns
-    Raises OSError where nobody listens.
-    """
-    heard, connection = _new_conversation(), ffi.new("int *", -1)
-    heard.expects_listener = pass_on is not None
-    arguments = os.fsencode(directory), name.encode()
-
-    def listen(left_ms: int) -> int:
-        got = int(lib.start_init(*arguments, left_ms, connection, heard))
-        if got == 0 and lib.listen_to_init(connection[0], lib.SUCCESSION_NONE, heard) >= 0 and _has_said(heard, lib.MESSAGE_HOOKS):
-            # the init watches over its hooks itself
-            return int(lib.start_init(*arguments, -1, connection, heard))
-        return got
-
-    try:
-        while True:
-            has_heard = _attend(listen)
-            if pass_on is None or heard.listener < 0:
-                break
-            listener, heard.listener, heard.expects_listener = heard.listener, -1, 0
-            pass_on(listener, -1)
-            lib.release_process(connection[0])
-    except SetupError as failure:
-        return failure, _has_said(heard, lib.MESSAGE_HOOKS)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, f"{directory}/{name}") from None
-    finally:
-        for descriptor in (connection[0], heard.console, heard.listener):
-            if descriptor >= 0:
-                os.close(descriptor)
-    has_hooks = _has_said(heard, lib.MESSAGE_HOOKS)
-    if not has_heard:
-        return SetupError("execute program", None, errno.ETIMEDOUT, "$.process.args",
-                          f"nothing is executed after {SETUP_TIMEOUT_S} s"), has_hooks
-    if not _has_said(heard, lib.MESSAGE_FAILURE):
-        if not _has_said(heard, lib.MESSAGE_EXECUTING):
-            return InitDiedError("execute program", "$.process.args", "the container's init died before it", None, None), has_hooks
-        return None, has_hooks
-    if heard.hook.number > 0:
-        index = heard.hook.number - 1
-        path, timeout_s = hook_of(index)
-        return _hook_failure(heard, path, f"$.hooks.startContainer[{index}]", timeout_s), has_hooks
-    if heard.kind == lib.OP_INSTALL_FILTER:
-        return SetupError("install filter", None, heard.error, FILTER_PATH, _text(heard.detail)), has_hooks
-    return SetupError("execute program", _text(heard.detail), heard.error, "$.process.args"), has_hooks
 
 
 def wait_until_ended(pidfd: int, timeout_s: float | None = None) -> bool:
@@ -375,7 +282,7 @@ def has_ended(pidfd: int) -> bool:
 
 def _exit_state(report: object) -> ProcessExitState:
     code, status = report.code, report.status  # type: ignore[attr-defined]  # cffi's structs have no static types
-    signal = None if code == _CLD_EXITED else status
+    signal = None if code == CLD_EXITED else status
     exit_code = status if signal is None else 128 + signal
     if not report.has_usage:  # type: ignore[attr-defined]
         return ProcessExitState(exit_code, signal)
@@ -412,6 +319,22 @@ def open_pidfd(pid: int) -> int:
 def start_time(pid: int) -> int:
     """When a process began, in clock ticks since boot (proc_pid_stat(5), field 22); 0 if there is none."""
     return max(0, int(lib.read_start_time(pid)))
+
+
+def is_alive(pid: int, start_time: int) -> bool:
+    """Whether that very process runs: not a zombie, and not another one with its pid."""
+    return bool(_checked(lib.is_alive(pid, start_time)))
+
+
+def awaits_start(directory: str, name: str, pid: int) -> bool:
+    """Whether the container's init of that pid has not been started; directory and name are the start socket's."""
+    return bool(_checked(lib.awaits_start(os.fsencode(directory), name.encode(), pid)))
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return result
 
 
 def send_signal(pidfd: int, signal: int) -> None:

@@ -30,6 +30,7 @@ from pyruntime.runtimes.bundle import OpenedBundle, check_rootfs
 from pyruntime.runtimes.filters import FilterCache
 from pyruntime.spec import Process, Seccomp, Spec, decode_process, read_config
 from pyruntime.state import ContainerRecord
+from pyruntime.state.front import front_of, state_document
 from pyruntime.state.record import FilterRecord, Inherited, JoinedMountNamespace, ResctrlRecord
 
 if TYPE_CHECKING:
@@ -144,16 +145,25 @@ class CompiledBundle:
                resctrl: ResctrlRecord | msgspec.UnsetType) -> ContainerRecord:
         """What is remembered of a container whose init has that pid."""
         bundle, spec, unit = self.bundle, self.bundle.spec, self.unit(id)
+        created = datetime.datetime.now(datetime.UTC)
+        cgroups = cgroups_of(self._host, self.cgroup_path(id))
+        document = state_document(spec.oci_version, id, 0, "", bundle.path, bundle.rootfs_path, created, spec.annotations)
+        is_alone = self._later_hooks is msgspec.UNSET
+        passes_listener = self.filter is not None and self.filter.listener_path is not None
+        front = front_of(document, pid, start_time, cgroups, starts=is_alone and not passes_listener,
+                         deletes=is_alone and unit is None and joined is None and resctrl is msgspec.UNSET and bool(cgroups),
+                         executes=joined is None and not passes_listener, shares_pid_namespace=bundle.shares_pid_namespace)
         return ContainerRecord(
             id=id, oci_version=spec.oci_version, bundle_path=bundle.path, rootfs_path=bundle.rootfs_path, pid=pid,
-            start_time=start_time, created=datetime.datetime.now(datetime.UTC), namespaces=namespace_bits(spec),
-            shares_pid_namespace=bundle.shares_pid_namespace, cgroups=cgroups_of(self._host, self.cgroup_path(id)),
+            start_time=start_time, created=created, namespaces=namespace_bits(spec),
+            shares_pid_namespace=bundle.shares_pid_namespace, cgroups=cgroups,
             annotations=spec.annotations, capabilities=spec.process.capabilities if spec.process else None,
             joined_mount_namespace=joined, limits_pids=limits_pids(spec.linux.resources),
             limits_memory=limits_memory(spec.linux.resources), keeps_keyring=keeps_keyring,
             unit=unit.name if unit is not None else None, apparmor_profile=spec.process.apparmor_profile if spec.process else None,
             filter=self.filter, hooks=self._later_hooks, inherited=self._inherited, resctrl=resctrl,
-            denies_setgroups=denies_setgroups(spec.linux, self._host.caller), first_ids=first_ids_of(spec.linux))
+            denies_setgroups=denies_setgroups(spec.linux, self._host.caller), first_ids=first_ids_of(spec.linux),
+            front=front)
 
     @contextlib.contextmanager
     def _in_file(self) -> Iterator[None]:
@@ -248,18 +258,29 @@ class ProcessCache:
 
 
 def _compile_process(process: ProcessLike, record: ContainerRecord, host: Host, preserve_fds: int) -> EncodedPlan:
-    decoded = decode_process(process)
+    decoded = completed(process, record)
     inherited = record.inherited or Inherited()
-    of_container = {"capabilities": record.capabilities, "apparmor_profile": record.apparmor_profile,
-                    **{name: getattr(inherited, name) for name in INHERITED_FIELDS}}
-    lacking = {name: value for name, value in of_container.items() if value and not getattr(decoded, name)}
-    decoded = msgspec.structs.replace(decoded, **lacking)
     plan = compile_exec(decoded, record.cgroups, record.namespaces, record.id,
                         passes_root=record.joined_mount_namespace is not None, limits_pids=record.limits_pids, has_apparmor=host.has_apparmor,
                         has_selinux=host.has_selinux, keeps_keyring=record.keeps_keyring, preserve_fds=preserve_fds,
                         filter=filter_of(record.filter), memory_policy=inherited.memory_policy, personality=inherited.personality,
                         resctrl=() if record.resctrl is msgspec.UNSET else record.resctrl.paths, is_rootless=host.is_rootless,
                         denies_setgroups=record.denies_setgroups, first_ids=record.first_ids)
-    for warning in process_warnings(decoded, host, bool(record.namespaces & flags.CLONE_NEWUSER)):
+    for warning in warnings_of_process(decoded, record, host):
         _log.warning("container %s: exec: %s", record.id, warning)
     return encode(plan)
+
+
+def completed(process: ProcessLike, record: ContainerRecord) -> Process:
+    """With what it has of the container because it does not say it (INHERITED_FIELDS). Raises InvalidBundleError."""
+    decoded = decode_process(process)
+    inherited = record.inherited or Inherited()
+    of_container = {"capabilities": record.capabilities, "apparmor_profile": record.apparmor_profile,
+                    **{name: getattr(inherited, name) for name in INHERITED_FIELDS}}
+    lacking = {name: value for name, value in of_container.items() if value and not getattr(decoded, name)}
+    return msgspec.structs.replace(decoded, **lacking)
+
+
+def warnings_of_process(completed: Process, record: ContainerRecord, host: Host) -> tuple[str, ...]:
+    """What is not as it says."""
+    return process_warnings(completed, host, bool(record.namespaces & flags.CLONE_NEWUSER))

@@ -28,8 +28,7 @@ def read_stat(pid: int) -> tuple[str, int, int] | None:
 
 def is_alive(pid: int, start_time: int) -> bool:
     """Whether that very process runs: not a zombie, and not another one with its pid."""
-    stat = read_stat(pid)
-    return stat is not None and stat[1] == start_time and stat[0] not in "ZX"
+    return native.is_alive(pid, start_time)
 
 
 def is_zombie(pid: int, start_time: int) -> bool:

@@ -19,6 +19,7 @@ from pyruntime.handles import Container
 from pyruntime.host import read_host
 from pyruntime.interface import ContainerProcessState, ContainerState, ProcessExitState, ProcessLike, Status, StdioOptions, StdioPipes
 from pyruntime.native import process as native
+from pyruntime.native.start import recorded_failure, start
 from pyruntime.plan.compile import Manner
 from pyruntime.runtimes.compiled import BundleCache
 from pyruntime.runtimes.creation import Creation, make
@@ -41,6 +42,7 @@ from pyruntime.state.store import root_for
 
 if TYPE_CHECKING:
     from pyruntime.checkpoint import CheckpointOptions, RestoreOptions
+    from pyruntime.native.kept import PlanFile
     from pyruntime.runtimes.events import ContainerEvents
 
 _log = logging.getLogger("pyruntime")
@@ -83,6 +85,17 @@ class NativeRuntime(HeldContainers):
         _log.debug("created container %s: pid %d", id, live.pid)
         return live.pid
 
+    def keep_plan(self, file: PlanFile, id: str, process: ProcessLike | None = None, bundle_path: str = "", *, no_pivot: bool = False,
+                  keeps_keyring: bool = False) -> None:
+        """Of what was executed in a container, or else of how it was created, for the command line's front end to do the same again."""
+        from pyruntime.runtimes.kept import keep_bundle, keep_process  # nobody else does
+
+        if process is not None:
+            record, entry = self._open(id)
+            keep_process(file, process, record, entry, self._host)
+        else:
+            keep_bundle(file, self._bundles.open(bundle_path), id, self._store.root, Manner(no_pivot, keeps_keyring, finds_program=True))
+
     def restore_container(self, id: str, bundle_path: str, image_path: str, stdio_options: StdioOptions,
                           options: RestoreOptions | None = None) -> int:
         """A container that goes on from a checkpoint, of a bundle like the one that was made of; init's pid. What standard streams were
@@ -111,9 +124,12 @@ class NativeRuntime(HeldContainers):
             self._store.check_complete(id)
             try:
                 pass_on = passing_on_at_start(entry.record, lambda: self._store.load(id))
-                failure, has_hooks = native.start(directory, START_SOCKET, lambda i: start_container_hook(self._store.load(id), i), pass_on)
+                failure, has_hooks = start(directory, START_SOCKET, lambda i: start_container_hook(self._store.load(id), i), pass_on)
             except (FileNotFoundError, ConnectionRefusedError) as error:
-                raise errors.NotCreatedError("start", id, self._status(self._store.load(id), entry)) from error
+                heard = self._store.load_failure(id)
+                failure, has_hooks = recorded_failure(heard) if heard is not None else None, False
+                if failure is None:
+                    raise errors.NotCreatedError("start", id, self._status(self._store.load(id), entry)) from error
             except OSError as error:
                 raise SetupError("connect to the waiting init", error.filename, error.errno or 0, None) from error
             entry.has_started = failure is None and entry.init is not None

@@ -63,6 +63,7 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     keeps_keyring   the processes are in the session keyring of who made them
     denies_setgroups   the container's user namespace lets no groups be set
     first_ids    uid and gid that its user namespace has, 0 unless that has none
+    front        of `front_of`; the last one, by which it is found
     """
 
     id: str
@@ -89,6 +90,7 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     resctrl: ResctrlRecord | msgspec.UnsetType = msgspec.UNSET
     denies_setgroups: bool = False
     first_ids: tuple[int, int] = (0, 0)
+    front: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class ProcessRecord(msgspec.Struct, frozen=True):

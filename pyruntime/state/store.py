@@ -1,8 +1,8 @@
 """The directories below the root: `<root>/<id>/` with `state.json`, `cgroup` (a link that names the container's cgroup from the
 hierarchies' roots: known before anything is made, so that whatever happens can be cleaned up), `resctrl` (the groups that go with it,
-for the same reason; few have some), `start` (a socket, until it is
-started), and an empty file for each exec process, `process-...`, and for init once it has been waited for, `exit-...`: their names
-are the records. The directory itself is what is locked."""
+for the same reason; few have some), `start` (a socket, until it is started), `failure` (what was heard of a start that failed, of which
+Python has to tell), and an empty file for each exec process, `process-...`, and for init once it has been waited for, `exit-...`: their
+names are the records. The directory itself is what is locked."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from pyruntime.state.record import ContainerRecord, ProcessRecord
 
 DEFAULT_ROOT = "/run/pyruntime"
 _STATE = "state.json"
+_FAILURE = "failure"
 _EXIT = "exit-"
 _CGROUP = "cgroup"
 _RESCTRL = "resctrl"
@@ -208,6 +209,13 @@ class Store:
     def _incomplete(self, id: str) -> DamagedStateError:
         return DamagedStateError(id, f"{self.directory(id)}/{_STATE}",
                                  "it is missing: its creation was interrupted or is under way")
+
+    def load_failure(self, id: str) -> bytes | None:
+        """What the front end of the command line has heard of an init whose start has failed; None where there is nothing of the kind."""
+        try:
+            return files.read(f"{self.directory(id)}/{_FAILURE}")
+        except FileNotFoundError:
+            return None
 
     def save_exit(self, id: str, record: ProcessRecord) -> None:
         """How init ended. A container that was deleted meanwhile is no error, nor another one who tells the same."""

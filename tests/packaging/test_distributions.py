@@ -44,6 +44,8 @@ def runs_a_container(interpreter: Path, version: str, installed_in: Path, direct
     assert shown == version
     assert Path(place).is_relative_to(installed_in)
     assert "hello from the container" in run(interpreter, "-m", "pyruntime.demo", cwd=elsewhere)
+    # the program, and what it hands over to
+    assert run(interpreter.parent / "pyruntime", "--version", cwd=elsewhere) == run(interpreter, "-m", "pyruntime", "--version", cwd=elsewhere)
     assert not list(elsewhere.iterdir())
 
 
@@ -65,7 +67,8 @@ def test_the_wheel_holds_the_package_and_its_manual(wheel: Path) -> None:
     # which pip puts into share/man of the environment
     files.remove(f"{'-'.join(wheel.name.split('-')[:2])}.data/data/share/man/man8/pyruntime.8")
     package = {str(path.relative_to(ROOT)) for pattern in ("*.py", "*.pyi", "py.typed") for path in (ROOT / "pyruntime").rglob(pattern)}
-    assert {name for name in files if not name.split("/")[0].endswith(".dist-info")} == package | {"pyruntime/_native.abi3.so"}
+    built = {"pyruntime/_native.abi3.so", f"{wheel.name.split('-')[0]}-{wheel.name.split('-')[1]}.data/scripts/pyruntime"}
+    assert {name for name in files if not name.split("/")[0].endswith(".dist-info")} == package | built
     assert any(name.endswith("/LICENSE") for name in files)
 
 

@@ -22,6 +22,13 @@ def init(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "pyruntime-init"
 
 
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("front")
+    run(sys.executable, "-c", f"import build, pathlib; build.build_front(pathlib.Path({str(directory)!r}))", cwd=ROOT)
+    return directory / "pyruntime"
+
+
 def headers(image: Path) -> dict[str, set[str]]:
     """Flags of the segments, by type."""
     shown = run("readelf", "-lW", image, cwd=ROOT)
@@ -35,15 +42,16 @@ def instructions(image: Path) -> str:
     return run("objdump", "-d", "--no-show-raw-insn", image, cwd=ROOT)
 
 
-def test_no_segment_is_both_writable_and_executable(init: Path) -> None:
-    for image in (init, EXTENSION):
+def test_no_segment_is_both_writable_and_executable(init: Path, front: Path) -> None:
+    for image in (init, front, EXTENSION):
         found = headers(image)
         assert found["LOAD"] == {"R", "RE", "RW"}
         assert found["GNU_STACK"] == {"RW"}
         assert found["GNU_RELRO"] == {"R"}
 
 
-def test_the_init_loads_nothing(init: Path) -> None:
+def test_the_init_loads_nothing(init: Path, front: Path) -> None:
+    assert headers(front).keys() == {"LOAD", "GNU_STACK", "GNU_RELRO"}
     assert headers(init).keys() == {"LOAD", "GNU_STACK", "GNU_RELRO"}  # neither an interpreter nor a dynamic section
     assert init.read_bytes() in EXTENSION.read_bytes()
 
@@ -61,12 +69,13 @@ def test_the_extension_has_checked_calls_and_guarded_stacks() -> None:
     assert "_chk@" in wanted.replace("__stack_chk_fail@", "")  # _FORTIFY_SOURCE
 
 
-def test_the_init_guards_its_stack(init: Path) -> None:
+def test_init_and_front_end_guard_their_stacks(init: Path, front: Path) -> None:
     # the guard is read from the thread's control block in each guarded function and compared at its end
+    assert len(re.findall(r"%fs:0x28", instructions(front))) > 20
     assert len(re.findall(r"%fs:0x28", instructions(init))) > 20
 
 
-@pytest.mark.parametrize("name", ["abi.h", "init.c", "plan.c", "child.c"])
+@pytest.mark.parametrize("name", ["abi.h", "init.c", "plan.c", "child.c", "front.c"])
 def test_a_warning_is_an_error(name: str, tmp_path: Path) -> None:
     tree = copy_tree(tmp_path / "tree")
     with (tree / "native" / name).open("a") as source:

@@ -151,7 +151,8 @@ def _locked_lab(tmp_path: Path) -> Iterator[Lab]:
     yield made
     signal.signal(signal.SIGCHLD, handler)
     made.delete_all()
-    shutil.rmtree(made.root / FILTERS, ignore_errors=True)
+    for kept in (FILTERS, ".plans"):
+        shutil.rmtree(made.root / kept, ignore_errors=True)
     assert list(made.root.iterdir()) == []
     # others use this machine: only what is ours counts
     differences = [line for line in HostSnapshot.take(made.root).differences(before)

@@ -29,6 +29,8 @@ from pyruntime._native import ffi, lib
 from pyruntime.host import Host
 from pyruntime.native import encoder
 from pyruntime.native import process as native
+from pyruntime.native.conversation import new_conversation
+from pyruntime.native.start import start
 from pyruntime.plan import flags
 from pyruntime.plan import operations as op
 from pyruntime.plan.compile import Place, compile, compile_exec
@@ -244,7 +246,7 @@ class Run:
         self._talk(int(result.wire), int(result.pid), int(result.pidfd))
 
     def _talk(self, wire: int, pid: int, pidfd: int) -> None:
-        heard = native._new_conversation(pid, pidfd)
+        heard = new_conversation(pid, pidfd)
         self._attend(wire, heard)
         os.close(wire)
         self._note(heard)
@@ -258,7 +260,7 @@ class Run:
                 pass
 
     def _start(self, pidfd: int) -> None:
-        started, connection = native._new_conversation(), ffi.new("int *", -1)
+        started, connection = new_conversation(), ffi.new("int *", -1)
         deadline = time.monotonic() + HANG_S
         while (got := int(lib.start_init(b"/state", b"start", 100, connection, started))) == 0:
             if native.has_ended(pidfd) or time.monotonic() > deadline:
@@ -365,7 +367,7 @@ def fuzz(seed: int, count: int) -> dict[str, Any]:
     # a container to execute in
     sleeper = native.spawn(encoder.encode(_container(["/bin/sleep", str(SLEEPER)])), "c", (null, null, null))
     sleeper.follow(native.MESSAGE_READY)
-    assert native.start("/state", "start", lambda index: ("/hook", None)) == (None, False)
+    assert start("/state", "start", lambda index: ("/hook", None)) == (None, False)
     pidfd = sleeper.take_pidfd()
     before = _facts()
     run_all("exec", [_exec(), _exec(args=["true"], user={"uid": 0, "gid": 0})], count // 3, pidfd)

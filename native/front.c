@@ -1,0 +1,84 @@
+/* The program `pyruntime`: the commands that compile nothing, where they are plain. All else is the Python program's, which stands beside this
+ * one and gets the same arguments: what is not as expected, every error, and every word. */
+#define _GNU_SOURCE
+#include "front.h"
+#include "kept.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#define PYTHON_PROGRAM "pyruntime-python"
+
+static const struct {
+    const char *name;
+    int (*run)(struct front *front);
+} commands[] = {
+    {"state", command_state},
+    {"start", command_start},
+    {"kill", command_kill},
+    {"delete", command_delete},
+    {"exec", command_exec},
+    {"create", command_create},
+    {"run", command_run},
+};
+
+/* What the caller has closed would be the number of the next file that is opened, and that of the container's stream too. */
+static int open_standard_streams(void)
+{
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+            return HAND_OVER;
+    return 0;
+}
+
+/* The file of --log is there after every command. */
+static int touch_log(const char *path)
+{
+    AUTO_FD log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+
+    return log < 0 ? HAND_OVER : 0;
+}
+
+static int run_command(char **arguments)
+{
+    struct front front;
+
+    if (locate(arguments, &front))
+        return HAND_OVER;
+    const struct line *line = &front.line;
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        if (!strcmp(commands[i].name, line->command))
+            return line->log && touch_log(line->log) ? HAND_OVER : commands[i].run(&front);
+    return HAND_OVER;
+}
+
+/* Python's packager has made it beside this one; it knows the interpreter. */
+int name_python(char *ret_path, uint64_t size)
+{
+    ssize_t length = readlink("/proc/self/exe", ret_path, size - sizeof PYTHON_PROGRAM);
+
+    if (length <= 0)
+        return HAND_OVER;
+    ret_path[length] = 0;
+    strcpy(strrchr(ret_path, '/') + 1, PYTHON_PROGRAM);
+    return 0;
+}
+
+static int execute_python(char **arguments)
+{
+    char path[PATH_MAX] = PYTHON_PROGRAM;
+
+    if (!name_python(path, sizeof path))
+        execv(path, arguments);
+    dprintf(STDERR_FILENO, "pyruntime: execute '%s': %s\n", path, strerror(errno));
+    return 127;
+}
+
+int main(int count, char **arguments)
+{
+    int code = count < 1 || open_standard_streams() ? HAND_OVER : run_command(arguments + 1);
+
+    return code == HAND_OVER ? execute_python(arguments) : code;
+}

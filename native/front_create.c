@@ -1,0 +1,206 @@
+/* create and run of a bundle whose plan is kept. */
+#define _GNU_SOURCE
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "front_process.h"
+
+extern char **environ;
+
+/* A text with what goes in its places: its length, or HAND_OVER. */
+static int fill(const char *text, uint32_t size, const char *const *places, char *ret_text, uint64_t limit)
+{
+    uint64_t length = 0;
+
+    for (uint32_t i = 0; i < size; i++) {
+        unsigned char byte = (unsigned char)text[i];
+        const char *from = byte >= KEPT_ID && byte <= KEPT_CREATED ? places[byte] : &text[i];
+        size_t count = from == &text[i] ? 1 : strlen(from);
+        if (limit - length <= count)
+            return HAND_OVER;
+        memcpy(ret_text + length, from, count);
+        length += count;
+    }
+    ret_text[length] = 0;
+    return (int)length;
+}
+
+/* As msgspec has it, which leaves out no part of a second but a whole one. */
+static void format_now(char *ret_text, size_t size)
+{
+    struct timespec now;
+    struct tm parts;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &parts);
+    size_t length = strftime(ret_text, size, "%Y-%m-%dT%H:%M:%S", &parts);
+    snprintf(ret_text + length, size - length, ".%06ldZ", now.tv_nsec < 1000 ? 1 : now.tv_nsec / 1000);
+}
+
+static int write_record(struct front *front, const struct kept *kept, int pid)
+{
+    char pid_text[16], start_text[24], created[40], path[PATH_MAX];
+    const char *places[] = {[KEPT_ID] = front->id, [KEPT_PID] = pid_text, [KEPT_START_TIME] = start_text, [KEPT_CREATED] = created};
+
+    snprintf(pid_text, sizeof pid_text, "%d", pid);
+    snprintf(start_text, sizeof start_text, "%ld", read_start_time(pid));
+    format_now(created, sizeof created);
+    int length = fill(kept->record, kept->head->record_size, places, front->record.data, sizeof front->record.data);
+    if (length < 0 || name_in_directory(front, "state.json.new", path, sizeof path))
+        return HAND_OVER;
+    return store_file(path, front->record.data, (uint64_t)length, NULL) ? HAND_OVER : 0;
+}
+
+/* Where the container's cgroup is going to be, so that whatever happens can be cleaned up. */
+static int note_cgroup(const struct front *front, const struct kept *kept)
+{
+    char target[PATH_MAX], path[PATH_MAX];
+    const char *places[] = {[KEPT_ID] = front->id, [KEPT_PID] = "", [KEPT_START_TIME] = "", [KEPT_CREATED] = ""};
+
+    if (fill(kept->cgroup, kept->head->cgroup_size, places, target, sizeof target) < 0 || name_in_directory(front, "cgroup", path, sizeof path))
+        return HAND_OVER;
+    return symlink(target, path) < 0 ? HAND_OVER : 0;
+}
+
+/* Its init, ready, as a pidfd; or HAND_OVER: then no process of it is left. */
+static int make_in_directory(struct front *front, struct kept *kept, int *ret_pid)
+{
+    char from[PATH_MAX], to[PATH_MAX];
+    struct spawn_result spawned;
+
+    if (note_cgroup(front, kept) || spawn_kept(kept, front->id, NULL, 0, &spawned))
+        return HAND_OVER;
+    /* while the init is at work */
+    int not_noted = write_record(front, kept, spawned.pid);
+    if (follow_init(kept, &spawned, MESSAGE_READY))
+        return HAND_OVER;
+    AUTO_FD pidfd = spawned.pidfd;
+    if (not_noted || name_in_directory(front, "state.json.new", from, sizeof from) || name_in_directory(front, "state.json", to, sizeof to)
+        || rename(from, to) < 0) {
+        signal_pidfd(pidfd, SIGKILL);
+        wait_for(pidfd, -1);
+        return HAND_OVER;
+    }
+    *ret_pid = spawned.pid;
+    return take_fd(&pidfd);
+}
+
+/* The same with the container's directory. Python, which does it again, finds cgroups that were made: nothing is in them. */
+static int make_container(struct front *front, struct kept *kept, int *ret_pid)
+{
+    if (mkdir(front->directory, 0700) < 0)
+        return HAND_OVER;
+    int pidfd = make_in_directory(front, kept, ret_pid);
+    if (pidfd < 0)
+        remove_directory(front->directory);
+    return pidfd;
+}
+
+/* What cannot be handed to the caller is not left: HAND_OVER. */
+static int undo(struct front *front)
+{
+    if (load_record(front) == 0 && end_init(&front->record) == 0) {
+        remove_cgroups(&front->record);
+        remove_directory(front->directory);
+    }
+    return HAND_OVER;
+}
+
+static bool is_dir(const struct kept *kept)
+{
+    struct stat st;
+
+    return kept->head->rootfs_size && !kept->rootfs[kept->head->rootfs_size - 1] && stat(kept->rootfs, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* Sockets that systemd or conmon has the command inherit are told to the program (sd_listen_fds(3)), which is nothing for kept plans. */
+static bool passes_sockets(void)
+{
+    const char *pid = getenv("LISTEN_PID");
+
+    return pid && atoi(pid) == getpid();
+}
+
+static int open_kept(struct front *front, struct kept *ret_kept, struct pid_file *ret_file)
+{
+    ret_file->fd = -1;
+    if (*front->line.rest || passes_sockets() || find_kept(front->arguments, ret_kept) || !is_dir(ret_kept))
+        return HAND_OVER;
+    return open_pid_file(option_of(&front->line, "pid_file"), ret_file);
+}
+
+int command_create(struct front *front)
+{
+    AUTO_KEPT kept = {0};
+    AUTO_PID_FILE file;
+    int pid;
+
+    file.fd = -1;
+    if (!has_only(&front->line, "bundle pid_file no_pivot no_new_keyring") || open_kept(front, &kept, &file))
+        return HAND_OVER;
+    AUTO_FD init = make_container(front, &kept, &pid);
+    if (init < 0)
+        return HAND_OVER;
+    return write_pid_file(&file, pid) ? undo(front) : 0;
+}
+
+/* What is left of a container that has ended; where it is not plain Python removes it, which then is no other command's end. */
+static void clean_up(struct front *front)
+{
+    char python[PATH_MAX];
+    char *arguments[] = {(char *)(uintptr_t)"pyruntime", (char *)(uintptr_t)"--root", (char *)(uintptr_t)front->line.root,
+                         (char *)(uintptr_t)"delete", (char *)(uintptr_t)"--force", (char *)(uintptr_t)front->id, NULL};
+    pid_t pid;
+
+    {
+        AUTO_FD lock = lock_directory(front->directory);
+        if (lock >= 0 && !remove_cgroups(&front->record) && !remove_directory(front->directory))
+            return;
+    }
+    if (!name_python(python, sizeof python) && !posix_spawn(&pid, python, NULL, NULL, arguments, environ))
+        waitpid(pid, NULL, 0);
+}
+
+static int run_container(struct front *front, struct kept *kept, struct pid_file *file, int signals)
+{
+    struct conversation heard;
+    int pid;
+    AUTO_FD init = make_container(front, kept, &pid);
+
+    if (init < 0)
+        return HAND_OVER;
+    {
+        AUTO_FD lock = lock_directory(front->directory);
+        if (lock < 0 || write_pid_file(file, pid) || load_record(front) || start_container(front, &heard))
+            return undo(front);
+    }
+    if (signals < 0)
+        return 0;
+    int code = wait_for(init, signals);
+    clean_up(front);
+    return code;
+}
+
+int command_run(struct front *front)
+{
+    bool is_detached = option_of(&front->line, "detach");
+    AUTO_KEPT kept = {0};
+    AUTO_PID_FILE file;
+    sigset_t before;
+
+    file.fd = -1;
+    if (!has_only(&front->line, "bundle pid_file no_pivot no_new_keyring detach no_subreaper") || open_kept(front, &kept, &file))
+        return HAND_OVER;
+    AUTO_FD signals = is_detached ? -1 : catch_signals(&before);
+    if (!is_detached && signals < 0)
+        return HAND_OVER;
+    int code = run_container(front, &kept, &file, signals);
+    if (!is_detached)
+        sigprocmask(SIG_SETMASK, &before, NULL);
+    return code;
+}

@@ -1,0 +1,131 @@
+/* Making a process of a kept plan, and following it. */
+#define _GNU_SOURCE
+#include "front_process.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define SETUP_TIMEOUT_MS 60000
+
+static const int forwarded[] = {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGCONT};
+
+int open_pid_file(const char *path, struct pid_file *ret_file)
+{
+    *ret_file = (struct pid_file){.path = path, .fd = -1};
+    if (!path)
+        return 0;
+    if (snprintf(ret_file->beside, sizeof ret_file->beside, "%s.%d.new", path, getpid()) >= (int)sizeof ret_file->beside)
+        return HAND_OVER;
+    ret_file->fd = open(ret_file->beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    return ret_file->fd < 0 ? HAND_OVER : 0;
+}
+
+int write_pid_file(struct pid_file *file, int pid)
+{
+    if (!file->path)
+        return 0;
+    if (dprintf(file->fd, "%d", pid) < 0 || rename(file->beside, file->path) < 0)
+        return HAND_OVER;
+    close_fd(&file->fd);
+    file->fd = -1;
+    return 0;
+}
+
+void discard_pid_file(const struct pid_file *file)
+{
+    if (file->fd < 0)
+        return;
+    close(file->fd);
+    unlink(file->beside);
+}
+
+int spawn_kept(struct kept *kept, const char *id, const int *descriptors, int count, struct spawn_result *ret_result)
+{
+    static const int stdio[] = {0, 1, 2};
+    const struct kept_plan *head = kept->head;
+    const struct plan_header *header = (const void *)kept->plan;
+
+    if (head->plan_size < sizeof *header || header->size > head->plan_size || head->holes_size % sizeof(uint32_t)
+        || (head->holes_size && head->id_size != strlen(id)))
+        return HAND_OVER;
+    for (uint32_t at = 0; at < head->holes_size; at += sizeof(uint32_t)) {
+        uint32_t hole;
+        memcpy(&hole, kept->holes + at, sizeof hole);
+        if (hole > header->size || header->size - hole < head->id_size)
+            return HAND_OVER;
+        memcpy(kept->plan + hole, id, head->id_size);
+    }
+    AUTO_FD init = open_init();
+    if (init < 0)
+        return HAND_OVER;
+    return spawn_process(kept->plan, header->size, head->clone_flags, init, head->cgroup_slot, stdio, descriptors, count, SETUP_TIMEOUT_MS,
+                         ret_result) ? HAND_OVER : 0;
+}
+
+static void end_process(int pidfd)
+{
+    struct exit_report report;
+
+    signal_pidfd(pidfd, SIGKILL);
+    while (reap_pidfd(pidfd, &report) == -EINTR)
+        ;
+}
+
+int follow_init(const struct kept *kept, struct spawn_result *spawned, uint32_t until)
+{
+    struct conversation heard = {.pid = spawned->pid, .pidfd = spawned->pidfd, .console = -1, .listener = -1};
+    int succession = (int)kept->head->succession;
+    int got = attend_init(spawned->wire, succession, SETUP_TIMEOUT_MS, &heard);
+
+    if (heard.console >= 0)
+        close(heard.console);  /* of one that can be traced by the container, and that nobody asked for */
+    bool is_done = got == 1 && heard.said & 1U << until && !(heard.said & 1U << MESSAGE_FAILURE);
+    if (!is_done) {
+        end_process(heard.pidfd);
+        /* what the first process said before it was killed tells of its successor, if there is one by now */
+        if (succession != SUCCESSION_NONE && !heard.has_successor) {
+            listen_to_init(spawned->wire, SUCCESSION_BELIEVED, &heard);
+            if (heard.has_successor)
+                end_process(heard.pidfd);
+        }
+        close(heard.pidfd);
+    }
+    close(spawned->wire);
+    spawned->wire = -1;
+    spawned->pid = heard.pid;
+    spawned->pidfd = is_done ? heard.pidfd : -1;
+    return is_done ? 0 : HAND_OVER;
+}
+
+int catch_signals(sigset_t *ret_before)
+{
+    sigset_t wanted;
+
+    sigemptyset(&wanted);
+    for (size_t i = 0; i < sizeof forwarded / sizeof *forwarded; i++)
+        sigaddset(&wanted, forwarded[i]);
+    if (sigprocmask(SIG_BLOCK, &wanted, ret_before) < 0)
+        return -errno;
+    return (int)checked(signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+int wait_for(int pidfd, int signals)
+{
+    struct pollfd entries[] = {{.fd = pidfd, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
+    struct signalfd_siginfo info;
+    struct exit_report report = {.code = CLD_EXITED, .status = 1};
+
+    while (!entries[0].revents) {
+        if (poll(entries, 2, -1) < 0 && errno != EINTR)
+            break;
+        while (entries[1].revents && read(signals, &info, sizeof info) == sizeof info)
+            signal_pidfd(pidfd, (int)info.ssi_signo);
+    }
+    while (reap_pidfd(pidfd, &report) == -EINTR)
+        ;
+    return report.code == CLD_EXITED ? report.status : 128 + report.status;
+}

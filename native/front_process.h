@@ -1,0 +1,37 @@
+/* A process that the front end makes of a kept plan, and follows. */
+#ifndef PYRUNTIME_FRONT_PROCESS_H
+#define PYRUNTIME_FRONT_PROCESS_H
+
+#include <signal.h>
+
+#include "kept.h"
+
+/* A file for a pid beside its place, where it is put at once: somebody may be waiting for it. */
+struct pid_file {
+    const char *path;       /* NULL: none is wanted */
+    char beside[PATH_MAX];
+    int fd;
+};
+
+/* 0, or HAND_OVER before anything is made. */
+int open_pid_file(const char *path, struct pid_file *ret_file);
+int write_pid_file(struct pid_file *file, int pid);
+
+/* Remove what was not put in its place. */
+void discard_pid_file(const struct pid_file *file);
+#define AUTO_PID_FILE __attribute__((cleanup(discard_pid_file))) struct pid_file
+
+/* Put the id in its places, run the host operations and start the init: 0 or HAND_OVER, and then nothing of it is left. */
+int spawn_kept(struct kept *kept, const char *id, const int *descriptors, int count, struct spawn_result *ret_result);
+
+/* Listen until the init has closed the wire, which is closed: 0 once it has said that `until` and no failure; else HAND_OVER, and the process
+ * was killed and reaped. The pid and its pidfd, which is the caller's, may be those of a successor. */
+int follow_init(const struct kept *kept, struct spawn_result *spawned, uint32_t until);
+
+/* Signals that are passed on to the process: from here on they wait in the descriptor. */
+int catch_signals(sigset_t *ret_before);
+
+/* Wait for a child's end, and pass signals on to it meanwhile: its exit code, 128 and the number of the signal that ended it. */
+int wait_for(int pidfd, int signals);
+
+#endif

@@ -1,0 +1,145 @@
+"""Plans that are kept for the front end: for which command line one is, and that nothing else is taken for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from test_front import HANDED_OVER, Front, front, process, put, store
+
+from pyruntime.native.encoder import encode
+from pyruntime.native.kept import FILES_KEPT, PlanFile
+from pyruntime.plan.operations import Plan
+from pyruntime.state import Store
+
+__all__ = ["front", "process", "store"]
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="plans are kept for root")
+EMPTY = encode(Plan((), (), (), 0, None, 0, 0))
+Where = Callable[..., str]
+
+
+@pytest.fixture
+def directory(store: Store, process: subprocess.Popen[bytes], tmp_path: Path) -> Iterator[Path]:
+    """With a container c1 of the bundle /bundle, a bundle, and process.json."""
+    (tmp_path / "bundle" / "rootfs").mkdir(parents=True)
+    (tmp_path / "bundle" / "config.json").write_text("{}")
+    (tmp_path / "process.json").write_text("{}")
+    put(store, process.pid, bundle=str(tmp_path / "bundle"))
+    yield tmp_path
+
+
+@pytest.fixture
+def where(directory: Path) -> Where:
+    """The name of the file, '' where no plan is kept."""
+    return lambda *arguments: PlanFile(["--root", f"{directory}/root", *arguments]).path
+
+
+def test_an_exec_is_told_by_all_that_its_plan_is_made_of(where: Where, directory: Path) -> None:
+    process = str(directory / "process.json")
+    command = ("exec", "--process", process, "c1")
+    known = {where(*command)}
+    assert str(next(iter(known))).startswith(f"{directory}/root/c1/exec-")
+
+    def is_new(*arguments: str) -> bool:
+        before = len(known)
+        known.add(where(*arguments))
+        return len(known) > before
+
+    assert not is_new(*command)
+    # of no effect on what is executed
+    assert not is_new("exec", "--detach", "--pid-file", "/p", "--process", process, "c1")
+    assert not is_new("--log", "/l", *command)
+    Path(process).write_text('{"args":[]}')
+    assert is_new(*command)
+    state = directory / "root" / "c1" / "state.json"
+    state.write_bytes(state.read_bytes().replace(b'"limits_pids":true', b'"limits_pids":false'))
+    assert is_new(*command)
+    assert is_new("exec", "c1", "true") and is_new("exec", "c1", "true", "x") and is_new("exec", "c1", "truex")
+    for option, value in (("--env", "A=B"), ("--env", "A=C"), ("--cwd", "A=B")):
+        assert is_new("exec", option, value, "c1", "true")
+    assert is_new("exec", "c1", "true", "--env", "A=B")
+    (directory / "bundle" / "config.json").write_text("[]")
+    assert is_new("exec", "c1", "true")
+    assert not is_new("exec", "c1", "true") and "" not in known
+
+
+def test_a_creation_is_told_by_all_that_its_plan_is_made_of(where: Where, directory: Path) -> None:
+    bundle = str(directory / "bundle")
+    known = {where("create", "--bundle", bundle, "c2")}
+    assert str(next(iter(known))).startswith(f"{directory}/root/.plans/")
+
+    def is_new(*arguments: str) -> bool:
+        before = len(known)
+        known.add(where(*arguments))
+        return len(known) > before
+
+    assert not is_new("create", "-b", bundle, "c3") and not is_new("run", "--detach", "--pid-file", "/p", "--bundle", bundle, "c4")
+    assert is_new("create", "--bundle", bundle, "c10") and is_new("create", "--no-pivot", "--bundle", bundle, "c2")
+    (directory / "bundle" / "config.json").write_text("[]")
+    assert is_new("create", "--bundle", bundle, "c2")
+    assert "" not in known
+
+
+@pytest.mark.parametrize("arguments", [("create", "--bundle", "relative", "c2"), ("--systemd-cgroup", "create", "--bundle", "/tmp", "c2"),
+                                       ("exec", "c2", "true"), ("exec", "--process", "/no/such/file", "c1"), ("exec", "-t"), ("list",), ()],
+                         ids=" ".join)
+def test_of_others_none_is_kept(arguments: tuple[str, ...], where: Where) -> None:
+    assert where(*arguments) == ""
+
+
+def test_a_pipe_is_left_to_who_needs_it(where: Where, directory: Path, front: Front) -> None:
+    pipe = directory / "pipe"
+    os.mkfifo(pipe)
+    assert where("exec", "--process", str(pipe), "c1") == ""
+    assert front("--root", f"{directory}/root", "exec", "--process", str(pipe), "c1").stdout.startswith(HANDED_OVER)
+
+
+def test_what_has_changed_while_it_was_compiled_is_not_kept(directory: Path) -> None:
+    arguments = ["--root", f"{directory}/root", "exec", "--process", f"{directory}/process.json", "c1"]
+    file = PlanFile(arguments)
+    (directory / "process.json").write_text('{"args":["other"]}')
+    file.keep(EMPTY)
+    assert not os.path.exists(file.path)
+    file = PlanFile(arguments)
+    file.keep(EMPTY)
+    assert os.path.exists(file.path)
+
+
+def test_those_used_last_are_kept(directory: Path) -> None:
+    names = []
+    for number in range(FILES_KEPT + 3):
+        file = PlanFile(["--root", f"{directory}/root", "exec", "c1", str(number)])
+        file.keep(EMPTY)
+        os.utime(file.path, (number, number))
+        names.append(os.path.basename(file.path))
+    assert {path.name for path in (directory / "root" / "c1").glob("exec-*")} == set(names[-FILES_KEPT:])
+    assert (directory / "root" / "c1" / "state.json").exists()
+
+
+def test_without_a_kept_plan_it_is_handed_over(directory: Path, front: Front) -> None:
+    bundle = f"{directory}/bundle"
+    for arguments in (("exec", "c1", "true"), ("create", "--bundle", bundle, "c2"), ("run", "--bundle", bundle, "c2")):
+        assert front("--root", f"{directory}/root", *arguments).stdout == f"{HANDED_OVER} --root {directory}/root {' '.join(arguments)}\n"
+    assert not (directory / "root" / "c2").exists()
+
+
+def test_a_plan_that_is_none_is_handed_over_and_leaves_nothing(directory: Path, front: Front) -> None:
+    """What is executed is checked like every plan."""
+    (directory / "bundle" / "config.json").write_text(json.dumps({"a": 1}))
+    for arguments in (["exec", "c1", "true"], ["create", "--pid-file", f"{directory}/pid", "--bundle", f"{directory}/bundle", "c2"]):
+        file = PlanFile(["--root", f"{directory}/root", *arguments])
+        file.keep(EMPTY, b"{}", f"{directory}/bundle/rootfs".encode() + b"\0", b"/none\0")
+        data = Path(file.path).read_bytes()
+        for cut in (0, 8, 40, 60, len(data) - 1):
+            Path(file.path).write_bytes(data[:cut])
+            assert front("--root", f"{directory}/root", *arguments).stdout.startswith(HANDED_OVER)
+        # the right one, but of another build, and with an operation that there is not
+        Path(file.path).write_bytes(b"\0" * 8 + data[8:])
+        assert front("--root", f"{directory}/root", *arguments).stdout.startswith(HANDED_OVER)
+        Path(file.path).write_bytes(data[:56] + b"\xff" * 16 + data[72:])
+        assert front("--root", f"{directory}/root", *arguments).stdout.startswith(HANDED_OVER)
+    assert not (directory / "root" / "c2").exists() and not list(directory.glob("pid*"))
