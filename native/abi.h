@@ -408,7 +408,8 @@ int check_architecture(uint32_t architecture);
 
 /* A plan in a file, which the front end of the command line executes without making it again. Behind this come, each as long as is said
  * here: the plan, the offsets in it where the id goes (uint32_t), the key, the record of the container that is made, the path of its root, and
- * that of its cgroup, both with a NUL. Record and cgroup have the bytes of enum kept_place where something goes that is not known before. */
+ * that of its cgroup, both with a NUL; then what is warned of, as lines for people and as lines of JSON. These, the record and the cgroup have
+ * the bytes of enum kept_place where something goes that is not known before. */
 struct kept_plan {
     uint64_t build;         /* build_identity */
     uint64_t clone_flags;
@@ -421,11 +422,13 @@ struct kept_plan {
     uint32_t id_size;
     int32_t cgroup_slot;
     uint32_t succession;    /* enum succession, as far as it is known before */
+    uint32_t text_size;
+    uint32_t json_size;
     uint32_t reserved;
 };
 
 /* No text of JSON has such bytes. */
-enum kept_place { KEPT_ID = 1, KEPT_PID, KEPT_START_TIME, KEPT_CREATED };
+enum kept_place { KEPT_ID = 1, KEPT_PID, KEPT_START_TIME, KEPT_NOW };
 
 #define KEPT_KEY_LIMIT 4194304
 

@@ -6,46 +6,15 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #include "front_process.h"
 
 extern char **environ;
 
-/* A text with what goes in its places: its length, or HAND_OVER. */
-static int fill(const char *text, uint32_t size, const char *const *places, char *ret_text, uint64_t limit)
-{
-    uint64_t length = 0;
-
-    for (uint32_t i = 0; i < size; i++) {
-        unsigned char byte = (unsigned char)text[i];
-        const char *from = byte >= KEPT_ID && byte <= KEPT_CREATED ? places[byte] : &text[i];
-        size_t count = from == &text[i] ? 1 : strlen(from);
-        if (limit - length <= count)
-            return HAND_OVER;
-        memcpy(ret_text + length, from, count);
-        length += count;
-    }
-    ret_text[length] = 0;
-    return (int)length;
-}
-
-/* As msgspec has it, which leaves out no part of a second but a whole one. */
-static void format_now(char *ret_text, size_t size)
-{
-    struct timespec now;
-    struct tm parts;
-
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &parts);
-    size_t length = strftime(ret_text, size, "%Y-%m-%dT%H:%M:%S", &parts);
-    snprintf(ret_text + length, size - length, ".%06ldZ", now.tv_nsec < 1000 ? 1 : now.tv_nsec / 1000);
-}
-
 static int write_record(struct front *front, const struct kept *kept, int pid)
 {
     char pid_text[16], start_text[24], created[40], path[PATH_MAX];
-    const char *places[] = {[KEPT_ID] = front->id, [KEPT_PID] = pid_text, [KEPT_START_TIME] = start_text, [KEPT_CREATED] = created};
+    const char *places[] = {[KEPT_ID] = front->id, [KEPT_PID] = pid_text, [KEPT_START_TIME] = start_text, [KEPT_NOW] = created};
 
     snprintf(pid_text, sizeof pid_text, "%d", pid);
     snprintf(start_text, sizeof start_text, "%ld", read_start_time(pid));
@@ -60,7 +29,7 @@ static int write_record(struct front *front, const struct kept *kept, int pid)
 static int note_cgroup(const struct front *front, const struct kept *kept)
 {
     char target[PATH_MAX], path[PATH_MAX];
-    const char *places[] = {[KEPT_ID] = front->id, [KEPT_PID] = "", [KEPT_START_TIME] = "", [KEPT_CREATED] = ""};
+    const char *places[] = {[KEPT_ID] = front->id, [KEPT_PID] = "", [KEPT_START_TIME] = "", [KEPT_NOW] = ""};
 
     if (fill(kept->cgroup, kept->head->cgroup_size, places, target, sizeof target) < 0 || name_in_directory(front, "cgroup", path, sizeof path))
         return HAND_OVER;
@@ -146,7 +115,10 @@ int command_create(struct front *front)
     AUTO_FD init = make_container(front, &kept, &pid);
     if (init < 0)
         return HAND_OVER;
-    return write_pid_file(&file, pid) ? undo(front) : 0;
+    if (write_pid_file(&file, pid))
+        return undo(front);
+    tell_warnings(&front->line, &kept);
+    return 0;
 }
 
 /* What is left of a container that has ended; where it is not plain Python removes it, which then is no other command's end. */
@@ -179,6 +151,7 @@ static int run_container(struct front *front, struct kept *kept, struct pid_file
         if (lock < 0 || write_pid_file(file, pid) || load_record(front) || start_container(front, &heard))
             return undo(front);
     }
+    tell_warnings(&front->line, kept);
     if (signals < 0)
         return 0;
     int code = wait_for(init, signals);

@@ -42,6 +42,7 @@ static int execute(struct front *front, struct kept *kept, struct pid_file *file
         dprintf(STDERR_FILENO, "pyruntime: note process %d of container '%s': %s\n", spawned.pid, front->id, strerror(errno));
         return 255;
     }
+    tell_warnings(&front->line, kept);
     if (signals < 0) {
         forget_reaped(front);
         return 0;

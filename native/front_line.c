@@ -45,8 +45,9 @@ static int take_global(const struct given_option *option, struct line *line)
         line->log = option->value;
     else if (!strcmp(option->name, "systemd_cgroup"))
         line->has_systemd_cgroup = true;
-    /* it only matters to what goes wrong */
-    else if (strcmp(option->name, "log_format") || (strcmp(option->value, "text") && strcmp(option->value, "json")))
+    else if (!strcmp(option->name, "log_format") && (!strcmp(option->value, "text") || !strcmp(option->value, "json")))
+        line->logs_json = *option->value == 'j';
+    else
         return -EINVAL;
     return 0;
 }

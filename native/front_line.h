@@ -31,6 +31,7 @@ struct line {
     struct given_option options[LINE_OPTIONS_MAX];  /* of the command */
     int option_count;
     const char *log;        /* NULL: none */
+    bool logs_json;
     bool has_systemd_cgroup;
     const char *id;
     char **rest;            /* what stands behind the id, ends with NULL */

@@ -10,8 +10,50 @@
 #include <time.h>
 
 #define SETUP_TIMEOUT_MS 60000
+#define WARNINGS_LIMIT 65536
 
 static const int forwarded[] = {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGCONT};
+
+int fill(const char *text, uint32_t size, const char *const *places, char *ret_text, uint64_t limit)
+{
+    uint64_t length = 0;
+
+    for (uint32_t i = 0; i < size; i++) {
+        unsigned char byte = (unsigned char)text[i];
+        const char *from = byte >= KEPT_ID && byte <= KEPT_NOW ? places[byte] : &text[i];
+        size_t count = from == &text[i] ? 1 : strlen(from);
+        if (limit - length <= count)
+            return HAND_OVER;
+        memcpy(ret_text + length, from, count);
+        length += count;
+    }
+    ret_text[length] = 0;
+    return (int)length;
+}
+
+void format_now(char *ret_text, size_t size)
+{
+    struct timespec now;
+    struct tm parts;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &parts);
+    size_t length = strftime(ret_text, size, "%Y-%m-%dT%H:%M:%S", &parts);
+    snprintf(ret_text + length, size - length, ".%06ldZ", now.tv_nsec < 1000 ? 1 : now.tv_nsec / 1000);
+}
+
+void tell_warnings(const struct line *line, const struct kept *kept)
+{
+    char now[40], text[WARNINGS_LIMIT];
+    const char *places[] = {[KEPT_ID] = "", [KEPT_PID] = "", [KEPT_START_TIME] = "", [KEPT_NOW] = now};
+    AUTO_FD log = line->log ? open(line->log, O_WRONLY | O_APPEND | O_CLOEXEC) : -1;
+
+    format_now(now, sizeof now);
+    int length = line->logs_json ? fill(kept->json, kept->head->json_size, places, text, sizeof text)
+                                 : fill(kept->text, kept->head->text_size, places, text, sizeof text);
+    if (length > 0 && write(line->log ? log : STDERR_FILENO, text, (size_t)length) < 0)
+        return;  /* as a log that is full keeps nothing from being done */
+}
 
 int open_pid_file(const char *path, struct pid_file *ret_file)
 {

@@ -6,6 +6,15 @@
 
 #include "kept.h"
 
+/* A text with what goes in its places, by enum kept_place: its length, or HAND_OVER. */
+int fill(const char *text, uint32_t size, const char *const *places, char *ret_text, uint64_t limit);
+
+/* As msgspec has it, which leaves out no part of a second but a whole one. */
+void format_now(char *ret_text, size_t size);
+
+/* Write what is warned of to the log, or to standard error where there is none. */
+void tell_warnings(const struct line *line, const struct kept *kept);
+
 /* A file for a pid beside its place, where it is put at once: somebody may be waiting for it. */
 struct pid_file {
     const char *path;       /* NULL: none is wanted */

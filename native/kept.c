@@ -197,7 +197,7 @@ static int map_file(const char *path, struct kept *ret_kept)
     const struct kept_plan *head = data;
     *ret_kept = (struct kept){.head = head, .size = (uint64_t)st.st_size};
     uint64_t all = sizeof *head + (uint64_t)head->plan_size + head->holes_size + head->key_size + head->record_size + head->rootfs_size
-                   + head->cgroup_size;
+                   + head->cgroup_size + head->text_size + head->json_size;
     if (head->build != build_identity || all != ret_kept->size)
         return HAND_OVER;
     ret_kept->plan = (char *)data + sizeof *head;
@@ -206,6 +206,8 @@ static int map_file(const char *path, struct kept *ret_kept)
     ret_kept->record = ret_kept->key + head->key_size;
     ret_kept->rootfs = ret_kept->record + head->record_size;
     ret_kept->cgroup = ret_kept->rootfs + head->rootfs_size;
+    ret_kept->text = ret_kept->cgroup + head->cgroup_size;
+    ret_kept->json = ret_kept->text + head->text_size;
     return 0;
 }
 

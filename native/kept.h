@@ -13,6 +13,8 @@ struct kept {
     const char *record;
     const char *rootfs;
     const char *cgroup;
+    const char *text;
+    const char *json;
     uint64_t size;
 };
 

@@ -37,19 +37,25 @@ class Log(logging.Handler):
 
     def write(self, level: str, message: str) -> None:
         """One line, in the file or else on standard error."""
-        message = message.encode(errors="backslashreplace").decode()
-        time = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        if self._is_json:
-            line = msgspec.json.encode({"level": level, "msg": message, "time": time})
-        else:
-            line = f'time="{time}" level={level} msg={msgspec.json.encode(message).decode()}'.encode()
-        os.write(2 if self._file < 0 else self._file, line + b"\n")
+        os.write(2 if self._file < 0 else self._file, rendered(level, message, self._is_json, _now()))
 
     def error(self, message: str) -> None:
         """Why the command fails: a line on standard error, and a record in the file if there is one."""
         print(f"pyruntime: {message}".encode(errors="backslashreplace").decode(), file=sys.stderr, flush=True)
         if self._file >= 0:
             self.write("error", message)
+
+
+def rendered(level: str, message: str, is_json: bool, time: str) -> bytes:
+    """One line."""
+    message = message.encode(errors="backslashreplace").decode()
+    if is_json:
+        return msgspec.json.encode({"level": level, "msg": message, "time": time}) + b"\n"
+    return f'time="{time}" level={level} msg={msgspec.json.encode(message).decode()}\n'.encode()
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _open_above(path: str, lowest: int) -> int:

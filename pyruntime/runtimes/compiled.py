@@ -74,6 +74,10 @@ class CompiledBundle:
         self.warnings = (*warnings_of(bundle.spec, host), *filter_warnings(unknown))
         self._plans: dict[tuple[str, str, Manner], EncodedPlan] = {}
 
+    def told_warnings(self) -> tuple[str, ...]:
+        """As they are logged."""
+        return tuple(f"{self.bundle.config_file}: {warning}" for warning in self.warnings)
+
     def cgroup_path(self, id: str) -> str | None:
         """Of a container's cgroup, from the hierarchies' roots; None where it has none. Raises InvalidBundleError."""
         with self._in_file():
@@ -224,8 +228,8 @@ class BundleCache:
             check_rootfs(compiled.bundle)
             return compiled
         compiled = CompiledBundle(OpenedBundle.decode(path, data), self._host, self._units, self._filters.compile)
-        for warning in compiled.warnings:
-            _log.warning("%s: %s", compiled.bundle.config_file, warning)
+        for warning in compiled.told_warnings():
+            _log.warning("%s", warning)
         with self._lock:
             self._kept[key] = compiled
             if len(self._kept) > BUNDLES_KEPT:
@@ -267,7 +271,7 @@ def _compile_process(process: ProcessLike, record: ContainerRecord, host: Host, 
                         resctrl=() if record.resctrl is msgspec.UNSET else record.resctrl.paths, is_rootless=host.is_rootless,
                         denies_setgroups=record.denies_setgroups, first_ids=record.first_ids)
     for warning in warnings_of_process(decoded, record, host):
-        _log.warning("container %s: exec: %s", record.id, warning)
+        _log.warning("%s", warning)
     return encode(plan)
 
 
@@ -283,4 +287,5 @@ def completed(process: ProcessLike, record: ContainerRecord) -> Process:
 
 def warnings_of_process(completed: Process, record: ContainerRecord, host: Host) -> tuple[str, ...]:
     """What is not as it says."""
-    return process_warnings(completed, host, bool(record.namespaces & flags.CLONE_NEWUSER))
+    return tuple(f"container {record.id}: exec: {warning}"
+                 for warning in process_warnings(completed, host, bool(record.namespaces & flags.CLONE_NEWUSER)))

@@ -8,7 +8,7 @@ import msgspec
 
 from pyruntime.host import Host
 from pyruntime.interface import ProcessLike
-from pyruntime.native.kept import PLACE_OF_CREATED, PLACE_OF_ID, PLACE_OF_PID, PLACE_OF_START_TIME, PlanFile
+from pyruntime.native.kept import PLACE_OF_ID, PLACE_OF_NOW, PLACE_OF_PID, PLACE_OF_START_TIME, PlanFile
 from pyruntime.plan.compile import Manner
 from pyruntime.plan.operations import Plan
 from pyruntime.runtimes.compiled import CompiledBundle, completed, warnings_of_process
@@ -19,10 +19,10 @@ from pyruntime.state import ContainerRecord
 
 
 def keep_process(file: PlanFile, process: ProcessLike, record: ContainerRecord, entry: Entry, host: Host) -> None:
-    """Of a further process that has been executed. One that is warned of is not kept, so that it is each time."""
+    """Of a further process that has been executed."""
     encoded = entry.process_cache.compile(process, record, host, 0)
-    if _is_plain(encoded.plan) and not warnings_of_process(completed(process, record), record, host):
-        file.keep(encoded)
+    if _is_plain(encoded.plan):
+        file.keep(encoded, warnings_of_process(completed(process, record), record, host))
 
 
 def keep_bundle(file: PlanFile, compiled: CompiledBundle, id: str, root: str, manner: Manner) -> None:
@@ -37,19 +37,20 @@ def keep_bundle(file: PlanFile, compiled: CompiledBundle, id: str, root: str, ma
     record = compiled.record(place, pid, start_time, None, manner.keeps_keyring, msgspec.UNSET)
     data = msgspec.json.encode(record)
     created = msgspec.json.encode(record.created).strip(b'"')
-    places = ((str(pid).encode(), PLACE_OF_PID), (str(start_time).encode(), PLACE_OF_START_TIME), (created, PLACE_OF_CREATED))
+    places = ((str(pid).encode(), PLACE_OF_PID), (str(start_time).encode(), PLACE_OF_START_TIME), (created, PLACE_OF_NOW))
     if record.front is msgspec.UNSET or any(data.count(text) != 2 for text, _ in places):
         return
     for text, byte in places:
         data = data.replace(text, byte)
     cgroup = compiled.cgroup_path(place)
     assert cgroup is not None
-    file.keep(encoded, data.replace(place.encode(), PLACE_OF_ID), os.fsencode(compiled.bundle.rootfs_path) + b"\0",
+    file.keep(encoded, compiled.told_warnings(), data.replace(place.encode(), PLACE_OF_ID),
+              os.fsencode(compiled.bundle.rootfs_path) + b"\0",
               os.fsencode(cgroup).replace(place.encode(), PLACE_OF_ID) + b"\0")
 
 
 def _is_plain_bundle(compiled: CompiledBundle, id: str) -> bool:
-    return not (compiled.warnings or compiled.bundle.shares_pid_namespace or compiled.unit(id) or compiled.resctrl_group(id)
+    return not (compiled.bundle.shares_pid_namespace or compiled.unit(id) or compiled.resctrl_group(id)
                 or joined_mount_namespace(compiled.bundle.spec.linux)
                 or (compiled.filter is not None and compiled.filter.listener_path is not None))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -198,12 +199,26 @@ def test_a_pid_file_that_cannot_be_written(line: Line, bare: Bare) -> None:
 
 def test_what_is_not_plain_is_not_kept(line: Line, bare: Bare) -> None:
     hook = {"path": "/bin/true", "args": ["true"]}
-    unknown = {"capabilities": {"bounding": ["CAP_UNKNOWN"]}}
-    for changes in ({"hooks": {"poststop": [hook]}}, {"hooks": {"createRuntime": [hook]}}, {"process": unknown}):
+    for changes in ({"hooks": {"poststop": [hook]}}, {"hooks": {"createRuntime": [hook]}}, {"hooks": {"startContainer": [hook]}}):
         command = ("run", "--bundle", line.lab.bundle(["/bin/true"], **changes), "p1")
         line(*command)
         assert bare(*command).returncode == HANDED_OVER
     assert not (line.lab.root / ".plans").exists()
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_what_is_warned_of_is_so_each_time(log_format: str, line: Line, bare: Bare) -> None:
+    bundle = line.lab.bundle(["/bin/true"], process={"capabilities": {"bounding": ["CAP_UNKNOWN"]}})
+    told = []
+    for log, call in (("first", line), ("second", bare)):
+        path = line.lab.directory / log
+        assert call("--log", str(path), "--log-format", log_format, "run", "--bundle", bundle, "p1").returncode == 0
+        told.append(path.read_text())
+        # without the time, which ends in Z
+        told[-1] = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", "TIME", told[-1])
+    assert told[0] == told[1] and "CAP_UNKNOWN" in told[0] and "TIME" in told[0]
+    shown = bare("run", "--bundle", bundle, "p1")
+    assert "CAP_UNKNOWN" in shown.stderr and shown.stderr.startswith('time="') and shown.stderr.count("\n") == told[0].count("\n")
 
 
 def test_no_plan_is_taken_from_where_others_can_write(line: Line, bare: Bare) -> None:

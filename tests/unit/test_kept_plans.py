@@ -22,6 +22,10 @@ EMPTY = encode(Plan((), (), (), 0, None, 0, 0))
 Where = Callable[..., str]
 
 
+def plan_file(*arguments: str) -> PlanFile:
+    return PlanFile(arguments, lambda warnings, is_json: "".join(warnings).encode())
+
+
 @pytest.fixture
 def directory(store: Store, process: subprocess.Popen[bytes], tmp_path: Path) -> Iterator[Path]:
     """With a container c1 of the bundle /bundle, a bundle, and process.json."""
@@ -35,7 +39,7 @@ def directory(store: Store, process: subprocess.Popen[bytes], tmp_path: Path) ->
 @pytest.fixture
 def where(directory: Path) -> Where:
     """The name of the file, '' where no plan is kept."""
-    return lambda *arguments: PlanFile(["--root", f"{directory}/root", *arguments]).path
+    return lambda *arguments: plan_file("--root", f"{directory}/root", *arguments).path
 
 
 def test_an_exec_is_told_by_all_that_its_plan_is_made_of(where: Where, directory: Path) -> None:
@@ -100,20 +104,20 @@ def test_a_pipe_is_left_to_who_needs_it(where: Where, directory: Path, front: Fr
 
 def test_what_has_changed_while_it_was_compiled_is_not_kept(directory: Path) -> None:
     arguments = ["--root", f"{directory}/root", "exec", "--process", f"{directory}/process.json", "c1"]
-    file = PlanFile(arguments)
+    file = plan_file(*arguments)
     (directory / "process.json").write_text('{"args":["other"]}')
-    file.keep(EMPTY)
+    file.keep(EMPTY, ())
     assert not os.path.exists(file.path)
-    file = PlanFile(arguments)
-    file.keep(EMPTY)
+    file = plan_file(*arguments)
+    file.keep(EMPTY, ())
     assert os.path.exists(file.path)
 
 
 def test_those_used_last_are_kept(directory: Path) -> None:
     names = []
     for number in range(FILES_KEPT + 3):
-        file = PlanFile(["--root", f"{directory}/root", "exec", "c1", str(number)])
-        file.keep(EMPTY)
+        file = plan_file("--root", f"{directory}/root", "exec", "c1", str(number))
+        file.keep(EMPTY, ())
         os.utime(file.path, (number, number))
         names.append(os.path.basename(file.path))
     assert {path.name for path in (directory / "root" / "c1").glob("exec-*")} == set(names[-FILES_KEPT:])
@@ -131,8 +135,8 @@ def test_a_plan_that_is_none_is_handed_over_and_leaves_nothing(directory: Path, 
     """What is executed is checked like every plan."""
     (directory / "bundle" / "config.json").write_text(json.dumps({"a": 1}))
     for arguments in (["exec", "c1", "true"], ["create", "--pid-file", f"{directory}/pid", "--bundle", f"{directory}/bundle", "c2"]):
-        file = PlanFile(["--root", f"{directory}/root", *arguments])
-        file.keep(EMPTY, b"{}", f"{directory}/bundle/rootfs".encode() + b"\0", b"/none\0")
+        file = plan_file("--root", f"{directory}/root", *arguments)
+        file.keep(EMPTY, ("w",), b"{}", f"{directory}/bundle/rootfs".encode() + b"\0", b"/none\0")
         data = Path(file.path).read_bytes()
         for cut in (0, 8, 40, 60, len(data) - 1):
             Path(file.path).write_bytes(data[:cut])
@@ -140,6 +144,6 @@ def test_a_plan_that_is_none_is_handed_over_and_leaves_nothing(directory: Path, 
         # the right one, but of another build, and with an operation that there is not
         Path(file.path).write_bytes(b"\0" * 8 + data[8:])
         assert front("--root", f"{directory}/root", *arguments).stdout.startswith(HANDED_OVER)
-        Path(file.path).write_bytes(data[:56] + b"\xff" * 16 + data[72:])
+        Path(file.path).write_bytes(data[:64] + b"\xff" * 16 + data[80:])
         assert front("--root", f"{directory}/root", *arguments).stdout.startswith(HANDED_OVER)
     assert not (directory / "root" / "c2").exists() and not list(directory.glob("pid*"))
