@@ -71,7 +71,8 @@ _FILES = (
     ("config.json", "In the bundle: what is to be made."),
     ("/run/pyruntime/ID/", "State of a container of root's: state.json, the name of its cgroup, the socket that start uses until it is "
                            "started, and an empty file for each further process. Nobody else may write there."),
-    ("/run/pyruntime/.filters/", "Filters of system calls that were made before. They can be removed at any time."),
+    ("/run/pyruntime/.filters/, /run/pyruntime/.plans/", "Filters of system calls and plans that were made before. They can be removed at any "
+                                                         "time."),
     ("$XDG_RUNTIME_DIR/pyruntime/", "The same of others than root."),
     ("/etc/subuid, /etc/subgid", "Ids that others than root may map besides their own (subuid(5), subgid(5))."),
     ("checkpoint/", "In the current directory: what checkpoint writes and restore reads, unless --image-path is given; criu's log is in it."))

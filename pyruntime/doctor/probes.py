@@ -27,6 +27,11 @@ _MFD_EXEC = 0x10
 _TIMEOUT_S = 20.0
 
 
+def _environment() -> dict[str, str]:
+    """What is loaded into this program is nothing for others."""
+    return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+
+
 class Criu(msgspec.Struct, frozen=True):
     """The program: where it is, what version it says, and what its own check says that this kernel lacks; None where it says that all is
     there, or was not asked."""
@@ -74,10 +79,9 @@ class Probes:
         import subprocess
 
         program = os.path.join(os.path.dirname(__file__), "namespace_probe.py")
-        environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
         try:
             told = subprocess.run([sys.executable, "-I", "-S", program, "user" if is_user else "root"], capture_output=True, timeout=_TIMEOUT_S,
-                                  check=True, env=environment)
+                                  check=True, env=_environment())
             return {str(name): int(number) for name, number in json.loads(told.stdout).items()}
         except (OSError, subprocess.SubprocessError, ValueError):
             return None
@@ -105,11 +109,12 @@ class Probes:
             return None
         version, complaint = "unknown", None
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            shown = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False).stdout
-            version = shown.partition("\n")[0].removeprefix("Version:").strip() or version
+            shown = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, env=_environment())
+            version = shown.stdout.partition("\n")[0].removeprefix("Version:").strip() or version
         if checks:
             try:
-                checked = subprocess.run([program, "check"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+                checked = subprocess.run([program, "check"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False,
+                                         env=_environment())
                 if checked.returncode:
                     lines = [line for line in (checked.stdout + checked.stderr).splitlines() if "rror" in line or "arn" in line]
                     complaint = lines[0].strip() if lines else f"it ended with {checked.returncode}"

@@ -53,7 +53,8 @@ def _new_group(groups: ResctrlGroups, record: ContainerRecord, list_pids: Callab
     try:
         made = groups.make(note)
         _move_all(made.paths[0], list_pids)
-        yield msgspec.structs.replace(record, resctrl=made)
+        # what has groups is no more the front end's, which would leave them
+        yield msgspec.structs.replace(record, resctrl=made, front=msgspec.UNSET)
     except BaseException:
         # into the default group, where the kernel also puts those of a group that is removed
         with contextlib.suppress(OSError, SetupError):

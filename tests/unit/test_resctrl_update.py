@@ -65,7 +65,8 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
 
 
 def record(groups: ResctrlRecord | msgspec.UnsetType = msgspec.UNSET) -> ContainerRecord:
-    return ContainerRecord("c1", "1.3.0", "/b", "/b/rootfs", 1, 1, datetime.datetime.now(datetime.UTC), 0, False, (), resctrl=groups)
+    return ContainerRecord("c1", "1.3.0", "/b", "/b/rootfs", 1, 1, datetime.datetime.now(datetime.UTC), 0, False, (), resctrl=groups,
+                           front="1 sde 1 1 0")
 
 
 @pytest.fixture
@@ -112,6 +113,7 @@ def test_a_container_without_a_group_gets_one(tree: Tree, sleeper: int) -> None:
             other.join()
     path = f"{tree.root}/c1"
     assert new.resctrl == ResctrlRecord((path,), (path,)) and tree.notes == [(path,)]
+    assert new.front is msgspec.UNSET  # it knows of no groups, and would leave this one
     assert len(expected) >= 4 and set(tree.threads()) == expected and tree.schemata() == ["L3:0=f"]
 
 
