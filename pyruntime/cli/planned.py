@@ -31,16 +31,25 @@ def print_plan(options: argparse.Namespace) -> int:
         # what nobody could make a container of is the same for all
         other = previewer.for_other() if previewer is not None else None
         if options.format == "json":
-            print_json({"error": error_document(error), "other": msgspec.to_builtins(other)})
+            print_json(_as_json_can({"error": error_document(error), "other": msgspec.to_builtins(other)}))
         elif other is not None and other.refused is None:
             print(f"for {other.caller}: not refused; {len(other.more)} steps")
         raise
     if options.format == "json":
-        print_json(document_of(found))
+        print_json(_as_json_can(document_of(found)))
     else:
         for line in lines_of(found):
-            print(line.encode(errors="backslashreplace").decode())
+            print(_as_json_can(line))
     return 0
+
+
+def _as_json_can(value: Any) -> Any:
+    """Bytes of paths that are not UTF-8 have escapes."""
+    if isinstance(value, dict):
+        return {name: _as_json_can(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json_can(inner) for inner in value]
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def error_document(error: InvalidBundleError) -> dict[str, Any]:

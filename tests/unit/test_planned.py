@@ -95,6 +95,13 @@ def test_for_programs(tmp_path: Path, call: Call) -> None:
     assert by_step["install filter"]["jsonPath"] == "$.linux.seccomp"
 
 
+def test_a_path_that_is_not_utf_8(tmp_path: Path, call: Call) -> None:
+    path = bundle(tmp_path / "b\udcff", default_config())
+    assert json.loads(call("plan", "-f", "json", path)[1])["bundle"] == f"{tmp_path}/b\\udcff"
+    assert f"of {tmp_path}/b\\udcff, made by root" in call("plan", path)[1]
+    assert f"{tmp_path}/b\\udcff/x" in json.loads(call("plan", "-f", "json", f"{path}/x")[1])["error"]["file"]
+
+
 @pytest.mark.parametrize(("options", "step"), [
     (["--no-pivot"], "switch root"), ([], "pivot root"), ([], "join session keyring")])
 def test_options_of_the_creation(options: list[str], step: str, tmp_path: Path, call: Call) -> None:
