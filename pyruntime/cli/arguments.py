@@ -23,6 +23,8 @@ class UsageError(Exception):
 class Parser(argparse.ArgumentParser):
     """One that raises UsageError, one line that leads on, instead of ending the process."""
 
+    _given: Sequence[str] = ()
+
     def read(self, arguments: Sequence[str], options: argparse.Namespace | None = None) -> argparse.Namespace:
         """The options, added to those. Raises UsageError."""
         self._given = arguments
@@ -48,7 +50,7 @@ class Parser(argparse.ArgumentParser):
             unknown = [option for option in options if option not in self._option_string_actions]
             if unknown:
                 self._refuse(unknown)
-        raise UsageError(f"{message} (see `{self.prog.split(' [')[0]} --help`)")
+        raise UsageError(f"{message} (see `{self.prog} --help`)")
 
     def _refuse(self, unknown: Sequence[str]) -> NoReturn:
         from pyruntime.cli.nearest import nearest  # nothing else needs it

@@ -114,7 +114,7 @@ def namespaces(host: Host, sight: Sight, probes: Probes) -> list[Finding]:
             topic.limited(f"{name} namespaces", words_of(number), f"containers with a {name} namespace of their own fail",
                           f"sysctl user.max_{name.replace('network', 'net')}_namespaces=15000" if name != "time" else
                           "boot a kernel with CONFIG_TIME_NS")
-    works = [name for name in ("mount", "pid", "network", "ipc", "uts", "cgroup", "time", "user") if not tried.get(name, 0)]
+    works = [name for name in ("mount", "pid", "network", "ipc", "uts", "cgroup", "time", "user") if tried.get(name) == 0]
     if works:
         topic.ok("tried", f"new ones work: {', '.join(works)}")
     return topic.findings
