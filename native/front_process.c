@@ -152,7 +152,10 @@ int catch_signals(sigset_t *ret_before)
         sigaddset(&wanted, forwarded[i]);
     if (sigprocmask(SIG_BLOCK, &wanted, ret_before) < 0)
         return -errno;
-    return (int)checked(signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK));
+    int signals = (int)checked(signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK));
+    if (signals < 0)
+        sigprocmask(SIG_SETMASK, ret_before, NULL);
+    return signals;
 }
 
 int wait_for(int pidfd, int signals)
