@@ -35,7 +35,7 @@ class PlanFile:
         warnings   what is told each time
         record, rootfs, cgroup   of a new container: its record and its cgroup have a PLACE_... where something goes
         """
-        if self._key is None or os.path.exists(self.path) or _read_key(self._arguments) != (self._key, self.path):
+        if self._key is None or _read_key(self._arguments) != (self._key, self.path):
             return
         plan = encoded.plan
         succession = lib.SUCCESSION_RELEASED if plan.releases else lib.SUCCESSION_BELIEVED if plan.hands_over else lib.SUCCESSION_NONE
@@ -50,7 +50,9 @@ class PlanFile:
             "cgroup_slot": -1 if plan.cgroup is None else plan.cgroup.index, "succession": succession})
         with contextlib.suppress(OSError):  # it is only slower without
             self._make_room()
-            files.replace(self.path, bytes(ffi.buffer(head)) + b"".join(parts))
+            new = f"{self.path}.{os.getpid()}.new"  # others may do the same
+            files.write(new, bytes(ffi.buffer(head)) + b"".join(parts))
+            os.rename(new, self.path)
 
     def _make_room(self) -> None:
         directory, _, name = self.path.rpartition("/")
