@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from node import handler, node, nothing_left, pod
+
+__all__ = ["handler", "node", "nothing_left", "pod", "volume"]
 
 
 @pytest.fixture

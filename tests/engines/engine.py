@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -13,8 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from pyruntime.testing import make_rootfs
+from image import make_tree
 
 PYRUNTIME = f"{sysconfig.get_path('scripts')}/pyruntime"
 COMMAND_TIMEOUT_S = 120  # also in a virtual machine
@@ -71,7 +71,7 @@ class Engine:
 
     def in_terminal(self, *arguments: str) -> Ended:
         """With a terminal as its standard streams, of 50 columns and 20 rows."""
-        line = " ".join(f"'{argument}'" for argument in (*self.command, *arguments))
+        line = shlex.join((*self.command, *arguments))
         return self._call(["script", "-qec", f"stty cols 50 rows 20; {line}", "/dev/null"], None)
 
     def _call(self, line: list[str], stdin: str | None) -> Ended:
@@ -89,10 +89,7 @@ class Engine:
 
 def import_image(engine: Engine, directory: Path) -> None:
     """An image `box` of a static busybox."""
-    rootfs = make_rootfs(directory / "rootfs")
-    for applet in ("awk", "sleep", "trap"):
-        with contextlib.suppress(FileExistsError):
-            (rootfs / "bin" / applet).symlink_to("busybox")
+    rootfs = make_tree(directory / "rootfs")
     archive = directory / "rootfs.tar"
     subprocess.run(["tar", "-C", str(rootfs), "-cf", str(archive), "."], check=True)
     engine.succeed("import", str(archive), "box")

@@ -14,32 +14,49 @@ from pyruntime.host import read_host
 SERVICE = "trap 'echo told to stop; exit 9' TERM; echo started; while :; do sleep 0.1; done"
 
 
-def limits_of(pid: str) -> dict[str, int | str]:
-    """Of the cgroups of a process, in the terms of v1."""
+# name: (controller, file) of v1, file of v2
+LIMITS = {
+    "memory": ("memory", "memory.limit_in_bytes", "memory.max"),
+    "swap": ("memory", "memory.memsw.limit_in_bytes", "memory.swap.max"),
+    "reservation": ("memory", "memory.soft_limit_in_bytes", "memory.low"),
+    "shares": ("cpu", "cpu.shares", "cpu.weight"),
+    "quota": ("cpu", "cpu.cfs_quota_us", "cpu.max"),
+    "period": ("cpu", "cpu.cfs_period_us", "cpu.max"),
+    "cpus": ("cpuset", "cpuset.cpus", "cpuset.cpus"),
+    "read_bps": ("blkio", "blkio.throttle.read_bps_device", "io.max"),
+}
+
+
+def limits_of(pid: str, *names: str) -> dict[str, int | str]:
+    """Of the cgroups of a process, in the terms of v1: those that are named, or all."""
     is_unified = read_host().is_unified
     paths: dict[str, str] = {}
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         paths.update(dict.fromkeys(controllers.split(","), path))
 
-    def read(controller: str, file: str) -> str:
+    def read(name: str) -> str:
+        controller, file, unified_file = LIMITS[name]
         if is_unified:
-            return Path("/sys/fs/cgroup", paths[""].strip("/"), file).read_text().strip()
+            return Path("/sys/fs/cgroup", paths[""].strip("/"), unified_file).read_text().strip()
         return Path("/sys/fs/cgroup", controller, paths[controller].strip("/"), file).read_text().strip()
 
-    if not is_unified:
-        numbers = {name: int(read(controller, file)) for name, controller, file in (
-            ("memory", "memory", "memory.limit_in_bytes"), ("swap", "memory", "memory.memsw.limit_in_bytes"),
-            ("reservation", "memory", "memory.soft_limit_in_bytes"), ("shares", "cpu", "cpu.shares"), ("quota", "cpu", "cpu.cfs_quota_us"),
-            ("period", "cpu", "cpu.cfs_period_us"))}
-        return {**numbers, "cpus": read("cpuset", "cpuset.cpus"), "read_bps": int(read("blkio", "blkio.throttle.read_bps_device").split()[1])}
-    quota, period = map(int, read("", "cpu.max").split())
-    memory = int(read("", "memory.max"))
-    # the stock runtimes may still have the older formula
-    shares = {"59": 512, "20": 512, "174": 2048, "79": 2048}[read("", "cpu.weight")]
-    return {"memory": memory, "swap": memory + int(read("", "memory.swap.max")), "reservation": int(read("", "memory.low")), "shares": shares,
-            "quota": quota, "period": period, "cpus": read("", "cpuset.cpus"),
-            "read_bps": int(read("", "io.max").split()[1].partition("=")[2])}
+    def limit(name: str) -> int | str:
+        text = read(name)
+        match name:
+            case "cpus":
+                return text
+            case "read_bps":
+                return int(text.split()[1].removeprefix("rbps="))
+            case "quota" | "period" if is_unified:
+                return int(text.split()[name == "period"])
+            case "shares" if is_unified:  # the stock runtimes may still have the older formula
+                return {"59": 512, "20": 512, "174": 2048, "79": 2048}[text]
+            case "swap" if is_unified:
+                return int(text) + int(read("memory"))
+        return int(text)
+
+    return {name: limit(name) for name in names or LIMITS}
 
 
 class Journey:

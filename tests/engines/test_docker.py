@@ -10,18 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine import CGROUP_DRIVER, PYRUNTIME, Engine, daemon, import_image, leaving_no_files, remove_cgroups, require, unmount_below
+from containerd import Containerd
+from documented import documented
+from engine import CGROUP_DRIVER, Engine, daemon, import_image, leaving_no_files, remove_cgroups, require, unmount_below
 from journey import Journey
 
 pytestmark = pytest.mark.privileged
-CONTAINERD = """
-version = 2
-root = "{directory}/containerd"
-state = "{directory}/containerd-state"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
-[grpc]
-address = "{directory}/containerd.sock"
-"""
 # one of its own, which Docker sets up by a hook
 NETWORK = "--network=none"
 
@@ -31,19 +25,20 @@ def docker() -> Iterator[Engine]:
     """A client of a daemon of its own, which has the image."""
     require("docker", "dockerd", "containerd", "runc", "script")
     directory = Path(tempfile.mkdtemp(prefix="docker-"))
-    (directory / "containerd.toml").write_text(CONTAINERD.format(directory=directory))
-    (directory / "daemon.json").write_text("{}")
+    (directory / "daemon.json").write_text(documented("/etc/docker/daemon.json"))
+    containerd = Containerd(directory, disabled=["io.containerd.grpc.v1.cri"])
     socket = directory / "docker.sock"
     with contextlib.ExitStack() as held:
         held.callback(shutil.rmtree, directory)
         held.callback(unmount_below, directory)
         held.callback(remove_cgroups, "docker")
         held.enter_context(leaving_no_files("/etc/docker", "/run/containerd", "/run/docker", "/run/runc", "/var/lib/docker"))
-        held.enter_context(daemon(["containerd", "--config", f"{directory}/containerd.toml"], directory, directory / "containerd.sock"))
+        held.callback(containerd.stop)
+        containerd.start()
         held.enter_context(daemon(
             ["dockerd", "--config-file", f"{directory}/daemon.json", "--host", f"unix://{socket}", "--data-root", f"{directory}/data",
-             "--exec-root", f"{directory}/exec", "--pidfile", f"{directory}/pid", "--containerd", f"{directory}/containerd.sock",
-             "--add-runtime", f"pyruntime={PYRUNTIME}", "--storage-driver", "vfs", "--exec-opt", f"native.cgroupdriver={CGROUP_DRIVER}",
+             "--exec-root", f"{directory}/exec", "--pidfile", f"{directory}/pid", "--containerd", str(containerd.socket),
+             "--storage-driver", "vfs", "--exec-opt", f"native.cgroupdriver={CGROUP_DRIVER}",
              "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--bridge=none"], directory, socket))
         engine = Engine(["docker", "--config", f"{directory}/client", "--host", f"unix://{socket}"], {}, [])
         import_image(engine, directory)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from documented import documented
 from engine import CGROUP_DRIVER, PYRUNTIME, Engine, import_image, leaving_no_files, remove_cgroups, require, unmount_below
 from journey import Journey
 
@@ -17,16 +18,14 @@ pytestmark = pytest.mark.privileged
 CONFIGURATION = """
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+[network]
+network_backend = "netavark"
+"""
+ENGINE = """
 [engine]
 tmp_dir = "{directory}/tmp"
 cgroup_manager = "{driver}"
 events_logger = "none"
-runtime_supports_json = ["pyruntime", "crun"]
-[engine.runtimes]
-pyruntime = ["{directory}/pyruntime"]
-crun = ["{directory}/crun"]
-[network]
-network_backend = "netavark"
 """
 STORAGE = """
 [storage]
@@ -47,7 +46,10 @@ def podman() -> Iterator[Engine]:
         runtime = directory / name
         runtime.write_text(f'#!/bin/sh\nexec {program} --root {directory}/containers-{name} "$@"\n')
         runtime.chmod(0o755)
-    (directory / "containers.conf").write_text(CONFIGURATION.format(directory=directory, driver=CGROUP_DRIVER))
+    runtimes = documented("/etc/containers/containers.conf", {
+        "[engine]\n": ENGINE.format(directory=directory, driver=CGROUP_DRIVER), '["pyruntime"]': '["pyruntime", "crun"]',
+        PYRUNTIME: f"{directory}/pyruntime"})
+    (directory / "containers.conf").write_text(f'{CONFIGURATION}{runtimes}crun = ["{directory}/crun"]\n')
     (directory / "storage.conf").write_text(STORAGE.format(directory=directory))
     # podman knows these hierarchies of v1, and makes directories where they would be mounted
     places = (f"/sys/fs/cgroup/{name}" for name in ("hugetlb", "net_cls", "net_prio", "perf_event"))
