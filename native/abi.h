@@ -90,6 +90,7 @@ enum operation_kind {
     OP_MAP_CHILD_IDS,
     OP_RELEASE_CHILD,
     OP_PASS_SLOTS,
+    OP_MAP_OFFERED_MOUNT,
     /* init, where it runs */
     OP_SET_AFFINITY,
     OP_SET_MEMORY_POLICY,
@@ -109,6 +110,8 @@ enum operation_kind {
     OP_ENTER_PID_NAMESPACE,
     OP_ISOLATE_PROPAGATION,
     OP_SET_ATTRIBUTES_AT,
+    OP_COPY_TREE,
+    OP_OFFER_MOUNT,
     OP_OPEN_PROC,
     OP_WRITE_PROC,
     OP_NEW_FILESYSTEM,
@@ -170,7 +173,8 @@ enum message_type {
     MESSAGE_LISTENER,       /* carries the descriptor of a filter; a byte is awaited, that whoever is notified has it */
     MESSAGE_FILTERED,       /* this can still be said */
     MESSAGE_SET_UP,         /* it waits until the host has set when it runs */
-    MESSAGE_NETWORK         /* it is in its network namespace, and waits until the host has put devices there */
+    MESSAGE_NETWORK,        /* it is in its network namespace, and waits until the host has put devices there */
+    MESSAGE_MOUNT           /* carries a mount that is attached nowhere; it waits until the host has mapped its ids */
 };
 
 /* The error of a message about a hook that was executed and failed; no errno is as large. */

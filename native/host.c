@@ -76,7 +76,7 @@ static int open_tasks(struct host *host, const struct operation *op)
 static int open_host_tree(struct host *host, const struct operation *op)
 {
     const char *doing;
-    int tree = copy_tree(plan_text(host->plan, op, 0), op->number, &doing);
+    int tree = copy_tree(AT_FDCWD, plan_text(host->plan, op, 0), op->number, &doing);
 
     return fill_slot(host, op, tree, doing);
 }
@@ -247,6 +247,7 @@ static int (*const operations_of_host[OP_END])(struct host *host, const struct o
     [OP_MAP_CHILD_IDS] = map_child_ids,
     [OP_RELEASE_CHILD] = release_child,
     [OP_PASS_SLOTS] = pass_slots,
+    [OP_MAP_OFFERED_MOUNT] = map_offered_mount,
 };
 
 int run_host_operations(struct host *host, const struct operation *operations, uint32_t count, int *ret_index)

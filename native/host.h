@@ -30,6 +30,7 @@ int write_text(int directory, const char *name, const char *text);
 
 /* Of userns.c. */
 int make_user_namespace(struct host *host, const struct operation *op);
+int map_offered_mount(struct host *host, const struct operation *op);
 
 /* Of spawn.c. */
 void kill_and_reap(int pidfd);
@@ -48,6 +49,10 @@ int await_own_memory(struct host *host);
 
 /* Of settings.c. */
 int write_file(struct host *host, const struct operation *op);
+
+/* Of wire.c: one message that is there, and the descriptor that it carries (close-on-exec, -1 if none). 1: a message, 0: the other side
+ * has closed, -EAGAIN: there is none yet. */
+int receive_message(int socket, struct message *ret_message, int *ret_fd);
 
 /* Of spawn.c: wait until the child has executed the init, or has ended: 0 or its error. -ETIMEDOUT: it had not by the deadline,
  * and was killed. */

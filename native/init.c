@@ -38,6 +38,8 @@ static const struct {
     ROW(OP_ENTER_PID_NAMESPACE, enter_pid_namespace),
     ROW(OP_ISOLATE_PROPAGATION, isolate_propagation),
     ROW(OP_SET_ATTRIBUTES_AT, set_attributes_at),
+    ROW(OP_COPY_TREE, copy_tree_inside),
+    ROW(OP_OFFER_MOUNT, offer_mount),
     ROW(OP_OPEN_PROC, open_proc),
     ROW(OP_WRITE_PROC, write_proc),
     ROW(OP_NEW_FILESYSTEM, new_filesystem),

@@ -79,6 +79,8 @@ OPERATION(unshare_time_namespace);
 OPERATION(enter_pid_namespace);
 OPERATION(isolate_propagation);
 OPERATION(set_attributes_at);
+OPERATION(copy_tree_inside);
+OPERATION(offer_mount);
 OPERATION(open_proc);
 OPERATION(write_proc);
 OPERATION(new_filesystem);

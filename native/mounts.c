@@ -11,8 +11,24 @@
 OPERATION(open_tree_inside)
 {
     const char *doing;
-    int tree = copy_tree(plan_text(&init->plan, op, 0), op->number, &doing);
+    int tree = copy_tree(AT_FDCWD, plan_text(&init->plan, op, 0), op->number, &doing);
 
+    if (tree < 0)
+        return explain(init, tree, doing);
+    init->slots[op->slot[0]] = tree;
+    return 0;
+}
+
+/* numbers: 1 for recursive, propagation. Of what is mounted in the root by now; a link there leads to the root alone. */
+OPERATION(copy_tree_inside)
+{
+    const char *doing;
+    const uint64_t number[] = {op->number[0], op->number[1], 0, 0};
+    AUTO_FD source = open_inside(plan_text(&init->plan, op, 0), O_PATH);
+
+    if (source < 0)
+        return explain(init, source, "open");
+    int tree = copy_tree(source, "", number, &doing);
     if (tree < 0)
         return explain(init, tree, doing);
     init->slots[op->slot[0]] = tree;
@@ -53,6 +69,16 @@ OPERATION(map_mount_ids)
     int error = map_ids_of_mount(init->slots[op->slot[0]], init->slots[op->slot[1]], op->number[0]);
 
     return error ? explain(init, error, error == -EINVAL ? NO_MAPPED_MOUNTS : "map the ids") : 0;
+}
+
+/* slot: a mount, which has been attached nowhere yet. In a user namespace its ids are mapped by the caller, who has privileges over its
+ * file system. */
+OPERATION(offer_mount)
+{
+    struct message message = {.type = MESSAGE_MOUNT, .operation = -1};
+    int mount = init->slots[op->slot[0]], error = mount < 0 ? -EBADF : send_message(init->wire, &message, mount);
+
+    return error < 0 ? explain(init, error, "pass the mount") : await_byte(init);
 }
 
 /* Every mount of the new namespace becomes a slave, so that neither the change of root nor an unmount reaches the host. */

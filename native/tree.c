@@ -5,12 +5,12 @@
 
 #include "syscalls.h"
 
-int copy_tree(const char *path, const uint64_t *number, const char **ret_doing)
+int copy_tree(int directory, const char *path, const uint64_t *number, const char **ret_doing)
 {
     struct stat st;
     struct mount_attr attributes = {.propagation = number[1]};
     unsigned int recursive = number[0] ? AT_RECURSIVE : 0;
-    AUTO_FD tree = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | recursive);
+    AUTO_FD tree = open_tree(directory, path, OPEN_TREE_CLONE | recursive | (*path ? 0 : AT_EMPTY_PATH));
 
     *ret_doing = "open_tree";
     if (tree < 0)

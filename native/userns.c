@@ -1,9 +1,12 @@
 /* User namespaces that no process stays in: of the mappings of mounts. */
 #define _GNU_SOURCE
 #include <linux/sched.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <time.h>
 
 #include "clone.h"
 #include "host.h"
@@ -63,4 +66,42 @@ int make_user_namespace(struct host *host, const struct operation *op)
         return fd;
     host->slots[op->slot[0]] = fd;
     return 0;
+}
+
+/* 1: the next message is of that type; it stays unread. 0: another one is, or there will be none. */
+static int await_message(struct host *host, uint32_t type)
+{
+    const struct timespec *deadline = &host->child->deadline;
+    struct pollfd entry = {.fd = host->wire, .events = POLLIN};
+    struct message message;
+    struct timespec now;
+    int got;
+
+    do {
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        int64_t left_ms = (deadline->tv_sec - now.tv_sec) * INT64_C(1000) + (deadline->tv_nsec - now.tv_nsec) / 1000000;
+        got = (int)checked(poll(&entry, 1, left_ms < 0 ? 0 : (int)left_ms));
+    } while (got == -EINTR);
+    if (got <= 0)
+        return got ? got : -ETIMEDOUT;
+    return recv(host->wire, &message, sizeof message, MSG_PEEK | MSG_DONTWAIT) == sizeof message && message.type == type;
+}
+
+/* slot: a user namespace; number: 1 for recursive. Of the mount that the init offers next; an init that has failed says so later. */
+int map_offered_mount(struct host *host, const struct operation *op)
+{
+    struct message message;
+    int fd, got = await_message(host, MESSAGE_MOUNT);
+
+    if (got <= 0)
+        return got ? explain(host, got, "wait for the mount", NULL) : 0;
+    got = receive_message(host->wire, &message, &fd);
+    AUTO_FD mount = fd;
+    if (got != 1 || mount < 0)
+        return explain(host, got < 0 ? got : -EPIPE, "receive the mount", NULL);
+    int error = map_ids_of_mount(mount, host->slots[op->slot[0]], op->number[0]);
+    if (error)
+        return explain(host, error, error == -EINVAL ? NO_MAPPED_MOUNTS : "map the ids", NULL);
+    error = release_process(host->wire);
+    return error && error != -EPIPE ? explain(host, error, "release the child", NULL) : 0;
 }

@@ -27,9 +27,7 @@ static void take_first_fd(struct cmsghdr *item, int *ret_fd)
     }
 }
 
-/* One message that is there, and the descriptor that it carries (close-on-exec, -1 if none). 1: a message, 0: the other side
- * has closed, -EAGAIN: there is none yet. */
-static int receive_message(int socket, struct message *ret_message, int *ret_fd)
+int receive_message(int socket, struct message *ret_message, int *ret_fd)
 {
     struct iovec part = {.iov_base = ret_message, .iov_len = sizeof *ret_message};
     union {

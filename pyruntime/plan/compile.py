@@ -151,6 +151,9 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
     label = selinux_label(spec.process, "$.process", host.has_selinux) if spec.process is not None else None
     proc = _write_to_proc(draft, linux, needs_proc=profile is not None or label is not None)
     _change_root(draft, filesystem, joined, manner.no_pivot, place, enters_pid_first=in_user_namespace)
+    if draft.offered and ("pid" in joined or linux.net_devices):
+        raise UnsupportedFieldError(None, draft.offered[0].json_path, "is of a source in the root file system, whose ids cannot be mapped in a "
+                                    "user namespace together with a joined pid namespace or network devices")
     _finish_environment(draft, spec, new)
     if not manner.keeps_keyring:
         join_keyring(draft, place.id, "$.process", label, proc)

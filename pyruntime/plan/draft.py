@@ -10,6 +10,7 @@ from pyruntime.plan.operations import (
     AwaitStart,
     EnterPidNamespace,
     MapChildIds,
+    MapOfferedMount,
     OpenConsole,
     Operation,
     PassSlots,
@@ -35,7 +36,7 @@ class Draft:
     The host prepares what a container is made of either before the clone, or `overlaps` with the init that makes namespaces
     meanwhile; `sources` is the list for these operations and `source_slot` gives their slots. Copies of the host's mounts are among
     them, unless only the init may make some, in a mount namespace of its own: `trees` and `tree_slot`. What has to be opened with the
-    caller's rights is in `open_early`.
+    caller's rights is in `open_early`, and what the host does at the init's word, last of all, in `offered`.
     """
 
     def __init__(self, overlaps: bool = False, is_rootless: bool = False) -> None:
@@ -47,6 +48,7 @@ class Draft:
         self.is_rootless = is_rootless
         self.trees: list[Operation] = [] if is_rootless else self.sources
         self.open_early: list[Operation] = []
+        self.offered: list[MapOfferedMount] = []
         self.clone_flags = 0
         self.cgroup: Slot | None = None
         self.is_relayed = False
@@ -91,6 +93,7 @@ class Draft:
             # what is said of the child counts for a successor only if there is none yet, and a failure must not leave one
             self.child.append(ReleaseChild(""))
             self.init.insert(0, AwaitRelease(""))
+        self.child += self.offered
         is_traceable = self.is_rootless and any(isinstance(operation, (WriteChildProc, MapChildIds)) for operation in self.child)
         entries = [operation for operation in self.init if isinstance(operation, EnterPidNamespace)]
         return Plan(tuple(self.host), tuple(self.child), tuple(self.init), self.clone_flags, self.cgroup,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import posixpath
 import stat
 from typing import NamedTuple
 
@@ -13,8 +12,10 @@ from pyruntime.cgroups.paths import Cgroup
 from pyruntime.errors import InvalidBundleError, UnsupportedFieldError
 from pyruntime.plan import flags as f
 from pyruntime.plan import operations as op
+from pyruntime.plan.bind_mounts import BindMounts
 from pyruntime.plan.draft import Draft
-from pyruntime.plan.mapped_mounts import MountMappings
+from pyruntime.plan.inside import inside, source_inside_root
+from pyruntime.plan.mapped_mounts import MountMappings, map_ids
 from pyruntime.plan.mount_options import MountOptions, parse_mount_options, refuse_unknown_options
 from pyruntime.plan.operations import Slot
 from pyruntime.plan.process import console
@@ -34,11 +35,6 @@ _WITHOUT_PATHS = frozenset({"bpf", "cgroup", "cgroup2", "debugfs", "devpts", "de
 # of which each mount is another file system; a disk, and what belongs to a namespace, may be the host's as well
 _NEW_AT_EACH_MOUNT = frozenset({"devpts", "hugetlbfs", "overlay", "proc", "ramfs", "tmpfs"})
 _NULL = os.makedev(1, 3)
-
-
-def inside(path: str) -> str:
-    """Absolute in the container; a relative one is relative to /."""
-    return posixpath.normpath("/" + path.lstrip("/"))
 
 
 def default_devices() -> dict[tuple[int, int, int], tuple[str, bytes]]:
@@ -66,12 +62,6 @@ def protects_cgroups(spec: Spec, in_user_namespace: bool) -> bool:
     container's own cgroup in any case."""
     namespace = spec.linux.namespace(NamespaceType.CGROUP)
     return in_user_namespace and (namespace is None or namespace.path is not None)
-
-
-def _shows_hosts_cgroups(path: str) -> bool:
-    """Whether the host's cgroups are below a path of the host."""
-    path = posixpath.normpath(path)
-    return path in ("/sys", "/sys/fs", "/sys/fs/cgroup") or path.startswith("/sys/fs/cgroup/")
 
 
 class _Mounted(NamedTuple):
@@ -129,6 +119,7 @@ class FilesystemCompiler:
         # by default nothing of the container's reaches the host, and mounts of the host still reach the container
         self.isolation = {"private": f.MS_PRIVATE, "rprivate": f.MS_PRIVATE, "shared": 0, "rshared": 0}.get(
             linux.rootfs_propagation or "rslave", f.MS_SLAVE)
+        self.binds = BindMounts(draft, bundle_path, rootfs_path, self.isolation, in_user_namespace, self.mappings, self.after)
 
     def compile(self) -> Slot:
         """Fill the lists; return the slot of the root."""
@@ -169,7 +160,8 @@ class FilesystemCompiler:
         below = target.rstrip(b"/") + b"/"
         self.mounted = {path: mounted for path, mounted in self.mounted.items() if not path.startswith(below)}
         if options.is_bind:
-            slot = self._bind(mount, options, target, json_path)
+            slot = self.binds.bind(mount, options, target, json_path)
+            self._attach(target, slot, json_path)
         elif is_cgroup:
             slot = self._mount_cgroups(mount, options, target, json_path)
         else:
@@ -191,7 +183,11 @@ class FilesystemCompiler:
             raise InvalidBundleError(None, f"{json_path}.options[{options.copies_up}]", "'tmpcopyup' is for a new mount of type 'tmpfs' alone")
 
     def mount_at(self, target: str, index: int) -> None:
-        """`mounts[index]` at another place."""
+        """`mounts[index]` at another place, where there is no root yet. Raises InvalidBundleError."""
+        source = self.spec.mounts[index].source
+        if source is not None and source_inside_root(source, self.bundle_path, self.rootfs_path) is not None:
+            raise InvalidBundleError(None, f"$.mounts[{index}].source", f"{source!r} is in the root file system, and not what a checkpoint "
+                                     "needs of the host")
         self._mount(msgspec.structs.replace(self.spec.mounts[index], destination=target), f"$.mounts[{index}]")
 
     def mount_cgroup_at(self, target: str, cgroup: Cgroup, index: int) -> None:
@@ -200,40 +196,8 @@ class FilesystemCompiler:
         options = parse_mount_options(self.spec.mounts[index].options)
         if self.protects_cgroups:
             options = options.read_only()
-        slot = self._copy_host_tree(json_path, cgroup.path, options, f"{json_path}.options", place)
+        slot = self.binds.copy(json_path, cgroup.path, options, f"{json_path}.options", place)
         self._attach(place, slot, json_path)
-
-    def _bind(self, mount: Mount, options: MountOptions, target: bytes, json_path: str) -> Slot:
-        assert mount.source is not None  # by spec.checks; the bundle itself is none of the container's business
-        source = os.path.join(self.bundle_path, mount.source)
-        if self.in_user_namespace and options.recursive_bind and options.set & f.MOUNT_ATTR_RDONLY and _shows_hosts_cgroups(source):
-            # below /sys are cgroups that belong to who is root in the container
-            options = msgspec.structs.replace(options, recursive_set=options.recursive_set | f.MOUNT_ATTR_RDONLY)
-        slot = self._copy_host_tree(f"{json_path}.source", source, options, f"{json_path}.options", target)
-        if options.mapping is not None or mount.uid_mappings:
-            namespace = self.mappings.namespace_of(mount, options.mapping, json_path)
-            self.draft.trees.append(self._map_ids(mount, options, json_path, slot, namespace, target))
-        self._attach(target, slot, json_path)
-        return slot
-
-    def _map_ids(self, mount: Mount, options: MountOptions, json_path: str, slot: Slot, namespace: Slot, target: bytes) -> op.Operation:
-        where = f"{json_path}.uidMappings" if options.mapping is None else f"{json_path}.options[{options.mapping}]"
-        is_recursive = options.mapping is not None and mount.options[options.mapping].startswith("r")
-        return op.MapMountIds(where, slot, namespace, int(is_recursive), target.decode())
-
-    def _copy_host_tree(self, json_path: str, source: str, options: MountOptions, options_path: str, target: bytes) -> Slot:
-        slot = self.draft.tree_slot()
-        attributes = options.set or options.clear
-        # of a single mount all can be set at once
-        later = self.isolation if attributes and not options.recursive_bind else 0
-        self.draft.trees.append(op.OpenTree(json_path, os.fsencode(source), slot, int(options.recursive_bind),
-                                           0 if later else self.isolation))
-        if attributes:
-            self.draft.trees.append(op.SetMountAttributes(options_path, slot, options.set, options.clear, later, 0, target.decode()))
-        if options.recursive_set or options.recursive_clear:
-            self.draft.trees.append(op.SetMountAttributes(options_path, slot, options.recursive_set, options.recursive_clear,
-                                                            0, 1, target.decode()))
-        return slot
 
     def _mount_filesystem(self, mount: Mount, options: MountOptions, target: bytes, json_path: str) -> Slot:
         kind = mount.type or "none"
@@ -257,7 +221,7 @@ class FilesystemCompiler:
             op.NewFilesystem(json_path, kind.encode(), tuple(data), slot, attributes, target.decode()))
         if options.mapping is not None or mount.uid_mappings:
             namespace = self.mappings.namespace_of(mount, options.mapping, json_path)
-            self.after.append(self._map_ids(mount, options, json_path, slot, namespace, target))
+            self.after.append(map_ids(mount, options, json_path, slot, namespace, target))
         if kind == "mqueue" and self.linux.mount_label:
             (self.before if early else self.after).append(
                 op.LabelFilesystem("$.linux.mountLabel", self.linux.mount_label.encode(), slot, target.decode()))
@@ -335,7 +299,7 @@ class FilesystemCompiler:
         if self.protects_cgroups:
             options = options.read_only()
         if is_v2:
-            top = self._copy_host_tree(json_path, shown[0].path, options, f"{json_path}.options", target)
+            top = self.binds.copy(json_path, shown[0].path, options, f"{json_path}.options", target)
             self._attach(target, top, json_path)
             return top
         return self._mount_v1_cgroups(shown, options, target, json_path)
@@ -358,7 +322,7 @@ class FilesystemCompiler:
             self._protect(top, json_path, target)
         for cgroup in cgroups:
             place = target + b"/" + cgroup.name.encode()
-            copy = self._copy_host_tree(json_path, cgroup.path, options, f"{json_path}.options", place)
+            copy = self.binds.copy(json_path, cgroup.path, options, f"{json_path}.options", place)
             self._attach(place, copy, json_path)
             if "," in cgroup.name:
                 for controller in cgroup.name.split(","):

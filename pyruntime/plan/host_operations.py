@@ -145,3 +145,11 @@ class ReleaseChild(Operation, frozen=True):
 class PassSlots(Operation, frozen=True):
     first: int
     count: int
+
+
+class MapOfferedMount(Operation, frozen=True):
+    """Of what the init's next OfferMount offers."""
+
+    namespace: Slot
+    recursive: int
+    place: str = ""

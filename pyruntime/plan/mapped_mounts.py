@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pyruntime.errors import InvalidBundleError
 from pyruntime.plan import operations as op
 from pyruntime.plan.draft import Draft
+from pyruntime.plan.mount_options import MountOptions
 from pyruntime.plan.operations import Slot
 from pyruntime.spec import IDMapping, Linux, Mount
 
@@ -16,6 +17,13 @@ Maps = tuple[bytes, bytes]
 def id_map(mappings: Sequence[IDMapping]) -> bytes:
     """As /proc/PID/uid_map and gid_map take them (user_namespaces(7))."""
     return b"".join(b"%d %d %d\n" % (m.container_id, m.host_id, m.size) for m in mappings)
+
+
+def map_ids(mount: Mount, options: MountOptions, json_path: str, slot: Slot, namespace: Slot, target: bytes) -> op.MapMountIds:
+    """Of a mount that is attached nowhere yet."""
+    where = f"{json_path}.uidMappings" if options.mapping is None else f"{json_path}.options[{options.mapping}]"
+    is_recursive = options.mapping is not None and mount.options[options.mapping].startswith("r")
+    return op.MapMountIds(where, slot, namespace, int(is_recursive), target.decode())
 
 
 class MountMappings:

@@ -19,6 +19,22 @@ class SetAttributesAt(Operation, frozen=True):
     recursive: int
 
 
+class CopyTree(Operation, frozen=True):
+    """Of what is mounted in the container by then."""
+
+    path: bytes
+    slot: Slot
+    recursive: int
+    propagation: int
+
+
+class OfferMount(Operation, frozen=True):
+    """To the host, which maps its ids by MapOfferedMount; the init waits for it."""
+
+    slot: Slot
+    place: str = ""
+
+
 class NewFilesystem(Operation, frozen=True):
     type: bytes
     options: tuple[bytes, ...]

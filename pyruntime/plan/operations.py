@@ -19,6 +19,7 @@ from pyruntime.plan.host_operations import MakeCgroup as MakeCgroup
 from pyruntime.plan.host_operations import MakeUserNamespace as MakeUserNamespace
 from pyruntime.plan.host_operations import MapChildIds as MapChildIds
 from pyruntime.plan.host_operations import MapMountIds as MapMountIds
+from pyruntime.plan.host_operations import MapOfferedMount as MapOfferedMount
 from pyruntime.plan.host_operations import OpenCgroup as OpenCgroup
 from pyruntime.plan.host_operations import OpenNamespace as OpenNamespace
 from pyruntime.plan.host_operations import OpenTasks as OpenTasks
@@ -32,6 +33,7 @@ from pyruntime.plan.host_operations import WriteChildProc as WriteChildProc
 from pyruntime.plan.host_operations import WriteFile as WriteFile
 from pyruntime.plan.host_operations import rlimit_name
 from pyruntime.plan.mount_operations import AttachMount as AttachMount
+from pyruntime.plan.mount_operations import CopyTree as CopyTree
 from pyruntime.plan.mount_operations import CopyUp as CopyUp
 from pyruntime.plan.mount_operations import CountVersions as CountVersions
 from pyruntime.plan.mount_operations import EnterRoot as EnterRoot
@@ -40,6 +42,7 @@ from pyruntime.plan.mount_operations import LabelFilesystem as LabelFilesystem
 from pyruntime.plan.mount_operations import MaskPath as MaskPath
 from pyruntime.plan.mount_operations import MountRoot as MountRoot
 from pyruntime.plan.mount_operations import NewFilesystem as NewFilesystem
+from pyruntime.plan.mount_operations import OfferMount as OfferMount
 from pyruntime.plan.mount_operations import OpenRootPlace as OpenRootPlace
 from pyruntime.plan.mount_operations import PivotRoot as PivotRoot
 from pyruntime.plan.mount_operations import PlaceRoot as PlaceRoot

@@ -8,6 +8,7 @@ from typing import Self
 import msgspec
 
 from pyruntime.errors import InvalidBundleError
+from pyruntime.plan.inside import with_destinations_inside
 from pyruntime.spec import NamespaceType, Spec, load_spec, read_config
 
 
@@ -22,7 +23,8 @@ class OpenedBundle(msgspec.Struct, frozen=True):
     def decode(cls, path: str, config: bytes) -> Self:
         """From the content of its config.json. Raises InvalidBundleError, also if the root file system is not a directory."""
         spec = load_spec(config, f"{path}/config.json")
-        bundle = cls(path, os.path.normpath(os.path.join(path, spec.root.path)), spec)
+        rootfs_path = os.path.normpath(os.path.join(path, spec.root.path))
+        bundle = cls(path, rootfs_path, with_destinations_inside(spec, rootfs_path))
         check_rootfs(bundle)
         return bundle
 

@@ -18,7 +18,7 @@ from pyruntime.interface import Status
 from pyruntime.native import files
 from pyruntime.native.encoder import EncodedPlan
 from pyruntime.plan import flags
-from pyruntime.plan.filesystem import inside
+from pyruntime.plan.inside import inside, source_inside_root, with_destinations_inside
 from pyruntime.plan.restore import cgroup_name
 from pyruntime.runtimes.identity import is_alive
 from pyruntime.spec import NamespaceType, Spec, load_bundle
@@ -73,7 +73,7 @@ def require_privileges(host: Host) -> None:
 
 
 def _load(record: ContainerRecord) -> Spec:
-    spec = load_bundle(record.bundle_path)
+    spec = with_destinations_inside(load_bundle(record.bundle_path), record.rootfs_path)
     if not record.namespaces & flags.CLONE_NEWNS:
         raise UnsupportedFieldError(f"{record.bundle_path}/config.json", "$.linux.namespaces",
                                     "a container without a mount namespace cannot be in a checkpoint")
@@ -210,9 +210,13 @@ def _surroundings(record: ContainerRecord, spec: Spec, root: int) -> Surrounding
     for i, mount in enumerate(spec.mounts):
         if "remount" in mount.options:  # of another one
             continue
+        is_bound = not {"bind", "rbind"}.isdisjoint(mount.options)
+        if is_bound and source_inside_root(mount.source or "", record.bundle_path, record.rootfs_path) is not None:
+            raise CheckpointError(STEP, 0, f"mount {mount.destination!r} ($.mounts[{i}].source) is of what is mounted in the container, "
+                                  "and CRIU is told of mounts of the host alone", None)
         with contextlib.suppress(OSError), _inside(root, inside(mount.destination)) as descriptor:
             # of several at one place the last one is on top
-            (made if {"bind", "rbind"}.isdisjoint(mount.options) else bound)[_mount_id("self", descriptor)] = i
+            (bound if is_bound else made)[_mount_id("self", descriptor)] = i
     cgroups = {}
     for cgroup in record.cgroups:
         device = os.stat(cgroup.path).st_dev

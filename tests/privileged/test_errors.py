@@ -80,6 +80,8 @@ INIT_ROWS: list[Forced] = [
     (op.JoinProcessNamespaces(J, INIT, flags.CLONE_NEWUTS | flags.CLONE_NEWNS), "EBADF", "join process namespaces", "uts, mount"),
     (op.SetAttributesAt(J, b"does-not-exist", 1, 0, 0, 0), "ENOENT", "set attributes at", "does-not-exist"),
     (op.SetAttributesAt(J, b"tests", 1, 0, 0, 0), "EINVAL", "set attributes at", "tests"),
+    (op.CopyTree(J, b"does-not-exist", INIT, 0, 0), "ENOENT", "copy tree", "does-not-exist"),
+    (op.OfferMount(J, INIT, "/data"), "EBADF", "offer mount", "/data"),
     (op.MapMountIds(J, INIT, INIT, 1, "/data"), "EINVAL", "map mount ids", "/data"),
     (op.ReconfigureFilesystem(J, (b"size=1k",), INIT, "/data"), "EBADF", "reconfigure filesystem", "/data"),
     (op.CountVersions(J, INIT, 0, "/data"), "EBADF", "count versions", "/data"),
@@ -181,6 +183,9 @@ BUNDLES: list[Row] = [
     (op.SetMountAttributes, {"mounts": PROC, "linux": NOTHING_MASKED}, Fault("mount_setattr", "EPERM", {2: 0x1000}), "/", "EPERM",
      "$.root.readonly"),
     (op.MapMountIds, {"mounts": with_mounts({**MAPPED, "source": "/proc"})}, None, "/tmp", "EINVAL", "$.mounts[7].options[1]"),
+    # of what is mounted in the container, so that the host does it at the init's word
+    (op.MapOfferedMount, {"mounts": with_mounts({**MAPPED, "source": "../rootfs/proc"}), **NAMED}, None, "/tmp", "EINVAL",
+     "$.mounts[7].options[1]"),
     (op.SetAttributesAt, {"mounts": with_mounts({"destination": "/etc", "options": ["remount", "nosuid"]})}, None, "/etc", "EINVAL",
      "$.mounts[7].options"),
     (op.ReconfigureFilesystem, {"mounts": with_mounts(TMPFS, {"destination": "/tmp", "options": ["remount", "size=none"]})}, None, "/tmp",

@@ -48,6 +48,26 @@ def test_link_at_a_mount_target(attack: Attack, link: str, kind: str, place: str
         assert [point for point, _, source, root in mounted(outcome) if source == ours or root.endswith(ours)] == [below(lands, *names)]
 
 
+@pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("place", ["source", "parent"])
+def test_link_at_a_source_in_the_root(attack: Attack, link: str, place: str) -> None:
+    """What is bound is where the link leads in the container's root, or there is nothing."""
+    lands = put_link(attack, "volume", link)
+    source = attack.rootfs / "volume" if place == "source" else attack.rootfs / "volume" / "a"
+    seen = below(lands, *(() if place == "source" else ("a",))) if lands is not None else None
+    if seen is not None:
+        in_image(attack, seen).mkdir(parents=True, exist_ok=True)
+        (in_image(attack, seen) / "of-the-image").touch()
+    bundle = attack.bundle(["/bin/ls", "/bound"], mounts=mounts_without(add=({"destination": "/bound", "source": str(source),
+                                                                              "options": ["bind"]},)))
+    outcome = attack.try_run(bundle)
+    if seen is None:
+        assert_refused(outcome, "copy tree", str(source).removeprefix(str(attack.rootfs)), "ELOOP", "$.mounts[7].source")
+    else:
+        assert isinstance(outcome, tuple) and outcome[0] == 0 and "of-the-image" in outcome[1].split()
+        assert "canary" not in outcome[1]
+
+
 @pytest.mark.parametrize("mounted_there", [True, False], ids=["mounted", "not_mounted"])
 @pytest.mark.parametrize("link", LINKS)
 @pytest.mark.parametrize("name", ["proc", "sys"])
