@@ -55,6 +55,13 @@ static int finish_tree(struct host *host, const struct operation *op)
     return error ? explain(host, error, "set mount attributes", NULL) : 0;
 }
 
+static int finish_locked_tree(struct host *host, const struct operation *op)
+{
+    int error = set_unlocked_attributes(host->slots[op->slot[0]], op->number);
+
+    return error ? explain(host, error, error == -EPERM ? LOCKED_ATTRIBUTES : "set mount attributes", NULL) : 0;
+}
+
 /* slots: the mount, which has been attached nowhere yet, and a user namespace; number: 1 for recursive */
 static int map_mount_ids(struct host *host, const struct operation *op)
 {
@@ -241,6 +248,7 @@ static int (*const operations_of_host[OP_END])(struct host *host, const struct o
     [OP_OPEN_NAMESPACE] = open_namespace,
     [OP_PASS_DESCRIPTOR] = pass_descriptor,
     [OP_SET_MOUNT_ATTRIBUTES] = finish_tree,
+    [OP_SET_UNLOCKED_ATTRIBUTES] = finish_locked_tree,
     [OP_LISTEN_FOR_START] = listen_for_start,
     [OP_WRITE_CHILD_PROC] = write_child_proc,
     [OP_RAISE_HARD_LIMIT] = raise_hard_limit,

@@ -45,6 +45,7 @@ static const struct {
     ROW(OP_NEW_FILESYSTEM, new_filesystem),
     ROW(OP_LABEL_FILESYSTEM, label_filesystem),
     ROW(OP_SET_MOUNT_ATTRIBUTES, apply_mount_attributes),
+    ROW(OP_SET_UNLOCKED_ATTRIBUTES, apply_unlocked_attributes),
     ROW(OP_MAP_MOUNT_IDS, map_mount_ids),
     ROW(OP_RECONFIGURE_FILESYSTEM, reconfigure_filesystem),
     ROW(OP_COUNT_VERSIONS, count_versions),

@@ -86,6 +86,7 @@ OPERATION(write_proc);
 OPERATION(new_filesystem);
 OPERATION(label_filesystem);
 OPERATION(apply_mount_attributes);
+OPERATION(apply_unlocked_attributes);
 OPERATION(map_mount_ids);
 OPERATION(reconfigure_filesystem);
 OPERATION(count_versions);

@@ -45,11 +45,18 @@ static int change_attributes(int fd, uint64_t set, uint64_t clear, uint64_t prop
 
 OPERATION(apply_mount_attributes)
 {
-
     int error = change_attributes(init->slots[op->slot[0]], op->number[0], op->number[1], op->number[2],
                                   op->number[3]);
 
     return error ? explain(init, error, "set mount attributes") : 0;
+}
+
+/* numbers: attributes to set, to clear, propagation */
+OPERATION(apply_unlocked_attributes)
+{
+    int error = set_unlocked_attributes(init->slots[op->slot[0]], op->number);
+
+    return error ? explain(init, error, error == -EPERM ? LOCKED_ATTRIBUTES : "set mount attributes") : 0;
 }
 
 /* numbers: attributes to set, to clear, propagation, 1 for recursive */

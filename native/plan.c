@@ -49,6 +49,7 @@ static const char *const operands[OP_END] = {
     [OP_NEW_FILESYSTEM] = "tl1",
     [OP_LABEL_FILESYSTEM] = "t1",
     [OP_SET_MOUNT_ATTRIBUTES] = "1",
+    [OP_SET_UNLOCKED_ATTRIBUTES] = "1",
     [OP_RECONFIGURE_FILESYSTEM] = "l1",
     [OP_COUNT_VERSIONS] = "1",
     [OP_COPY_UP] = "t1",

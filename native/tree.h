@@ -8,4 +8,11 @@
  * 1 for a block device. A descriptor, or -errno and what was being done. */
 int copy_tree(int directory, const char *path, const uint64_t *number, const char **ret_doing);
 
+/* What the EPERM of the next one means. */
+#define LOCKED_ATTRIBUTES "locked in a user namespace: what its source has of ro, nosuid, nodev, noexec and access times"
+
+/* Of a mount that is attached nowhere yet, and that a user namespace gets: what the kernel would lock there stays as the host has it. number:
+ * attributes to set, to clear, propagation. */
+int set_unlocked_attributes(int mount, const uint64_t *number);
+
 #endif

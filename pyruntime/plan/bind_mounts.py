@@ -44,8 +44,11 @@ class BindMounts:
         if self._in_user_namespace and options.recursive_bind and options.set & f.MOUNT_ATTR_RDONLY and _shows_hosts_cgroups(source):
             # below /sys are cgroups that belong to who is root in the container
             options = msgspec.structs.replace(options, recursive_set=options.recursive_set | f.MOUNT_ATTR_RDONLY)
+        # without privileges the kernel itself sees to it
+        is_checked = self._in_user_namespace and not self._draft.is_rootless and options.may_unlock()
+        options = options.of_bind_mount(self._in_user_namespace)
         inner = source_inside_root(mount.source, self._bundle_path, self._rootfs_path)
-        slot = self.copy(f"{json_path}.source", source, options, f"{json_path}.options", target, inner)
+        slot = self.copy(f"{json_path}.source", source, options, f"{json_path}.options", target, inner, is_checked)
         if options.mapping is not None or mount.uid_mappings:
             namespace = self._mappings.namespace_of(mount, options.mapping, json_path)
             mapping = map_ids(mount, options, json_path, slot, namespace, target)
@@ -59,8 +62,10 @@ class BindMounts:
                 self._mounts.append(mapping)
         return slot
 
-    def copy(self, json_path: str, source: str, options: MountOptions, options_path: str, target: bytes, inner: str | None = None) -> Slot:
-        """The same of a path of the host. inner: what it is in the container, where it is one of the root file system's."""
+    def copy(self, json_path: str, source: str, options: MountOptions, options_path: str, target: bytes, inner: str | None = None,
+             is_checked: bool = False) -> Slot:
+        """The same of a path of the host. inner: what it is in the container, where it is one of the root file system's. is_checked: nothing
+        of what the host has made read-only, `nosuid` and so on may become otherwise."""
         operations = self._draft.trees if inner is None else self._mounts
         slot = self._draft.tree_slot() if inner is None else self._draft.init_slot()
         attributes = options.set or options.clear
@@ -72,7 +77,8 @@ class BindMounts:
         else:
             operations.append(op.CopyTree(json_path, os.fsencode(inner), slot, int(options.recursive_bind), propagation))
         if attributes:
-            operations.append(op.SetMountAttributes(options_path, slot, options.set, options.clear, later, 0, target.decode()))
+            kind = op.SetUnlockedAttributes if is_checked else op.SetMountAttributes
+            operations.append(kind(options_path, slot, options.set, options.clear, later, 0, target.decode()))
         if options.recursive_set or options.recursive_clear:
             operations.append(op.SetMountAttributes(options_path, slot, options.recursive_set, options.recursive_clear,
                                                     0, 1, target.decode()))

@@ -66,6 +66,10 @@ class SetMountAttributes(Operation, frozen=True):
     place: str = ""
 
 
+class SetUnlockedAttributes(SetMountAttributes, frozen=True):
+    """Unless that takes away what the kernel locks in a user namespace; of one mount."""
+
+
 class ReconfigureFilesystem(Operation, frozen=True):
     options: tuple[bytes, ...]
     slot: Slot

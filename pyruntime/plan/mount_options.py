@@ -38,6 +38,10 @@ _SUPERBLOCK = {
 }
 # what the kernel writes to its log is nobody's affair here
 _WITHOUT_EFFECT = frozenset({"defaults", "loud", "silent"})
+# of those that bind mounts have of their sources: what a mount in a user namespace may not lose of them, where that is not its own, and all
+_LOCKED = f.MOUNT_ATTR_RDONLY | f.MOUNT_ATTR_NOSUID | f.MOUNT_ATTR_NODEV | f.MOUNT_ATTR_NOEXEC
+_INHERITED = _LOCKED | f.MOUNT_ATTR_NOSYMFOLLOW
+_SET_ACCESS_TIMES = frozenset({"noatime", "nodiratime", "relatime", "strictatime"})
 _OTHERS = frozenset({"bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap"})
 
 
@@ -49,6 +53,7 @@ class MountOptions(msgspec.Struct, frozen=True):
     unknown     which of the options are not the specification's, and so for the file system to know
     mapping     which of them asks for an id-mapped mount
     copies_up   which of them asks for what the image has there
+    sets_access_times   whether one of them says how access times are kept, and not only how they are not
     """
 
     is_bind: bool
@@ -64,6 +69,23 @@ class MountOptions(msgspec.Struct, frozen=True):
     is_remount: bool = False
     mapping: int | None = None
     copies_up: int | None = None
+    sets_access_times: bool = False
+
+    def of_bind_mount(self, keeps_locked: bool) -> MountOptions:
+        """With what they do not name of the source's attributes: nothing stays of these, if anything is named, as if mount(2) had remounted
+        it; of access times nothing stays if it is said how they are kept. keeps_locked: as in a user namespace, where the kernel
+        lets nobody take away what the host has chosen."""
+        if not self.set and not self.clear:
+            return self
+        others = _INHERITED & ~_LOCKED if keeps_locked else _INHERITED
+        if self.sets_access_times and not keeps_locked:
+            # the mode is a value in a field, which is set as a whole
+            others |= _ATIME | (f.MOUNT_ATTR_NODIRATIME & ~self.set)
+        return msgspec.structs.replace(self, clear=self.clear | others & (~self.set | _ATIME))
+
+    def may_unlock(self) -> bool:
+        """Whether they name anything that could take away what the source has."""
+        return bool(self.clear) or self.sets_access_times
 
     def read_only(self) -> MountOptions:
         """The same, whatever they say of writing."""
@@ -102,7 +124,7 @@ def parse_mount_options(options: tuple[str, ...]) -> MountOptions:
             unknown.append(i)
     return MountOptions("bind" in options or "rbind" in options, "rbind" in options, bits[False][0], bits[False][1], bits[True][0],
                         bits[True][1], tuple(propagations), superblock, tuple(data), tuple(unknown), "remount" in options,
-                        mapping, copies_up)
+                        mapping, copies_up, not _SET_ACCESS_TIMES.isdisjoint(options))
 
 
 def _apply(bits: list[int], option: str) -> None:

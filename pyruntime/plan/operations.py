@@ -50,6 +50,7 @@ from pyruntime.plan.mount_operations import ProtectPath as ProtectPath
 from pyruntime.plan.mount_operations import ReconfigureFilesystem as ReconfigureFilesystem
 from pyruntime.plan.mount_operations import SetAttributesAt as SetAttributesAt
 from pyruntime.plan.mount_operations import SetMountAttributes as SetMountAttributes
+from pyruntime.plan.mount_operations import SetUnlockedAttributes as SetUnlockedAttributes
 from pyruntime.plan.mount_operations import SwitchRoot as SwitchRoot
 from pyruntime.plan.mount_operations import UseRoot as UseRoot
 from pyruntime.plan.operation import Operation as Operation

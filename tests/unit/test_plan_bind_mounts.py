@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import test_plan_rootless
 from test_plan import V2, plan_of
 from test_plan_mounts import USER, attached, of_kind
 
 from pyruntime.errors import InvalidBundleError, UnsupportedFieldError
+from pyruntime.host import Host
 from pyruntime.plan import flags as f
 from pyruntime.plan import operations as op
 from pyruntime.plan.compile import Place
@@ -114,3 +116,48 @@ def test_what_is_restored_is_no_mount_of_the_root() -> None:
         compile_restore(load_spec(json.dumps(config).encode()), V2, Place("c", "/b", "/b/rootfs", "/run/c"),
                         Sources(frozenset({1}), frozenset(), frozenset()), op.ExecuteProgram("", (b"criu",), ()), 0, False)
     assert raised.value.json_path == "$.mounts[1].source"
+
+
+# attributes that are named, and what is set and cleared then
+RO, NOSUID, NODEV, NOEXEC, NOSYMFOLLOW, NODIRATIME, NOATIME, STRICTATIME, ATIME = (
+    f.MOUNT_ATTR_RDONLY, f.MOUNT_ATTR_NOSUID, f.MOUNT_ATTR_NODEV, f.MOUNT_ATTR_NOEXEC, f.MOUNT_ATTR_NOSYMFOLLOW, f.MOUNT_ATTR_NODIRATIME,
+    f.MOUNT_ATTR_NOATIME, f.MOUNT_ATTR_STRICTATIME, f.MOUNT_ATTR__ATIME)
+EVERY = RO | NOSUID | NODEV | NOEXEC | NOSYMFOLLOW
+# options, set, cleared, cleared in a user namespace, and whether the source may have something there that must stay
+ATTRIBUTES: list[tuple[tuple[str, ...], int, int, int, bool]] = [
+    (("ro",), RO, EVERY & ~RO, NOSYMFOLLOW, False),
+    (("rw",), 0, EVERY, RO | NOSYMFOLLOW, True),
+    (("ro", "nosuid", "nosymfollow"), RO | NOSUID | NOSYMFOLLOW, NODEV | NOEXEC, 0, False),
+    (("dev",), 0, EVERY, NODEV | NOSYMFOLLOW, True),
+    (("noatime",), NOATIME, EVERY | ATIME | NODIRATIME, NOSYMFOLLOW | ATIME, True),
+    (("nodiratime",), NODIRATIME, EVERY | ATIME, NOSYMFOLLOW, True),
+    (("strictatime", "nodiratime"), NODIRATIME | STRICTATIME, EVERY | ATIME, NOSYMFOLLOW | ATIME, True),
+    (("atime",), 0, EVERY | ATIME, NOSYMFOLLOW | ATIME, True),
+    (("diratime",), 0, EVERY | NODIRATIME, NOSYMFOLLOW | NODIRATIME, True),
+]
+
+
+@pytest.mark.conformance(5, 6)
+@pytest.mark.parametrize(("options", "set", "clear", "in_user_namespace", "is_checked"), ATTRIBUTES,
+                         ids=[",".join(row[0]) for row in ATTRIBUTES])
+def test_attributes_that_are_not_named(options: tuple[str, ...], set: int, clear: int, in_user_namespace: int, is_checked: bool) -> None:
+    for linux, expected in (({}, clear), (USER, in_user_namespace)):
+        plan = plan_with(mount("/s", *options), linux=linux)
+        (found,) = [o for o in of_kind(plan.host + plan.child, op.SetMountAttributes) if o.json_path == "$.mounts[0].options"]
+        assert (found.set, found.clear) == (set, expected)
+        assert isinstance(found, op.SetUnlockedAttributes) is bool(linux and is_checked)
+
+
+def test_nothing_is_cleared_where_nothing_is_named() -> None:
+    for options in ((), ("rprivate", "sync", "defaults"), ("rro",), ("idmap",)):
+        for linux in ({}, USER):
+            plan = plan_with({**mount("/s", *options), **(MAPS if "idmap" in options else {})}, linux=linux)
+            assert not [o for o in of_kind(plan.host + plan.child, op.SetMountAttributes)
+                        if o.json_path == "$.mounts[0].options" and not o.recursive]
+
+
+@pytest.mark.parametrize("host", [test_plan_rootless.ROOTLESS, test_plan_rootless.IN_NAMESPACE], ids=["user", "root"])
+def test_without_privileges_the_kernel_keeps_what_it_locks(host: Host) -> None:
+    plan = test_plan_rootless.plan_of(host, mounts=[mount("/s", "rw")])
+    (found,) = [o for o in of_kind(plan.init, op.SetMountAttributes) if o.json_path == "$.mounts[0].options"]
+    assert type(found) is op.SetMountAttributes and found.clear == RO | NOSYMFOLLOW
