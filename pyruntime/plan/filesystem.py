@@ -126,6 +126,9 @@ class FilesystemCompiler:
         root = self.draft.tree_slot()
         # pivot_root refuses a shared root; it becomes shared afterwards
         self.draft.trees.append(op.OpenTree("$.root.path", os.fsencode(self.rootfs_path), root, 1, self.isolation or f.MS_SLAVE))
+        if str(self.linux.rootfs_propagation).removeprefix("r") == "shared":
+            # with whom it shares is nobody's affair outside; what is mounted below may be a volume
+            self.draft.trees.append(op.SetMountAttributes("$.linux.rootfsPropagation", root, 0, 0, f.MS_PRIVATE, 0, "/"))
         self.mounted[b"/"] = _Mounted(root)
         for i, mount in enumerate(self.spec.mounts):
             self._mount(mount, f"$.mounts[{i}]")

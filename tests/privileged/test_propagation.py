@@ -89,11 +89,11 @@ def shared_rootfs(lab: Lab) -> Iterator[Path]:
 ROOTS = {
     None: (True, False, False, True),
     "slave": (True, False, False, True),
-    "shared": (True, False, True, True),
+    "shared": (False, False, True, True),
     "private": (False, False, False, True),
     "unbindable": (False, False, False, False),
     "rslave": (True, False, False, True),
-    "rshared": (True, False, True, True),
+    "rshared": (False, False, True, True),
     "rprivate": (False, False, False, True),
     "runbindable": (False, False, False, False),
 }
@@ -115,6 +115,37 @@ def test_root(lab: Lab, shared_rootfs: Path, propagation: str | None) -> None:
     assert said == "not-executable\n" or "Invalid argument" in said
     found.append(said == "not-executable\n")
     assert tuple(found) == ROOTS[propagation]
+
+
+# the kind of propagation of the root and of what is mounted in it on the host, of mountinfo(5)
+KINDS: dict[str | None, tuple[set[str], set[str]]] = {
+    None: ({"master"}, {"master"}), "slave": ({"master"}, {"master"}), "rslave": ({"master"}, {"master"}),
+    "shared": ({"shared"}, {"master"}), "rshared": ({"shared"}, {"shared", "master"}),
+    "private": (set(), set()), "rprivate": (set(), set()),
+    "unbindable": ({"unbindable"}, {"master"}), "runbindable": ({"unbindable"}, {"unbindable"}),
+}
+
+
+def peers(line: str) -> dict[str, str]:
+    """The kinds of propagation of a line of mountinfo, with the numbers of peer groups."""
+    fields = line.split()
+    return {kind: number for kind, _, number in (field.partition(":") for field in fields[6:fields.index("-")])}
+
+
+@pytest.mark.conformance(52)
+@pytest.mark.parametrize("changes", [{}, {"hooks": {"createContainer": [{"path": "/bin/true"}]}}], ids=["", "hook"])
+@pytest.mark.parametrize("propagation", KINDS, ids=str)
+def test_peer_groups_of_the_root(lab: Lab, shared_rootfs: Path, propagation: str | None, changes: dict[str, Any]) -> None:
+    """What is shared is so in a group that the host has no part in."""
+    mount_on_host(shared_rootfs / "late")
+    linux: dict[str, Any] = {} if propagation is None else {"rootfsPropagation": propagation}
+    mountinfo = lab.run("cat /proc/self/mountinfo", root={"path": str(shared_rootfs), "readonly": False}, linux=linux, **changes)
+    found = {line.split()[4]: peers(line) for line in mountinfo.splitlines()}
+    on_host = {peers(line).get("shared") for line in Path("/proc/self/mountinfo").read_text().splitlines()}
+    for path, kinds in zip(("/", "/late"), KINDS[propagation], strict=True):
+        assert set(found[path]) - {"propagate_from"} == kinds, path
+        assert found[path].get("shared") not in on_host - {None}, path
+        assert "master" not in kinds or found[path]["master"] in on_host, path
 
 
 # Below the root file system of a mount namespace there is the kernel's rootfs, which no other mount is the parent of: the root that an

@@ -314,6 +314,18 @@ def test_propagation_of_every_kind_of_mount(kind: str) -> None:
                                        and isinstance(o, op.AttachMount | op.MakeLink))
 
 
+@pytest.mark.conformance(52)
+@pytest.mark.parametrize("propagation", [None, "shared", "rshared", "slave", "rprivate", "unbindable"])
+def test_a_shared_root_is_nobodys_slave(propagation: str | None) -> None:
+    plan = plan_of(V2, linux={} if propagation is None else {"rootfsPropagation": propagation})
+    (tree,) = [o for o in of_kind(plan.child, op.OpenTree) if o.json_path == "$.root.path"]
+    first = [(o.propagation, o.recursive) for o in of_kind(plan.child, op.SetMountAttributes) if o.slot == tree.slot]
+    assert first == ([(f.MS_PRIVATE, 0)] if propagation in ("shared", "rshared") else [])
+    last = [(o.path, o.propagation, o.recursive) for o in of_kind(plan.init, op.SetAttributesAt)]
+    kinds = {"shared": f.MS_SHARED, "rshared": f.MS_SHARED, "slave": f.MS_SLAVE, "rprivate": f.MS_PRIVATE, "unbindable": f.MS_UNBINDABLE}
+    assert last == ([(b"/", kinds[propagation], int(propagation[0] == "r"))] if propagation is not None else [])
+
+
 def test_cgroup2_is_the_v2_cgroup_whatever_else_the_host_has() -> None:
     for host, path in ((V1, b"/cg/unified/pyruntime/c"), (V2, b"/cg/pyruntime/c")):
         plan = plan_of(host, mounts=[{"destination": "/data", "type": "cgroup2", "options": ["ro"]}])
