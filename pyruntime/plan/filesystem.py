@@ -14,7 +14,7 @@ from pyruntime.plan import flags as f
 from pyruntime.plan import operations as op
 from pyruntime.plan.bind_mounts import BindMounts
 from pyruntime.plan.draft import Draft
-from pyruntime.plan.inside import inside, source_inside_root
+from pyruntime.plan.inside import each_once, inside, source_inside_root
 from pyruntime.plan.mapped_mounts import MountMappings, map_ids
 from pyruntime.plan.mount_options import MountOptions, parse_mount_options, refuse_unknown_options
 from pyruntime.plan.operations import Slot
@@ -389,7 +389,7 @@ class FilesystemCompiler:
             self.after.append(op.MakeNode(json_path, path, mode, number, uid, gid, demands))
 
     def _protected_paths(self) -> None:
-        for i, path in enumerate(self.linux.readonly_paths):
+        for path, i in each_once(self.linux.readonly_paths).items():
             self.after.append(op.ProtectPath(f"$.linux.readonlyPaths[{i}]", path.encode()))
         masked = self.linux.masked_paths
         if masked:
@@ -398,5 +398,5 @@ class FilesystemCompiler:
             self.draft.trees.append(op.OpenTree("$.linux.maskedPaths", b"/dev/null", null, 0, f.MS_SLAVE, _NULL))
             self.after.append(op.NewFilesystem("$.linux.maskedPaths", b"tmpfs", (b"nr_inodes=2", b"mode=755", *self._label_of("tmpfs")),
                                                directory, f.MOUNT_ATTR_RDONLY))
-            for i, path in enumerate(masked):
+            for path, i in each_once(masked).items():
                 self.after.append(op.MaskPath(f"$.linux.maskedPaths[{i}]", path.encode(), null, directory))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+from collections.abc import Iterable
 
 import msgspec
 
@@ -38,3 +39,12 @@ def with_destinations_inside(spec: Spec, rootfs_path: str) -> Spec:
     mounts = tuple(msgspec.structs.replace(mount, destination=inside_root(mount.destination, rootfs_path) or mount.destination)
                    for mount in spec.mounts)
     return msgspec.structs.replace(spec, mounts=mounts)
+
+
+def each_once(paths: Iterable[str]) -> dict[str, int]:
+    """Paths in the container, without those that are others in another spelling, and the index of the first. What stands before a `..` may
+    be a link, so it is as it is."""
+    found: dict[str, int] = {}
+    for i, path in enumerate(paths):
+        found.setdefault(path if ".." in path else inside(path), i)
+    return found

@@ -74,6 +74,16 @@ def test_masked_and_readonly_paths(lab: Lab) -> None:
     assert (secret / "file").read_text() == "secret\n" and not (lab.rootfs / "aim" / "new").exists()
 
 
+@pytest.mark.conformance(53)
+def test_a_path_in_several_spellings_is_mounted_on_once(lab: Lab) -> None:
+    for name in ("secret", "aim"):
+        (lab.rootfs / name).mkdir()
+    (lab.rootfs / "plain").touch()
+    out = lab.run("cut -d ' ' -f 5 /proc/self/mountinfo", linux={"maskedPaths": ["/secret", "//plain/", "/secret/.", "/plain"],
+                                                              "readonlyPaths": ["/aim", "/aim/", "/./aim"]}).split()
+    assert [out.count(path) for path in ("/secret", "/plain", "/aim")] == [1, 1, 1]
+
+
 @pytest.mark.conformance(2)
 @pytest.mark.parametrize("readonly", [True, False])
 def test_root(lab: Lab, readonly: bool) -> None:

@@ -326,6 +326,17 @@ def test_a_shared_root_is_nobodys_slave(propagation: str | None) -> None:
     assert last == ([(b"/", kinds[propagation], int(propagation[0] == "r"))] if propagation is not None else [])
 
 
+@pytest.mark.conformance(53)
+def test_protected_paths_are_mounted_on_once() -> None:
+    paths = ["/a/b", "/a//b/", "/c", "/a/./b", "/a/b", "/c/../a/b", "/c", "/d/"]
+    plan = plan_of(V2, linux={"maskedPaths": paths, "readonlyPaths": paths[2:]})
+    # behind a link `..` leads elsewhere
+    assert [(o.path, o.json_path) for o in of_kind(plan.init, op.MaskPath)] == [
+        (path, f"$.linux.maskedPaths[{i}]") for path, i in ((b"/a/b", 0), (b"/c", 2), (b"/c/../a/b", 5), (b"/d", 7))]
+    assert [(o.path, o.json_path) for o in of_kind(plan.init, op.ProtectPath)] == [
+        (path, f"$.linux.readonlyPaths[{i}]") for path, i in ((b"/c", 0), (b"/a/b", 1), (b"/c/../a/b", 3), (b"/d", 5))]
+
+
 def test_cgroup2_is_the_v2_cgroup_whatever_else_the_host_has() -> None:
     for host, path in ((V1, b"/cg/unified/pyruntime/c"), (V2, b"/cg/pyruntime/c")):
         plan = plan_of(host, mounts=[{"destination": "/data", "type": "cgroup2", "options": ["ro"]}])
