@@ -44,7 +44,7 @@ OPERATION(set_identity)
     const char *groups = plan_text(&init->plan, op, 0);
     uint64_t uid = op->number[1], gid = op->number[2];
 
-    /* the permitted set survives the change of uid; set_capabilities then takes away what is not granted */
+    /* the permitted set survives the change of uid; set_capabilities then takes away what is not granted, and execution takes this back */
     if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
         return explain(init, -errno, "PR_SET_KEEPCAPS");
     if (op->number[3] != SETGROUPS_DENIED && syscall(SYS_setgroups, op->number[0] / sizeof(uint32_t), groups) < 0
@@ -54,8 +54,6 @@ OPERATION(set_identity)
         return explain(init, -errno, "setresgid");
     if (syscall(SYS_setresuid, uid, uid, uid) < 0)
         return explain(init, -errno, "setresuid");
-    if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) < 0)
-        return explain(init, -errno, "PR_SET_KEEPCAPS");
     /* the change of uid set it to fs.suid_dumpable, which may be 1 */
     prctl(PR_SET_DUMPABLE, 0);
     return 0;

@@ -52,9 +52,7 @@ static int prepare_successor(struct init *init, uint64_t before)
 {
     if (before == FILTER_BEFORE_PROGRAM)
         return announce_execution(init);
-    if (before == FILTER_BEFORE_CLONE)
-        return keep_wire_alone(init);
-    return seal_descriptors(init);
+    return before == FILTER_BEFORE_CLONE ? keep_wire_alone(init) : keep_start_socket(init);
 }
 
 /* text: the program; numbers: its bytes, flags of seccomp(2), enum filter_revokes, enum filter_place */
@@ -83,9 +81,14 @@ OPERATION(install_filter)
     int listener = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, op->number[1], &program);
     if (listener < 0)
         return explain(init, -errno, "seccomp");
-    if (has_thread)
+    if (has_thread) {
         hand_over(&handover, listener);
-    else if (notifies && (error = send_listener(init, listener)))
+        /* what execution would close too */
+        if (op->number[3] == FILTER_BEFORE_START) {
+            close(handover.faults);
+            close(listener);
+        }
+    } else if (notifies && (error = send_listener(init, listener)))
         return error;
     /* from here on the configuration says what this process may do */
     if (revokes && (error = set_capability_sets(&rights, rights.without)))

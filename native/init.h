@@ -43,6 +43,8 @@ int announce_execution(struct init *init);
 _Noreturn void end_process(int status);
 /* Close all but the wire and what the program gets, once. */
 int keep_wire_alone(struct init *init);
+/* The same, but for the socket that await_start waits on. */
+int keep_start_socket(struct init *init);
 
 /* A byte of the caller's. */
 int await_byte(struct init *init);

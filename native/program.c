@@ -34,6 +34,41 @@ OPERATION(raise_loopback)
     return ioctl(fd, SIOCSIFFLAGS, &request) < 0 ? explain(init, -errno, "set lo up") : 0;
 }
 
+int seal_descriptors(struct init *init)
+{
+    if (!init->is_sealed && close_from(3 + init->plan.header->preserve_fds, CLOSE_RANGE_CLOEXEC) < 0)
+        return explain(init, -errno, "close_range");
+    init->is_sealed = true;
+    return 0;
+}
+
+/* For as long as it waits, nothing of the host's, and no descriptor of the image's either, is where somebody might find a way to it. What is
+ * opened from then on is closed by execution, so that this leaves nothing to seal. */
+int keep_start_socket(struct init *init)
+{
+    const struct plan *plan = &init->plan;
+    uint32_t i = 0;
+
+    if (init->is_sealed)
+        return 0;
+    while (i < plan->header->init_count && plan->init[i].kind != OP_AWAIT_START)
+        i++;
+    if (i == plan->header->init_count)
+        return seal_descriptors(init);
+    /* the number before is the wire's */
+    int first = init->first_fd + 1, socket = init->slots[plan->init[i].slot[0]];
+    if (socket < first)
+        return explain(init, -EBADF, "look at the start socket");
+    int error = socket > first ? close_between((unsigned int)first, (unsigned int)socket - 1, 0) : 0;
+    if (!error)
+        error = close_from((unsigned int)socket + 1, 0);
+    if (error)
+        return explain(init, error, "close_range");
+    init->parent = -1;
+    init->is_sealed = true;
+    return 0;
+}
+
 OPERATION(await_start)
 {
     struct message message = {.type = MESSAGE_READY, .operation = -1};
@@ -45,7 +80,10 @@ OPERATION(await_start)
         return explain(init, -errno, "look at the start socket");
     if (!listens)
         return explain(init, -EINVAL, "the start socket does not listen");
-    int error = send_message(init->wire, &message, -1);
+    int error = keep_start_socket(init);
+    if (error)
+        return error;
+    error = send_message(init->wire, &message, -1);
     if (error < 0)
         return explain(init, error, "say ready");
     close(init->wire);
@@ -203,14 +241,6 @@ static int look_at_file(const char *file, char **arguments, char **environment)
     if (fstatat(AT_FDCWD, file, &st, 0) < 0)
         return -errno;
     return S_ISREG(st.st_mode) ? 0 : -EACCES;
-}
-
-int seal_descriptors(struct init *init)
-{
-    if (!init->is_sealed && close_from(3 + init->plan.header->preserve_fds, CLOSE_RANGE_CLOEXEC) < 0)
-        return explain(init, -errno, "close_range");
-    init->is_sealed = true;
-    return 0;
 }
 
 int announce_execution(struct init *init)

@@ -74,9 +74,14 @@ static inline int map_ids_of_mount(int mount, int user_namespace, bool recursive
     return set_mount_attributes(mount, recursive ? AT_RECURSIVE : 0, &attributes);
 }
 
+static inline int close_between(unsigned int first, unsigned int last, unsigned int flags)
+{
+    return (int)checked(syscall(SYS_close_range, first, last, flags));
+}
+
 static inline int close_from(unsigned int first, unsigned int flags)
 {
-    return (int)checked(syscall(SYS_close_range, first, ~0U, flags));
+    return close_between(first, ~0U, flags);
 }
 
 /* A descriptor that closes itself at the end of its block; take_fd() gives it away. */

@@ -113,6 +113,8 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
     in_user_namespace = bool(namespace_bits(spec) & flags.CLONE_NEWUSER)
     # namespaces of a user namespace are made with it, or once it was joined
     draft = Draft(overlaps=not in_user_namespace, is_rootless=host.is_rootless)
+    # the first that the init gets: what it closes before it waits has higher numbers
+    start = draft.source_slot()
     cgroups = cgroups_of(host, cgroup_path_for(spec, place.id, host, place.units))
     new, joined = _open_namespaces(draft, spec)
     if host.is_rootless:
@@ -136,7 +138,6 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
     draft.init.append(op.ResetAffinity(""))
     filesystem = FilesystemCompiler(draft, spec, place.bundle_path, place.rootfs_path, cgroups, in_user_namespace or host.in_user_namespace,
                                     host.kernel, joined.get("user"))
-    start = draft.source_slot()
     draft.sources.append(op.ListenForStart("", place.state_directory.encode(), START_SOCKET.encode(), start))
     if spec.process is not None:
         limit_process(draft, spec.process, "$.process", in_user_namespace)

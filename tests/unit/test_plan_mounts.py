@@ -224,6 +224,9 @@ def test_the_init_makes_namespaces_while_the_host_prepares() -> None:
     assert kinds[:4] == [op.UnshareNamespaces, op.RaiseLoopback, op.ReceiveSlots, op.JoinCgroup]
     assert plan.init[0].types == f.CLONE_NEWNS | f.CLONE_NEWNET | f.CLONE_NEWIPC | f.CLONE_NEWUTS
     assert plan.child[-1] == op.PassSlots("", 0, plan.late_slots) and plan.init[2] == op.ReceiveSlots("", 0, plan.late_slots)
+    # what the init closes before it waits has higher numbers than the socket
+    (listens,) = of_kind(plan.child, op.ListenForStart)
+    assert (listens.slot.owner, listens.slot.index) == ("late", 0)
     # what the clone itself needs is there before it
     assert [type(o) for o in plan.host] == [op.MakeCgroup, op.OpenCgroup]
 
