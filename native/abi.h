@@ -44,7 +44,7 @@ enum node_demand {
 };
 
 /* What of a directory a file system that covers it takes over, as bits. */
-enum copy_up { COPY_UP_CONTENTS = 1, COPY_UP_MODE = 2, COPY_UP_UID = 4, COPY_UP_GID = 8 };
+enum copy_up { COPY_UP_CONTENTS = 1, COPY_UP_UID = 2, COPY_UP_GID = 4 };
 
 /* From which sets of capabilities CAP_SYS_ADMIN is taken once the filter is installed, as bits. It is raised for that. */
 enum filter_revokes {
@@ -115,6 +115,7 @@ enum operation_kind {
     OP_OPEN_PROC,
     OP_WRITE_PROC,
     OP_NEW_FILESYSTEM,
+    OP_NEW_TMPFS,
     OP_LABEL_FILESYSTEM,
     OP_SET_MOUNT_ATTRIBUTES,
     OP_SET_UNLOCKED_ATTRIBUTES,

@@ -1,4 +1,4 @@
-/* What of a directory a new file system takes over that covers it: mode, owner, and if asked for all that is in it.
+/* What of a directory a new file system takes over that covers it, besides the mode: all that is in it, and its owner.
  *
  * Whoever else has the directory, as a volume, may change it meanwhile: every name is opened below the descriptor of its directory, no
  * link is followed, and what is asked of a file is asked of its descriptor. The copy is nobody's until it is mounted. */
@@ -331,16 +331,14 @@ OPERATION(copy_up)
         return explain(init, to, "open the new file system");
     if (fstat(from, &st) < 0 || fstat(to, &own) < 0)
         return explain(init, -errno, "stat");
-    if (what & COPY_UP_CONTENTS) {
-        int error = copy_contents(init, from, to);
-        if (error)
-            return error;
-    }
+    int error = what & COPY_UP_CONTENTS ? copy_contents(init, from, to) : 0;
+    if (error)
+        return error;
     if (what & (COPY_UP_UID | COPY_UP_GID) && fchown(to, what & COPY_UP_UID ? st.st_uid : (uid_t)-1,
                                                      what & COPY_UP_GID ? st.st_gid : (gid_t)-1) < 0)
         return explain(init, -errno, "chown");
     /* an access control list has changed it */
-    if (fchmod(to, (what & COPY_UP_MODE ? st.st_mode : own.st_mode) & 07777) < 0)
+    if (fchmod(to, own.st_mode & 07777) < 0)
         return explain(init, -errno, "chmod");
     return 0;
 }

@@ -1,5 +1,6 @@
 /* File systems: making and configuring them, and the private procfs. */
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 
 #include "init.h"
@@ -53,7 +54,8 @@ static int set_options(struct init *init, const struct operation *op, int text, 
     return 0;
 }
 
-static int mount_new(struct init *init, const struct operation *op, const char *type, int *ret_fd)
+/* mode: in octal digits; NULL for the file system's own choice */
+static int mount_new(struct init *init, const struct operation *op, const char *type, const char *mode, int *ret_fd)
 {
     AUTO_FD context = (int)checked(syscall(SYS_fsopen, type, FSOPEN_CLOEXEC));
 
@@ -62,6 +64,9 @@ static int mount_new(struct init *init, const struct operation *op, const char *
     int error = set_options(init, op, 1, context);
     if (error)
         return error;
+    error = mode ? configure(context, FSCONFIG_SET_STRING, "mode", mode) : 0;
+    if (error)
+        return explain_filesystem(init, error, context, "set option mode", mode);
     error = configure(context, FSCONFIG_CMD_CREATE, NULL, NULL);
     if (error)
         return explain_filesystem(init, error, context, "create file system", type);
@@ -74,7 +79,26 @@ static int mount_new(struct init *init, const struct operation *op, const char *
 
 OPERATION(new_filesystem)
 {
-    return mount_new(init, op, plan_text(&init->plan, op, 0), &init->slots[op->slot[0]]);
+    return mount_new(init, op, plan_text(&init->plan, op, 0), NULL, &init->slots[op->slot[0]]);
+}
+
+/* text: where it is going to be mounted: it has the mode of the directory there. */
+OPERATION(new_tmpfs)
+{
+    AUTO_FD covered = open_inside(plan_text(&init->plan, op, 0), O_PATH | O_DIRECTORY);
+    char mode[] = "0000";
+    struct stat st;
+
+    /* where it cannot be mounted either, mounting says why */
+    if (covered == -ENOENT || covered == -ENOTDIR || covered == -ELOOP)
+        return mount_new(init, op, "tmpfs", NULL, &init->slots[op->slot[0]]);
+    if (covered < 0)
+        return explain(init, covered, "open");
+    if (fstat(covered, &st) < 0)
+        return explain(init, -errno, "stat");
+    for (int digit = 0; digit < 4; digit++)
+        mode[digit] = (char)('0' + (st.st_mode >> (9 - 3 * digit) & 7));
+    return mount_new(init, op, "tmpfs", mode, &init->slots[op->slot[0]]);
 }
 
 /* For a file system that takes no label when it is made (mqueue, which the kernel has made already). text: the label */

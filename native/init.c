@@ -43,6 +43,7 @@ static const struct {
     ROW(OP_OPEN_PROC, open_proc),
     ROW(OP_WRITE_PROC, write_proc),
     ROW(OP_NEW_FILESYSTEM, new_filesystem),
+    ROW(OP_NEW_TMPFS, new_tmpfs),
     ROW(OP_LABEL_FILESYSTEM, label_filesystem),
     ROW(OP_SET_MOUNT_ATTRIBUTES, apply_mount_attributes),
     ROW(OP_SET_UNLOCKED_ATTRIBUTES, apply_unlocked_attributes),

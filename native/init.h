@@ -86,6 +86,7 @@ OPERATION(offer_mount);
 OPERATION(open_proc);
 OPERATION(write_proc);
 OPERATION(new_filesystem);
+OPERATION(new_tmpfs);
 OPERATION(label_filesystem);
 OPERATION(apply_mount_attributes);
 OPERATION(apply_unlocked_attributes);

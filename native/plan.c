@@ -47,6 +47,7 @@ static const char *const operands[OP_END] = {
     [OP_OPEN_PROC] = "1",
     [OP_WRITE_PROC] = "tt1",
     [OP_NEW_FILESYSTEM] = "tl1",
+    [OP_NEW_TMPFS] = "tl1",
     [OP_LABEL_FILESYSTEM] = "t1",
     [OP_SET_MOUNT_ATTRIBUTES] = "1",
     [OP_SET_UNLOCKED_ATTRIBUTES] = "1",

@@ -220,16 +220,19 @@ class FilesystemCompiler:
             elif kind not in ("proc", "sysfs", "devpts", "mqueue"):
                 data.append(b"ro")
         early = kind not in _WITHOUT_PATHS or (kind in _NEED_VISIBLE and self.in_user_namespace)
-        (self.before if early else self.after).append(
-            op.NewFilesystem(json_path, kind.encode(), tuple(data), slot, attributes, target.decode()))
+        if kind == "tmpfs" and not any(option.startswith("mode=") for option in options.data):
+            self.after.append(op.NewTmpfs(json_path, target, tuple(data), slot, attributes))
+        else:
+            (self.before if early else self.after).append(
+                op.NewFilesystem(json_path, kind.encode(), tuple(data), slot, attributes, target.decode()))
         if options.mapping is not None or mount.uid_mappings:
             namespace = self.mappings.namespace_of(mount, options.mapping, json_path)
             self.after.append(map_ids(mount, options, json_path, slot, namespace, target))
         if kind == "mqueue" and self.linux.mount_label:
             (self.before if early else self.after).append(
                 op.LabelFilesystem("$.linux.mountLabel", self.linux.mount_label.encode(), slot, target.decode()))
-        if kind == "tmpfs":
-            self._copy_up(options, target, slot, json_path)
+        if options.copies_up is not None:
+            self._copy_up(options, options.copies_up, target, slot, json_path)
         self._attach(target, slot, json_path, refuses_links=kind in _NEED_VISIBLE)
         if options.superblock.get("iversion"):
             self._count_versions(slot, options, json_path, target)
@@ -243,15 +246,11 @@ class FilesystemCompiler:
             return []
         return [b"context=" + label.encode()]
 
-    def _copy_up(self, options: MountOptions, target: bytes, slot: Slot, json_path: str) -> None:
-        """As runc and crun do, a tmpfs has the mode of what it covers, unless it is given one."""
+    def _copy_up(self, options: MountOptions, index: int, target: bytes, slot: Slot, json_path: str) -> None:
+        """What is there, with its owner unless another one is stated."""
         stated = {option.partition("=")[0] for option in options.data}
-        copies = options.copies_up is not None
-        takes = sum(bit for name, bit in (("mode", f.COPY_UP_MODE), ("uid", f.COPY_UP_UID), ("gid", f.COPY_UP_GID))
-                    if name not in stated and (copies or name == "mode"))
-        if copies or takes:
-            where = f"{json_path}.options[{options.copies_up}]" if copies else f"{json_path}.destination"
-            self.after.append(op.CopyUp(where, target, slot, takes | (f.COPY_UP_CONTENTS if copies else 0)))
+        owner = sum(bit for name, bit in (("uid", f.COPY_UP_UID), ("gid", f.COPY_UP_GID)) if name not in stated)
+        self.after.append(op.CopyUp(f"{json_path}.options[{index}]", target, slot, owner | f.COPY_UP_CONTENTS))
 
     def _count_versions(self, slot: Slot, options: MountOptions, json_path: str, target: bytes) -> None:
         self.after.append(op.CountVersions(f"{json_path}.options", slot, f.MS_LAZYTIME if options.superblock.get("lazytime") else 0,

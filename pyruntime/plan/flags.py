@@ -30,9 +30,8 @@ CHECK_WITHIN_EFFECTIVE = 3
 
 # enum copy_up of native/abi.h
 COPY_UP_CONTENTS = 1
-COPY_UP_MODE = 2
-COPY_UP_UID = 4
-COPY_UP_GID = 8
+COPY_UP_UID = 2
+COPY_UP_GID = 4
 
 # enum setgroups of native/abi.h
 SETGROUPS_ALLOWED = 0

@@ -46,6 +46,15 @@ class NewFilesystem(Operation, frozen=True):
         return self.place or self.type.decode(errors="backslashreplace")
 
 
+class NewTmpfs(Operation, frozen=True):
+    """With the mode of what it is going to cover."""
+
+    path: bytes
+    options: tuple[bytes, ...]
+    slot: Slot
+    attributes: int
+
+
 class LabelFilesystem(Operation, frozen=True):
     """label: of SELinux, for a file system that takes none when it is made."""
 

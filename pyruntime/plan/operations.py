@@ -42,6 +42,7 @@ from pyruntime.plan.mount_operations import LabelFilesystem as LabelFilesystem
 from pyruntime.plan.mount_operations import MaskPath as MaskPath
 from pyruntime.plan.mount_operations import MountRoot as MountRoot
 from pyruntime.plan.mount_operations import NewFilesystem as NewFilesystem
+from pyruntime.plan.mount_operations import NewTmpfs as NewTmpfs
 from pyruntime.plan.mount_operations import OfferMount as OfferMount
 from pyruntime.plan.mount_operations import OpenRootPlace as OpenRootPlace
 from pyruntime.plan.mount_operations import PivotRoot as PivotRoot

@@ -192,8 +192,12 @@ def test_mode_of_a_tmpfs(lab: Lab, mode: int, options: tuple[str, ...], expected
     (lab.rootfs / "data" / "file").touch()
     (lab.rootfs / "data").chmod(mode)
     os.chown(lab.rootfs / "data", 3, 4)
-    out = lab.run("stat -c '%a %u %g' /data; ls -A /data", mounts=with_mounts(tmpfs(*options)))
-    assert out == f"{expected} 0 0\n"
+    out = lab.run("stat -c '%a %u %g' /data; ls -A /data; grep ' /data ' /proc/self/mounts", mounts=with_mounts(tmpfs(*options)))
+    status, line = out.splitlines()
+    assert status == f"{expected} 0 0"
+    shown = [option for option in line.split()[3].split(",") if option.startswith("mode=")]
+    # the default of a tmpfs is not shown
+    assert shown == ([f"mode={expected}"] if expected != "1777" else [])
 
 
 # hostile images

@@ -96,6 +96,7 @@ INIT_ROWS: list[Forced] = [
     (op.LabelFilesystem(J, b"a:b:c", INIT, "/dev/mqueue"), "EBADF", "label filesystem", "/dev/mqueue"),
     (op.NewFilesystem(J, b"nonefs", (), INIT, 0), "ENODEV", "new filesystem", "nonefs"),
     (op.NewFilesystem(J, b"nonefs", (), INIT, 0, "/data"), "ENODEV", "new filesystem", "/data"),
+    (op.NewTmpfs(J, b"tests", (b"none",), INIT, 0), "EINVAL", "new tmpfs", "tests"),
     (op.SetMountAttributes(J, INIT, 1, 0, 0, 0), "EBADF", "set mount attributes", None),
     (op.SetUnlockedAttributes(J, INIT, 1, 0, 0, 0, "/data"), "EBADF", "set unlocked attributes", "/data"),
     (op.PivotRoot(J, INIT, "/srv/root"), "EBADF", "pivot root", "/srv/root"),
@@ -173,7 +174,7 @@ MAPPED = {"destination": "/tmp", "source": "/tmp", "options": ["bind", "idmap"],
 Row = tuple[type[Operation], dict[str, Any], Fault | None, str | None, str, str | None]
 BUNDLES: list[Row] = [
     (op.NewFilesystem, {"mounts": with_mounts({"destination": "/a/../data", "type": "nonefs"})}, None, "/data", "ENODEV", "$.mounts[7]"),
-    (op.NewFilesystem, {"mounts": with_mounts({"destination": "data", "type": "tmpfs", "options": ["nonsense=1"]})}, None, "/data",
+    (op.NewTmpfs, {"mounts": with_mounts({"destination": "data", "type": "tmpfs", "options": ["nonsense=1"]})}, None, "/data",
      "EINVAL", "$.mounts[7]"),
     # mount_setattr of one mount: the bind mount's own attributes are the first
     (op.SetMountAttributes, {"mounts": BOUND, "root": {"readonly": False}}, Fault("mount_setattr", "EPERM", {2: 0x1000}), "/tmp",

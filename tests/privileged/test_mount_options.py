@@ -165,7 +165,7 @@ def test_options_that_are_longer_than_the_kernel_takes(lab: Lab) -> None:
             lab.create("true", mounts=with_mounts(mount))
     with pytest.raises(SetupError, match="no more than 255 bytes of the option size") as raised:
         lab.create("true", mounts=with_mounts({"destination": "/tmp", "type": "tmpfs", "options": [f"size={'0' * 256}1m"]}))
-    assert (raised.value.step, raised.value.errno_name, raised.value.json_path) == ("new filesystem", "E2BIG", "$.mounts[7]")
+    assert (raised.value.step, raised.value.errno_name, raised.value.json_path) == ("new tmpfs", "E2BIG", "$.mounts[7]")
 
 
 @pytest.mark.conformance(3)

@@ -104,9 +104,10 @@ def test_every_file_system_that_takes_a_label_has_the_containers(host: Host) -> 
     plan = plan_of(host, mounts=mounts, linux={"mountLabel": FILES, "maskedPaths": ["/proc/kcore"]})
     contexts: dict[str, list[str]] = {}
     for operation in plan.init:
-        if isinstance(operation, op.NewFilesystem):
-            contexts[operation.place or "mask"] = [option.decode().partition("=")[2] for option in operation.options
-                                                   if option.startswith(b"context=")]
+        if isinstance(operation, op.NewFilesystem | op.NewTmpfs):
+            place = operation.path.decode() if isinstance(operation, op.NewTmpfs) else operation.place
+            contexts[place or "mask"] = [option.decode().partition("=")[2] for option in operation.options
+                                         if option.startswith(b"context=")]
     expected = {"/proc": [], "/sysfs": [], "/tmpfs": [FILES], "/devpts": [FILES], "/mqueue": [], "/own": ["a:b:c"], "mask": [FILES]}
     assert contexts == (expected | {"/cgroup": [FILES]} if host.hierarchies[0].controllers else expected)
     label = only(plan, op.LabelFilesystem)
@@ -119,6 +120,7 @@ def test_every_file_system_that_takes_a_label_has_the_containers(host: Host) -> 
 def test_no_label_is_none() -> None:
     for host in (*ENFORCING, *WITHOUT):
         plan = plan_of(host, process={"selinuxLabel": ""}, linux={"mountLabel": ""})
-        steps = itertools.chain.from_iterable(operation.options for operation in plan.init if isinstance(operation, op.NewFilesystem))
+        steps = itertools.chain.from_iterable(operation.options for operation in plan.init
+                                              if isinstance(operation, op.NewFilesystem | op.NewTmpfs))
         assert not any(option.startswith(b"context=") for option in steps)
         assert op.WriteProc not in order(plan, op.WriteProc) and op.LabelFilesystem not in order(plan, op.LabelFilesystem)

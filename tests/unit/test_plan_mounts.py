@@ -96,7 +96,11 @@ USER = {"namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts
         "gidMappings": [{"containerID": 0, "hostID": 1000, "size": 10}]}
 
 
-def of_kind(operations: tuple[op.Operation, ...], kind: type[Any]) -> list[Any]:
+# a file system that is not there yet
+NEW: Any = (op.NewFilesystem, op.NewTmpfs)
+
+
+def of_kind(operations: tuple[op.Operation, ...], kind: Any) -> list[Any]:
     return [operation for operation in operations if isinstance(operation, kind)]
 
 
@@ -142,7 +146,8 @@ def test_file_systems_of_the_hosts_paths_are_made_before_the_change_of_root() ->
     plan = plan_of(V2, mounts=mounts)
     kinds = {o.type: i for i, o in enumerate(plan.init) if isinstance(o, op.NewFilesystem)}
     pivot = next(i for i, o in enumerate(plan.init) if isinstance(o, op.PivotRoot))
-    assert max(kinds[b"ext4"], kinds[b"overlay"]) < pivot < kinds[b"tmpfs"]
+    (own,) = of_kind(plan.init, op.NewTmpfs)
+    assert max(kinds[b"ext4"], kinds[b"overlay"]) < pivot < plan.init.index(own)
     assert [o.path for o in plan.init if isinstance(o, op.AttachMount)] == [b"/disk", b"/layers", b"/own"]
 
 
@@ -150,7 +155,7 @@ def test_a_read_only_tmpfs_is_filled_first() -> None:
     mounts = [*default_config()["mounts"], {"destination": "/data", "type": "tmpfs", "options": ["ro", "nosuid"]},
               {"destination": "/data/inner", "type": "tmpfs", "options": ["ro"]}]
     plan = plan_of(V2, mounts=mounts, linux={"devices": [{"path": "/data/node", "type": "p"}]})
-    new = {o.json_path: o for o in of_kind(plan.init, op.NewFilesystem)}
+    new = {o.json_path: o for o in of_kind(plan.init, NEW)}
     assert new["$.mounts[7]"].attributes == f.MOUNT_ATTR_NOSUID and b"ro" not in new["$.mounts[7]"].options
     order = [o.path for o in plan.init if isinstance(o, op.AttachMount | op.MakeNode) and o.path.startswith(b"/data")]
     assert order == [b"/data", b"/data/inner", b"/data/node"]
@@ -300,7 +305,7 @@ def test_options_of_a_file_system_are_refused_where_none_is_made(kind: str, opti
         plan_with(kind, "nosuid", option)
     assert raised.value.json_path == f"$.mounts[0].options[{len(MOUNTS[kind][2]) + 1}]" and repr(option) in raised.value.reason
     for other in ("tmpfs", "file system"):
-        (made,) = [o for o in of_kind(plan_with(other, option).init, op.NewFilesystem) if o.json_path == "$.mounts[0]"]
+        (made,) = [o for o in of_kind(plan_with(other, option).init, NEW) if o.json_path == "$.mounts[0]"]
         assert option.encode() in made.options
 
 
@@ -356,7 +361,7 @@ def test_cgroup2_is_the_v2_cgroup_whatever_else_the_host_has() -> None:
 def test_recursive_options_of_a_new_mount() -> None:
     """There is nothing below it, so that they come after the others."""
     def attributes(kind: str, *options: str) -> int:
-        (made,) = [o for o in of_kind(plan_with(kind, *options).init, op.NewFilesystem) if o.json_path == "$.mounts[0]"]
+        (made,) = [o for o in of_kind(plan_with(kind, *options).init, NEW) if o.json_path == "$.mounts[0]"]
         return int(made.attributes)
 
     assert attributes("file system", "noatime", "rstrictatime") == f.MOUNT_ATTR_STRICTATIME

@@ -76,7 +76,7 @@ def test_mappings_are_the_containers_where_a_mount_has_none() -> None:
 def test_a_new_file_system_is_mapped_before_it_is_attached() -> None:
     plan = with_mounts({**TMPFS, **MAPPED})
     kinds = [type(o) for o in plan.init if o.json_path.startswith("$.mounts[0]")]
-    assert kinds == [op.NewFilesystem, op.MapMountIds, op.CopyUp, op.AttachMount]
+    assert kinds == [op.NewTmpfs, op.MapMountIds, op.AttachMount]
 
 
 # remounts
@@ -141,18 +141,19 @@ def test_a_file_system_is_configured_again_if_it_was_made_for_the_container() ->
 
 
 @pytest.mark.conformance(9)
-@pytest.mark.parametrize(("options", "what"), [
-    ([], f.COPY_UP_MODE), (["mode=700"], None), (["uid=1"], f.COPY_UP_MODE),
-    (["tmpcopyup"], f.COPY_UP_CONTENTS | f.COPY_UP_MODE | f.COPY_UP_UID | f.COPY_UP_GID),
-    (["tmpcopyup", "mode=700", "gid=3"], f.COPY_UP_CONTENTS | f.COPY_UP_UID),
+@pytest.mark.parametrize(("options", "has_mode", "what"), [
+    ([], True, None), (["mode=700"], False, None), (["uid=1"], True, None),
+    (["tmpcopyup"], True, f.COPY_UP_CONTENTS | f.COPY_UP_UID | f.COPY_UP_GID),
+    (["tmpcopyup", "mode=700", "gid=3"], False, f.COPY_UP_CONTENTS | f.COPY_UP_UID),
 ])
-def test_what_a_tmpfs_takes_over(options: list[str], what: int | None) -> None:
+def test_what_a_tmpfs_takes_over(options: list[str], has_mode: bool, what: int | None) -> None:
     plan = with_mounts({**TMPFS, "options": ["ro", *options]})
     found = of_kind(plan.init, op.CopyUp)
     assert [o.what for o in found] == ([] if what is None else [what])
+    (made,) = [o for o in of_kind(plan.init, op.NewTmpfs if has_mode else op.NewFilesystem) if o.json_path == "$.mounts[0]"]
+    assert plan.init.index(made) < attached(plan, b"/data") and (not has_mode or made.path == b"/data")
     for operation in found:
         # filled before it can be seen, and before it is read-only
-        (made,) = [o for o in of_kind(plan.init, op.NewFilesystem) if o.json_path == "$.mounts[0]"]
         assert operation.slot == made.slot and operation.path == b"/data" and not made.attributes
         assert plan.init.index(made) < plan.init.index(operation) < attached(plan, b"/data")
 
