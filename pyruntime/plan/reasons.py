@@ -33,6 +33,7 @@ _REASONS: dict[tuple[str, str] | str, str] = {
     "PassSlots": "what the host has opened is sent to the init",
     "ReleaseChild": "the host has done its part",
     "WriteChildProc": "written by the host, which alone may",
+    "MapOfferedMount": "in a user namespace the init may not map the ids of a mount, so that the host does",
     "MapChildIds": "without privileges, ids of others are mapped by a program that may",
     "RaiseHardLimit": "in a user namespace nobody may raise a limit, so that the host does",
     # init
@@ -51,7 +52,10 @@ _REASONS: dict[tuple[str, str] | str, str] = {
     "SwitchRoot": "from here on nothing of the host can be reached by name; the root is covered and not pivoted (--no-pivot)",
     "MountRoot": "there is no mount namespace of the container's own, so that its root has a place in the one that it is in",
     "UseRoot": "there is no mount namespace of the container's own, so that its root is changed as by chroot(2)",
-    "CopyUp": "a tmpfs has the mode of what it covers, unless it is given one",
+    "CopyTree": "its source is in the root file system, so that it is what the mounts before have made of that",
+    "OfferMount": "in a user namespace the init may not map the ids of a mount, so that the host does",
+    "NewTmpfs": "a tmpfs has the mode of what it covers, unless it is given one",
+    "SetUnlockedAttributes": "what the host has made read-only, nosuid and so on stays so in a user namespace",
     ("MakeNode", ""): _DEVICES,
     ("MakeLink", ""): _STREAMS,
     "OpenConsole": "the terminal is made in the container's own devpts",
@@ -76,7 +80,7 @@ _REASONS: dict[tuple[str, str] | str, str] = {
 def reason_of(operation: Operation, by_init: bool) -> str | None:
     """In words; None where the field that asked for it says all."""
     name, path = type(operation).__name__, operation.json_path.partition("[")[0]
-    if isinstance(operation, SetMountAttributes):
+    if type(operation) is SetMountAttributes:
         return _READ_ONLY if by_init and operation.set == MOUNT_ATTR_RDONLY else None
     if name == "MakeLink" and not path and operation.subject() == "/dev/ptmx":
         return "config-linux.md, Default Devices: /dev/ptmx leads to the container's own devpts"

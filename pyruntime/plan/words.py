@@ -68,6 +68,7 @@ def _groups(o: Any) -> str:
 _DETAILS: dict[str, Callable[[Any], str]] = {
     "AttachDeviceProgram": lambda o: f"{o.size // 8} instructions",
     "ChangeDirectory": lambda o: "made if missing" if o.make else "",
+    "CopyTree": _tree,
     "EnableControllers": lambda o: text_of(o.controllers),
     "ExecuteProgram": lambda o: f"{_words(o.arguments[1:])} ({len(o.environment)} variables)",
     "InstallFilter": lambda o: f"{o.size // 8} instructions",
@@ -76,6 +77,7 @@ _DETAILS: dict[str, Callable[[Any], str]] = {
     "MakeUserNamespace": lambda o: f"uids {_words(o.uid_map.split())}, gids {_words(o.gid_map.split())}",
     "MapChildIds": lambda o: " ".join(text_of(argument) or "PID" for argument in o.arguments[1:]),
     "NewFilesystem": lambda o: " ".join([*([text_of(o.type)] if o.place else []), *map(text_of, o.options), *attributes(o.attributes)]),
+    "NewTmpfs": lambda o: " ".join([*map(text_of, o.options), *attributes(o.attributes)]),
     "OpenConsole": lambda o: f"{o.width}x{o.height} characters" if o.width or o.height else "",
     "OpenTree": _tree,
     "ReconfigureFilesystem": lambda o: _words(o.options),
@@ -86,6 +88,7 @@ _DETAILS: dict[str, Callable[[Any], str]] = {
     "SetCapabilities": lambda o: f"effective {_names(o.effective)}; permitted {_names(o.permitted)}; inheritable {_names(o.inheritable)}",
     "SetIdentity": _groups,
     "SetMountAttributes": _mount_change,
+    "SetUnlockedAttributes": _mount_change,
     "SetRlimit": lambda o: f"soft {_limit(o.soft)}, hard {_limit(o.hard)}",
     "RaiseHardLimit": lambda o: f"hard {_limit(o.hard)}",
     "SetUmask": lambda o: f"{o.mask:04o}",
