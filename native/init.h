@@ -39,6 +39,8 @@ int send_message(int wire, const struct message *message, int fd);
 /* Leave the program no descriptor of the init's, once; say also that it is next, once. */
 int seal_descriptors(struct init *init);
 int announce_execution(struct init *init);
+/* To a list of the plan's, which has a place for that: HOME, if it was looked for. */
+void add_home(const struct init *init, char **environment);
 /* Also where a filter forbids that. */
 _Noreturn void end_process(int status);
 /* Close all but the wire and what the program gets, once. */

@@ -269,6 +269,17 @@ OPERATION(find_program)
     return explain(init, search_program(name, path, look_at_file, NULL, NULL), name);
 }
 
+void add_home(const struct init *init, char **environment)
+{
+    if (!init->home)
+        return;
+    while (*environment)
+        environment++;
+    /* the encoder leaves one place behind the list's end */
+    environment[0] = (char *)(uintptr_t)init->home;
+    environment[1] = NULL;
+}
+
 OPERATION(execute_program)
 {
     char **arguments = plan_vector(&init->plan, op, 0);
@@ -280,14 +291,7 @@ OPERATION(execute_program)
     for (char **variable = environment; *variable; variable++)
         if (strncmp(*variable, "PATH=", 5) == 0)
             path = *variable + 5;
-    if (init->home) {
-        /* the encoder leaves one place behind the list's end */
-        char **end = environment;
-        while (*end)
-            end++;
-        end[0] = (char *)(uintptr_t)init->home;
-        end[1] = NULL;
-    }
+    add_home(init, environment);
     int error = announce_execution(init);
     if (error)
         return error;

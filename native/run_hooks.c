@@ -127,7 +127,7 @@ static int watch_hook(struct init *init, const struct hook *hook, int output, ui
     return -HOOK_FAILED;
 }
 
-/* lists: path, the state before and after the pid, the arguments; the environment. numbers: seconds (0: any), umask, index */
+/* lists: path, the state before and after the pid, the arguments; the environment. numbers: seconds (0: any), umask, index, 1 if HOME is to be there */
 OPERATION(run_hook)
 {
     static const char *const doing[] = {[HOOK_CLONE] = "clone3", [HOOK_DIRECTORY] = "chdir", [HOOK_EXECUTION] = ""};
@@ -136,6 +136,8 @@ OPERATION(run_hook)
 
     if (!command[0] || !command[1] || !command[2])
         return explain(init, -EBADMSG, "no hook is named");
+    if (op->number[3])
+        add_home(init, environment);
     init->hook.number = (int)op->number[2] + 1;
     AUTO_FD state = -1;
     int error = write_state(command[1], command[2], &state);

@@ -47,11 +47,11 @@ def state_texts(oci_version: str, id: str, status: str, bundle_path: str, annota
 
 
 def run_in_container(spec: Spec, id: str, bundle_path: str, kind: str, status: str, umask: int,
-                     env: Sequence[str] = ()) -> list[op.Operation]:
-    """The operations of the init that run the hooks of a kind. env: of those that state none."""
+                     env: Sequence[str] | None = None) -> list[op.Operation]:
+    """The operations of the init that run the hooks of a kind. env: the program's, which those that state none have."""
     texts = state_texts(spec.oci_version, id, status, bundle_path, spec.annotations)
-    return [op.RunHook(json_path, (_encode(hook.path), *texts, *map(_encode, arguments_of(hook))), tuple(map(_encode, hook.env or env)),
-                       hook.timeout or 0, umask, i)
+    return [op.RunHook(json_path, (_encode(hook.path), *texts, *map(_encode, arguments_of(hook))), tuple(map(_encode, hook.env or env or ())),
+                       hook.timeout or 0, umask, i, int(env is not None and not hook.env))
             for i, (json_path, hook) in enumerate(hooks_of(spec.hooks, kind))]
 
 

@@ -213,13 +213,15 @@ class AnnounceHooks(Operation, frozen=True):
 
 
 class RunHook(Operation, frozen=True):
-    """command: the path, the state up to the pid and behind it, and the arguments. timeout_s: 0 for none."""
+    """command: the path, the state up to the pid and behind it, and the arguments. timeout_s: 0 for none. has_home: 1 if the environment is
+    the program's, with what SetHome has found."""
 
     command: tuple[bytes, ...]
     environment: tuple[bytes, ...]
     timeout_s: int
     umask: int
     index: int
+    has_home: int = 0
 
     def subject(self) -> str:
         return self.command[0].decode(errors="backslashreplace")

@@ -200,6 +200,13 @@ def test_a_hook_at_the_start_has_the_processes_environment(line: Line) -> None:
     assert line.fail("run", "--bundle", bundle, "p1").endswith("exited with 3: 2")
     bundle = line.lab.bundle(["/bin/true"], process=process, hooks={"startContainer": [{**show, "env": ["B=5"]}]})
     assert line.fail("run", "--bundle", bundle, "p1").endswith("exited with 3: 5")
+    # also what the process has though it is not listed
+    (line.lab.rootfs / "etc" / "passwd").write_text("some:x:7:7::/home/some:/bin/sh\n")
+    show["args"] = ["sh", "-c", "echo ${HOME-none} >&2; exit 3"]
+    for env, own, home in ((["A=1"], [], "/home/some"), (["HOME=/other"], [], "/other"), ([], ["B=5"], "none")):
+        hooks = {"startContainer": [{**show, **({"env": own} if own else {})}]}
+        bundle = line.lab.bundle(["/bin/true"], process={"env": ["PATH=/bin", *env], "user": {"uid": 7, "gid": 7}}, hooks=hooks)
+        assert line.fail("run", "--bundle", bundle, "p1").endswith(f"exited with 3: {home}")
 
 
 def test_list_of_a_root_that_does_not_exist(line: Line) -> None:

@@ -100,6 +100,17 @@ def test_operation_of_a_hook() -> None:
                                                   "annotations": {"key": "ä"}}
 
 
+@pytest.mark.conformance(24)
+@pytest.mark.parametrize(("kind", "env", "expected"), [("startContainer", [], ((b"A=1",), 1)), ("startContainer", ["B=2"], ((b"B=2",), 0)),
+                                                       ("createContainer", [], ((), 0))])
+def test_environment_of_a_hook_that_states_none(kind: str, env: list[str], expected: tuple[tuple[bytes, ...], int]) -> None:
+    """At the start it is the program's, with the HOME that is found for that."""
+    for own in (["A=1"], []):
+        plan = plan_of(**hooks(kind, env=env), process={"env": own})
+        (operation,) = (operation for operation in plan.init if isinstance(operation, op.RunHook))
+        assert (operation.environment, operation.has_home) == ((), 1) if expected[1] and not own else expected
+
+
 def test_a_plan_shows_its_hooks() -> None:
     assert "/bin/hook" in str(plan_of(**hooks("poststop"))) and "hooks" not in str(plan_of())
 
