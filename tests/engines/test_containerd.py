@@ -22,6 +22,8 @@ pytestmark = pytest.mark.privileged
 NAMESPACE = "ctr-tests"
 # ctr passes the terminal's size on once the process runs
 AWAIT_SIZE = "until stty size | grep '20 50'; do sleep 0.05; done"
+# what ctr has not begun to read when the process has ended it never prints, with every runtime
+LINGER = "sleep 0.2"
 GREEDY = ["dd", "if=/dev/zero", "of=/dev/null", "count=1"]
 
 
@@ -93,7 +95,7 @@ def test_what_cannot_be_executed(engine: Engine, command: str) -> None:
 
 def test_streams(engine: Engine) -> None:
     """ctr may close its end before the shim has opened the other one, so that what reads to the end waits, with every runtime."""
-    ended = engine.run("--rm", BOX, "c1", "sh", "-c", "head -n 1; echo wrong >&2", stdin="typed\n")
+    ended = engine.run("--rm", BOX, "c1", "sh", "-c", f"head -n 1; echo wrong >&2; {LINGER}", stdin="typed\n")
     assert (ended.code, ended.out, ended.err) == (0, "typed", "wrong")
 
 
@@ -105,24 +107,25 @@ def test_terminal(engine: Engine) -> None:
 
 
 def test_options(engine: Engine, volume: str) -> None:
-    script = "cat /volume/file; echo $NAME; pwd; grep -E 'CapEff|Seccomp:' /proc/self/status; touch /new || touch /volume/new"
+    script = f"cat /volume/file; echo $NAME; pwd; grep -E 'CapEff|Seccomp:' /proc/self/status; touch /new || touch /volume/new || {LINGER}"
     ended = engine.run("--rm", "--read-only", "--mount", f"type=bind,src={volume},dst=/volume,options=rbind:ro", "--env", "NAME=value",
                        "--cwd", "/tmp", "--cap-drop", "CAP_CHOWN", "--cap-drop", "CAP_MKNOD", "--seccomp", BOX, "c1", "sh", "-c", script)
-    assert ended.code == 1, ended
+    assert ended.code == 0, ended
     assert [line.split()[-1] for line in ended.out.splitlines()] == ["text", "value", "/tmp", "00000000a00425fa", "2"]
     assert ended.err.count("Read-only file system") == 2, ended
 
 
 def test_namespaces(engine: Engine) -> None:
     """The host's network, and a namespace that is joined."""
-    ended = engine.run("--rm", "--net-host", BOX, "c1", "readlink", "/proc/self/ns/net")
+    ended = engine.run("--rm", "--net-host", BOX, "c1", "sh", "-c", f"readlink /proc/self/ns/net; {LINGER}")
     assert ended.out == os.readlink("/proc/self/ns/net"), ended
-    ended = engine.run("--rm", "--with-ns", f"ipc:/proc/{os.getpid()}/ns/ipc", BOX, "c1", "readlink", "/proc/self/ns/ipc")
+    ended = engine.run("--rm", "--with-ns", f"ipc:/proc/{os.getpid()}/ns/ipc", BOX, "c1", "sh", "-c", f"readlink /proc/self/ns/ipc; {LINGER}")
     assert ended.out == os.readlink("/proc/self/ns/ipc"), ended
 
 
 def test_privileged(engine: Engine) -> None:
-    ended = engine.run("--rm", "--privileged", BOX, "c1", "sh", "-c", "test -c /dev/kmsg && mount -t tmpfs none /tmp && echo mounted")
+    script = f"test -c /dev/kmsg && mount -t tmpfs none /tmp && echo mounted; {LINGER}"
+    ended = engine.run("--rm", "--privileged", BOX, "c1", "sh", "-c", script)
     assert (ended.code, ended.out) == (0, "mounted"), ended
 
 
@@ -200,9 +203,10 @@ def execute(engine: Engine) -> None:
         ended = engine("tasks", "exec", "--exec-id", id, *arguments, stdin=stdin)
         return ended.code, ended.out
 
-    assert run("e1", "c1", "cat", "/etc/passwd") == (0, "root:x:0:0:root:/:/bin/sh")
+    assert run("e1", "c1", "sh", "-c", f"cat /etc/passwd; {LINGER}") == (0, "root:x:0:0:root:/:/bin/sh")
     assert run("e2", "c1", "sh", "-c", "exit 6") == (6, "")
-    assert run("e3", "--user", "5:6", "--cwd", "/tmp", "c1", "sh", "-c", "id -u; id -g; pwd; head -n 1", stdin="in\n") == (0, "5\n6\n/tmp\nin")
+    script = f"id -u; id -g; pwd; head -n 1; {LINGER}"
+    assert run("e3", "--user", "5:6", "--cwd", "/tmp", "c1", "sh", "-c", script, stdin="in\n") == (0, "5\n6\n/tmp\nin")
     missing = engine("tasks", "exec", "--exec-id", "e4", "c1", "no-such-program")
     assert missing.code == 1 and "OCI runtime exec failed" in missing.err and "no-such-program" in missing.err, missing
     typed = engine.in_terminal("tasks", "exec", "--exec-id", "e5", "-t", "c1", "sh", "-c", f"tty; {AWAIT_SIZE}; exit 7")
