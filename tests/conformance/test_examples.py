@@ -17,7 +17,6 @@ from pyruntime.errors import InvalidBundleError, UnsupportedFieldError
 from pyruntime.spec import load_spec
 from pyruntime.spec.default_config import default_config
 
-pytestmark = pytest.mark.skipif(CHECKOUT is None, reason="no SPECIFICATION in the environment")
 # the good examples that are refused: by their names, with the JSON path, and what says so
 REFUSED = {
     "freebsd-example": "$.freebsd",  # another platform's
