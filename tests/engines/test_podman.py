@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,11 +62,27 @@ def podman() -> Iterator[Engine]:
             yield engine
         finally:
             engine("rm", "-af")
+            await_cleaning(directory)
             left = list(directory.glob("containers-*/[!.]*"))
             remove_cgroups("libpod_parent/conmon", "libpod_parent")
             unmount_below(directory)
             shutil.rmtree(directory)
             assert left == []
+
+
+def await_cleaning(directory: Path) -> None:
+    """Until the end of the commands that conmon has started when containers ended: they write to the storage."""
+    deadline = time.monotonic() + 60
+    while any(os.fsencode(directory) in command for command in commands()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def commands() -> Iterator[bytes]:
+    """Of all processes, with their arguments."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            yield path.read_bytes()
 
 
 @contextlib.contextmanager
