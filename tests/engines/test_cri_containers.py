@@ -103,8 +103,8 @@ class TestContainers:
         assert output == ["/dev/pts/0", "terminal"]
 
     def test_standard_input(self, pod: Pod) -> None:
-        """Of who is attached."""
-        id = pod.run("sh", "-c", "read line; echo $line; exit 4", stdin=True)
+        """Of who is attached: the plugin passes on his input first, and connects him to the output later."""
+        id = pod.run("sh", "-c", "read line; sleep 1; echo $line; exit 4", stdin=True)
         stream = Stream(pod.cri("Attach", container_id=id, stdin=True, stdout=True).url)
         stream.send(STDIN, b"typed\n")
         stream.await_output(b"typed\n")
