@@ -25,13 +25,14 @@ def launch(encoded: EncodedPlan, id: str, options: StdioOptions, until: int, not
     pass_on     is given the listener of a filter that has one
     Raises SetupError; nothing of the process is left then, except what `note` did.
     """
-    # what the kernel counts as the peak of a process that was made by CLONE_VM
-    callers_peak_bytes = 0 if encoded.plan.hands_over or encoded.plan.is_relayed else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     stdio = PreparedStdio(options)
     spawned: Spawned | None = None
     start_time: int | None = None
     try:
         spawned = native.spawn(encoded, id, stdio.child, descriptors)
+        # what the kernel counts as the peak of a process that was made by CLONE_VM; asked for now, since making it takes memory too
+        is_of_caller = not (encoded.plan.hands_over or encoded.plan.is_relayed)
+        callers_peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 if is_of_caller else 0
         stdio.close_child_ends()
         if move_devices is not None and spawned.await_network():
             move_devices(spawned.pidfd)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import array
 import json
+import os
 import socket
 import subprocess
 import sysconfig
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from lab import Lab
 
-COMMAND = f"{sysconfig.get_path('scripts')}/pyruntime"
+import pyruntime
+
+# that of the package, which under sanitizers is another one than that of the virtual environment
+SCRIPTS = Path(pyruntime.__file__).parents[1] / "bin" if os.environ.get("PYRUNTIME_SANITIZED") else Path(sysconfig.get_path("scripts"))
+COMMAND = str(SCRIPTS / "pyruntime")
 TIMEOUT_S = 30
 
 
