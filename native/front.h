@@ -12,6 +12,8 @@
 
 #define START_SOCKET "start"
 #define RECORD_LIMIT 262144
+/* how long a process may take to be set up, or a program to be executed, as in Python */
+#define SETUP_TIMEOUT_MS 60000
 /* Whatever is not plain: Python does the whole of it, as if there were no front end. */
 #define HAND_OVER (-1)
 

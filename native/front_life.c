@@ -11,8 +11,6 @@
 
 #include "front.h"
 
-/* of pyruntime/native/process.py */
-#define SETUP_TIMEOUT_MS 60000
 #define END_TIMEOUT_MS 1000
 #define CGROUP_RETRIES 100
 

@@ -9,7 +9,6 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#define SETUP_TIMEOUT_MS 60000
 #define WARNINGS_LIMIT 65536
 
 static const int forwarded[] = {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGCONT};
