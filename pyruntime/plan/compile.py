@@ -33,7 +33,7 @@ from pyruntime.plan.process import (
 )
 from pyruntime.plan.resources import join_cgroups, make_cgroups
 from pyruntime.plan.seccomp import Filter
-from pyruntime.spec import IntelRdt, Linux, MemoryPolicy, Personality, Process, Spec, sysctl_namespace, sysctl_path
+from pyruntime.spec import IntelRdt, Linux, MemoryPolicy, Personality, Process, Spec, refuse_for_host, sysctl_namespace, sysctl_path
 from pyruntime.state.names import START_SOCKET
 
 
@@ -105,6 +105,7 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
 
     Raises UnsupportedFieldError for what is valid but not executed yet, InvalidBundleError for what cannot be.
     """
+    refuse_for_host(spec)
     _refuse_unsupported(spec, host)
     if manner.environment and spec.process is not None:
         process = msgspec.structs.replace(spec.process, env=(*spec.process.env, *manner.environment))

@@ -18,7 +18,7 @@ from pyruntime.plan.draft import Draft
 from pyruntime.plan.filesystem import FilesystemCompiler, default_devices
 from pyruntime.plan.operations import Plan
 from pyruntime.plan.resources import join_cgroups, make_cgroups
-from pyruntime.spec import NamespaceType, Spec
+from pyruntime.spec import NamespaceType, Spec, refuse_for_host
 
 ROOT = "root"
 
@@ -60,6 +60,7 @@ def compile_restore(spec: Spec, host: Host, place: Place, sources: Sources, criu
 
     Raises InvalidBundleError, also where the bundle does not have what the checkpoint needs of it.
     """
+    refuse_for_host(spec)
     draft = Draft(overlaps=True)
     path = cgroup_path_for(spec, place.id, host, place.units)
     assert path is not None  # nobody restores without privileges

@@ -9,7 +9,7 @@ import msgspec
 
 from pyruntime.errors import InvalidBundleError
 from pyruntime.plan.inside import with_destinations_inside
-from pyruntime.spec import NamespaceType, Spec, load_spec, read_config
+from pyruntime.spec import NamespaceType, Spec, load_spec, read_config, refuse_for_host
 
 
 class OpenedBundle(msgspec.Struct, frozen=True):
@@ -48,6 +48,8 @@ def check_rootfs(bundle: OpenedBundle) -> None:
 
 
 def open_bundle(path: str) -> OpenedBundle:
-    """Load it. Raises InvalidBundleError, also if the root file system is not a directory."""
+    """Load it for a runtime that compiles no plan. Raises InvalidBundleError, also if the root file system is not a directory."""
     path = os.path.abspath(path)
-    return OpenedBundle.decode(path, read_config(path))
+    bundle = OpenedBundle.decode(path, read_config(path))
+    refuse_for_host(bundle.spec, bundle.config_file)
+    return bundle

@@ -25,7 +25,7 @@ from pyruntime.spec.isolation import (
     sysctl_namespace,
     sysctl_path,
 )
-from pyruntime.spec.load import decode_intel_rdt, decode_process, decode_resources, load_bundle, load_spec, read_config
+from pyruntime.spec.load import decode_intel_rdt, decode_process, decode_resources, load_bundle, load_spec, read_config, refuse_for_host
 from pyruntime.spec.process import (
     Capabilities,
     ConsoleSize,
@@ -73,5 +73,5 @@ __all__ = [
     "Resources", "Rlimit", "RlimitType", "Root", "RootfsPropagation", "Scheduler", "SchedulerFlag", "SchedulerPolicy",
     "Seccomp", "SeccompAction", "SeccompArchitecture", "SeccompFlag", "SeccompOperator", "Spec", "SyscallArgument",
     "SyscallRule", "ThrottleDevice", "TimeOffset", "User", "WeightDevice", "decode_intel_rdt", "decode_process", "decode_resources",
-    "load_bundle", "load_spec", "read_config", "sysctl_namespace", "sysctl_path",
+    "load_bundle", "load_spec", "read_config", "refuse_for_host", "sysctl_namespace", "sysctl_path",
 ]

@@ -61,8 +61,8 @@ class Hooks(Section, frozen=True, kw_only=True):
 class Spec(Section, frozen=True, kw_only=True):
     """A config.json; `process` may be absent for create, and start then fails.
 
-    `linux` and `hooks` are empty where they were absent, which means the same. The sections of other platforms are
-    here to be refused.
+    `linux` and `hooks` are empty where they were absent, which means the same. The sections of other platforms are as they are written
+    (platforms.py checks them); what has one is no container of this host (`refuse_for_host`).
     """
 
     oci_version: str

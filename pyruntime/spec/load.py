@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from pyruntime.errors import InvalidBundleError, UnsupportedFieldError
-from pyruntime.spec.checks import check_intel_rdt, check_process, check_resources, check_spec
+from pyruntime.spec.checks import check_host, check_intel_rdt, check_platform, check_process, check_resources, check_spec
 from pyruntime.spec.checks.text import check_plain_text, check_text
 from pyruntime.spec.container import Spec
 from pyruntime.spec.isolation import IntelRdt
@@ -46,6 +46,15 @@ def load_spec(data: bytes, file: str | None = None) -> Spec:
     return spec
 
 
+def refuse_for_host(spec: Spec, file: str | None = None) -> None:
+    """Whoever makes a container of what was loaded calls this first: a good document can be for another platform, or set something that
+    would be the host's, for want of the container's own namespace. Raises InvalidBundleError, UnsupportedFieldError."""
+    try:
+        check_host(spec)
+    except Refused as refused:
+        raise _error(file, refused) from None
+
+
 def decode_process(process: Process | Mapping[str, Any] | bytes) -> Process:
     """Check a `process` for exec: as an object, in config.json's form as plain objects, or as JSON.
 
@@ -53,6 +62,7 @@ def decode_process(process: Process | Mapping[str, Any] | bytes) -> Process:
     """
     try:
         decoded = _from_either(process, Process, _process_decoder)
+        check_platform(decoded, "$")
         check_process(decoded, "$")
     except Refused as refused:
         raise _error(None, refused) from None

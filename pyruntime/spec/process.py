@@ -72,7 +72,7 @@ class User(Section, frozen=True, kw_only=True):
     """Who the process is, in ids of the container's user namespace (config.md "POSIX-platform User").
 
     umask      mode bits, None to keep the runtime's
-    username   of Windows, and refused
+    username   of Windows (`refuse_for_host`)
     """
 
     uid: UserId = 0
@@ -141,7 +141,7 @@ class Process(Section, frozen=True, kw_only=True):
     capabilities      None to leave the five sets as they are, which differs from five empty ones
     oom_score_adj     -1000 to 1000, None to leave it alone
     exec_cpu_affinity does not apply to init
-    command_line      of Windows, and refused
+    command_line      of Windows (`refuse_for_host`)
     """
 
     terminal: bool = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NoReturn
 
 import msgspec
 
@@ -42,8 +41,3 @@ def quote(value: object) -> str:
         case Mapping() | msgspec.Struct():
             return "an object"
     return f"a value of type {type(value).__name__!r}"
-
-
-def refuse_platform(json_path: str, platform: str) -> NoReturn:
-    """For a field that is for another platform than Linux (config.md, "Platform-specific configuration"). Raises Refused."""
-    raise Refused(json_path, f"is for another platform, {platform!r}, and this is 'linux'", unsupported=True)

@@ -37,7 +37,7 @@ STRICTER = {
     r"is not an absolute path": "config.md, config-linux.md: absolute",
     r"oomScoreAdj: is \d+, but must be at most 1000": "proc(5): from -1000 to 1000",
     r"timeout: is \d+, but must be at most": "config.md: seconds, as Go's int",
-    r"needs a (uts|user) namespace": "config.md: hostname and mappings are of the container's own namespaces",
+    r"needs a user namespace": "config-linux.md: mappings are of the container's own user namespace",
     r"is required for a new user namespace": "user_namespaces(7): without mappings there is no id to have",
     r"(major|minor): is -1, but must be at least 0": "config-linux.md: of a device, not of a rule",
     r"is required with type": "config-linux.md: unless the type is p",

@@ -148,6 +148,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"linux": {"sysctl": {"kernel.core_pattern": "x"}}}, '$.linux.sysctl["kernel.core_pattern"]'),
     ({"linux": {"namespaces": [{"type": "none"}]}}, "$.linux.namespaces[0].type"),
     ({"linux": {"namespaces": namespaces(*NAMESPACES, "pid")}}, "$.linux.namespaces[6].type"),
+    # good documents, of which this host makes no container
+    ({"zos": {}}, "$.zos"), ({"process": {"user": {"username": "x"}}}, "$.process.user.username"),
+    ({"linux": {"namespaces": namespaces("mount", "uts"), "netDevices": {"lo": {}}}}, "$.linux.netDevices"),
+    ({"linux": {"namespaces": namespaces("mount", "uts"), "sysctl": {"net.core.somaxconn": "1"}}}, '$.linux.sysctl["net.core.somaxconn"]'),
+    ({"linux": {"namespaces": namespaces("mount")}, "hostname": "x"}, "$.hostname"),
 ]
 
 

@@ -131,6 +131,43 @@ def full() -> dict[str, Any]:
     return dict(json.loads(json.dumps(config)))
 
 
+def of_other_platforms() -> dict[str, Any]:
+    """Every field of every section that is not Linux's."""
+    return {
+        "freebsd": {
+            "devices": [{"path": "pf", "mode": 0o600}],
+            "jail": {"parent": "outer", "host": "new", "ip4": "inherit", "ip4Addr": ["10.1.2.3"], "ip6": "disable", "ip6Addr": ["fd10::1"],
+                     "vnet": "new", "interface": "lo1", "vnetInterfaces": ["epair0b"], "sysvmsg": "new", "sysvsem": "disable",
+                     "sysvshm": "inherit", "enforceStatfs": 2,
+                     "allow": {"setHostname": True, "rawSockets": True, "chflags": True, "mount": ["tmpfs"], "quotas": True, "socketAf": True,
+                               "mlock": True, "reservedPorts": True, "suser": True}},
+        },
+        "solaris": {
+            "milestone": "svc:/milestone/container:default", "limitpriv": "default", "maxShmMemory": "512m", "cappedCPU": {"ncpus": "8"},
+            "cappedMemory": {"physical": "1g", "swap": "2g"},
+            "anet": [{"linkname": "net0", "lowerLink": "net1", "allowedAddress": "10.0.0.2", "configureAllowedAddress": "true",
+                      "defrouter": "10.0.0.1", "macAddress": "02:42:f8:52:c7:16", "linkProtection": "mac-nospoof"}],
+        },
+        "vm": {
+            "hypervisor": {"path": "/usr/bin/vmm", "parameters": ["opts1=foo"]},
+            "kernel": {"path": "/boot/vmlinuz", "parameters": ["quiet"], "initrd": "/boot/initrd"},
+            "image": {"path": "/srv/root.img", "format": "qcow2"},
+            "hwConfig": {"deviceTree": "/srv/board.dtb", "vcpus": 2, "memory": 2**64 - 1, "dtdevs": ["/soc"], "irqs": [112],
+                         "iomems": [{"firstGFN": 1, "firstMFN": 2, "nrMFNs": 3}]},
+        },
+        "windows": {
+            "layerFolders": ["C:\\layer"], "devices": [{"id": "24E552D7", "idType": "class"}],
+            "resources": {"memory": {"limit": 2**31}, "storage": {"iops": 50, "bps": 60, "sandboxSize": 70},
+                          "cpu": {"count": 2, "shares": 10000, "maximum": 5000, "affinity": [{"mask": 3, "group": 1}]}},
+            "network": {"endpointList": ["7a010682"], "allowUnqualifiedDNSQuery": True, "DNSSearchList": ["a.example"],
+                        "networkSharedContainerName": "other", "networkNamespace": "168f3daf"},
+            "credentialSpec": {"any": ["thing", {"type": ""}]}, "servicing": True, "ignoreFlushesDuringBoot": True,
+            "hyperv": {"utilityVMPath": "C:\\vm"},
+        },
+        "zos": {"namespaces": [{"type": "ipc", "path": "/proc/7/ns/ipc"}]},
+    }
+
+
 Place = tuple[str | int, ...]
 
 

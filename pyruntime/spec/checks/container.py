@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyruntime.spec.checks.host import OTHER_PLATFORMS
 from pyruntime.spec.checks.namespaces import check_mappings, check_namespaces
 from pyruntime.spec.checks.process import check_process
 from pyruntime.spec.checks.resources import check_resources
@@ -9,10 +10,9 @@ from pyruntime.spec.checks.seccomp import check_seccomp
 from pyruntime.spec.checks.text import check_absolute, check_mask
 from pyruntime.spec.container import Hooks, Mount, Spec
 from pyruntime.spec.isolation import Device, DeviceType, IntelRdt, Linux, MemoryPolicy, MemoryPolicyFlag, MemoryPolicyMode, NamespaceType
-from pyruntime.spec.refusal import Refused, entry, quote, refuse_platform
+from pyruntime.spec.refusal import Refused, entry, quote
 
 _MAJOR_VERSIONS = ("0", "1")
-_OTHER_PLATFORMS = ("freebsd", "solaris", "vm", "windows", "zos")
 _WITHOUT_NODES = (MemoryPolicyMode.DEFAULT, MemoryPolicyMode.LOCAL)
 _OF_NODES = {MemoryPolicyFlag.STATIC_NODES, MemoryPolicyFlag.RELATIVE_NODES}
 _BALANCED = (MemoryPolicyMode.BIND, MemoryPolicyMode.PREFERRED_MANY)
@@ -20,11 +20,13 @@ _LARGEST_FILE_MODE = 0o7777
 
 
 def check_spec(spec: Spec) -> None:
-    """Refuse what cannot be a container."""
+    """Refuse what no container is described by, on whatever platform."""
     _check_version(spec.oci_version)
-    for platform in _OTHER_PLATFORMS:
+    for platform in OTHER_PLATFORMS:
         if getattr(spec, platform) is not None:
-            refuse_platform(f"$.{platform}", platform)
+            from pyruntime.spec.platforms import check_section  # nobody else needs it
+
+            check_section(platform, getattr(spec, platform))
     check_namespaces(spec)
     for i, mount in enumerate(spec.mounts):
         # of a remount it means nothing
@@ -33,7 +35,7 @@ def check_spec(spec: Spec) -> None:
         if mount.uid_mappings or mount.gid_mappings or "idmap" in mount.options or "ridmap" in mount.options:
             _check_mapped_mount(mount, f"$.mounts[{i}]", spec.linux)
     if spec.process is not None:
-        check_process(spec.process, "$.process")
+        check_process(spec.process, "$.process", is_windows=spec.windows is not None)
     _check_hooks(spec.hooks)
     if "" in spec.annotations:
         raise Refused(entry("$.annotations", ""), "the key is empty")

@@ -1,12 +1,15 @@
-"""Namespaces, and everything that needs one: id mappings, clocks, names, masks, network interfaces, sysctls."""
+"""Namespaces, and what is about one: id mappings, clocks, names, network interfaces, sysctls.
+
+That a setting would be the host's for want of a namespace is no fault of the document, and refused where a container is made of it (host.py).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pyruntime.spec.checks.text import check_absolute
 from pyruntime.spec.container import Spec
-from pyruntime.spec.isolation import IDMapping, Linux, Namespace, NamespaceType, sysctl_namespace, sysctl_path
+from pyruntime.spec.isolation import IDMapping, Linux, Namespace, NamespaceType, NetDevice, sysctl_namespace, sysctl_path
 from pyruntime.spec.process import User
 from pyruntime.spec.refusal import Refused, entry, quote
 
@@ -18,31 +21,21 @@ _MOST_MAPPINGS = 340  # UID_GID_MAP_MAX_EXTENTS
 
 
 def check_namespaces(spec: Spec) -> None:
-    """Refuse what the configured namespaces, new or joined, do not allow.
-
-    A joined namespace counts as the container's own; that it is not the host's is seen where it is opened (OpenNamespace).
-    """
+    """Refuse namespaces that contradict each other, and what contradicts them."""
     linux = spec.linux
     namespaces = _by_type(linux)
     _check_user_namespace(spec, namespaces.get(NamespaceType.USER))
     if spec.hostname is not None:
-        _check_uts_name(spec.hostname, "$.hostname", namespaces)
+        _check_uts_name(spec.hostname, "$.hostname")
     if spec.domainname is not None:
-        _check_uts_name(spec.domainname, "$.domainname", namespaces)
+        _check_uts_name(spec.domainname, "$.domainname")
     if linux.time_offsets:
         _check_clocks(namespaces.get(NamespaceType.TIME))
-    if NamespaceType.MOUNT not in namespaces:
-        if NamespaceType.USER in namespaces:
-            raise Refused("$.linux.namespaces", "has a user namespace and no mount namespace: from there nothing can be mounted in the host's",
-                          unsupported=True)
-        for name, paths in (("maskedPaths", linux.masked_paths), ("readonlyPaths", linux.readonly_paths)):
-            if paths:
-                raise Refused(f"$.linux.{name}", "needs a mount namespace: the host's files would be affected")
     if linux.net_devices:
-        _check_net_devices(linux, namespaces)
+        _check_net_devices(linux.net_devices)
     for key in linux.sysctl:
         json_path = entry("$.linux.sysctl", key)
-        _check_sysctl(key, json_path, namespaces)
+        _check_sysctl(key, json_path)
         if spec.domainname is not None and sysctl_path(key) == "kernel/domainname" and linux.sysctl[key] != spec.domainname:
             raise Refused(json_path, f"is {quote(linux.sysctl[key])}, but the field `domainname` is {quote(spec.domainname)}")
 
@@ -99,9 +92,7 @@ def _overlap(first: int, size: int, other_first: int, other_size: int) -> bool:
     return first < other_first + other_size and other_first < first + size
 
 
-def _check_uts_name(name: str, json_path: str, namespaces: Namespaces) -> None:
-    if NamespaceType.UTS not in namespaces:
-        raise Refused(json_path, f"{quote(name)} needs a uts namespace: the host's name would change")
+def _check_uts_name(name: str, json_path: str) -> None:
     if len(name.encode()) > _LONGEST_UTS_NAME:
         raise Refused(json_path, f"{quote(name)} is longer than {_LONGEST_UTS_NAME} bytes")
 
@@ -113,11 +104,9 @@ def _check_clocks(namespace: Namespace | None) -> None:
         raise Refused("$.linux.timeOffsets", f"cannot be set in {quote(namespace.path)}, which exists already")
 
 
-def _check_net_devices(linux: Linux, namespaces: Namespaces) -> None:
-    if NamespaceType.NETWORK not in namespaces:
-        raise Refused("$.linux.netDevices", "needs a network namespace")
+def _check_net_devices(devices: Mapping[str, NetDevice]) -> None:
     seen = set()
-    for host_name, device in linux.net_devices.items():
+    for host_name, device in devices.items():
         json_path = entry("$.linux.netDevices", host_name)
         _check_interface_name(host_name, json_path)
         name = host_name
@@ -137,15 +126,12 @@ def _check_interface_name(name: str, json_path: str, shown: str | None = None) -
         raise Refused(json_path, f"{quote(name if shown is None else shown)} is not the name of a network interface")
 
 
-def _check_sysctl(key: str, json_path: str, namespaces: Namespaces) -> None:
+def _check_sysctl(key: str, json_path: str) -> None:
     path = sysctl_path(key)
     parts = path.split("/")
     if any(part in ("", ".", "..") for part in parts):
         raise Refused(json_path, f"{quote(key)} is not the name of a kernel parameter")
     if path == "kernel/hostname":
         raise Refused(json_path, "is what the field `hostname` is for")
-    needed = sysctl_namespace(key)
-    if needed is None:
+    if sysctl_namespace(key) is None:
         raise Refused(json_path, f"{quote(key)} belongs to no namespace: the host's would change")
-    if needed not in namespaces:
-        raise Refused(json_path, f"{quote(key)} needs a namespace of type '{needed}': the host's would change")

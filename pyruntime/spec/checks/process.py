@@ -5,22 +5,19 @@ from __future__ import annotations
 from pyruntime.spec.checks.integers import UINT64_MAX, check_uint64
 from pyruntime.spec.checks.text import check_absolute, check_mask
 from pyruntime.spec.process import Process, Scheduler, SchedulerPolicy
-from pyruntime.spec.refusal import Refused, quote, refuse_platform
+from pyruntime.spec.refusal import Refused, quote
 
 _REALTIME = (SchedulerPolicy.FIFO, SchedulerPolicy.RR)
 _LARGEST_WINSIZE = 2**16 - 1  # struct winsize, ioctl_tty(2)
 _SHORTEST_RUNTIME_NS = 1024  # __checkparam_dl() of the kernel
 
 
-def check_process(process: Process, json_path: str) -> None:
-    """Refuse what cannot be run. `json_path` is where the object stands."""
-    if not process.args:
+def check_process(process: Process, json_path: str, is_windows: bool = False) -> None:
+    """Refuse what cannot be run. `json_path` is where the object stands; Windows has other paths."""
+    if not process.args and process.command_line is None:
         raise Refused(f"{json_path}.args", "at least one entry is required")
-    if process.command_line is not None:
-        refuse_platform(f"{json_path}.commandLine", "windows")
-    if process.user.username is not None:
-        refuse_platform(f"{json_path}.user.username", "windows")
-    check_absolute(process.cwd, f"{json_path}.cwd")
+    if not is_windows:
+        check_absolute(process.cwd, f"{json_path}.cwd")
     for i, variable in enumerate(process.env):
         if variable.find("=") < 1:
             raise Refused(f"{json_path}.env[{i}]", f"{quote(variable)} is not of the form NAME=value")
