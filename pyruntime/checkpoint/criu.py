@@ -193,6 +193,7 @@ def require_feature(name: str, step: str) -> None:
         try:
             response = criu.call(rpc.FEATURE_CHECK, features={name: True})
         except rpc.Refused as refused:
-            raise CheckpointError(step, 0, f"criu cannot say whether it has {name}: {refused.message}: {criu.complaints()}", None) from refused
+            said = filter(None, (f"criu cannot say whether it has {name}", refused.message.strip(), criu.complaints().strip()))
+            raise CheckpointError(step, 0, ": ".join(said), None) from refused
     if not getattr(response.features, name):
         raise CheckpointError(step, 0, f"this host's kernel or criu does not have {name}", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Mapping
 
 import msgspec
@@ -74,6 +75,15 @@ class RestoreOptions(Permissions, frozen=True, kw_only=True):
     work_path: str | None = None
     lsm_profile: str | None = None
     lsm_mount_context: str | None = None
+
+
+def check_parent_path(image_path: str, parent_path: str) -> None:
+    """Whether CRIU could find an earlier checkpoint: it keeps a link to it in the image. Raises ValueError with the reason."""
+    if os.path.isabs(parent_path):
+        raise ValueError(f"{parent_path!r} has to be relative to the image path")
+    # the image's directory may have to be made yet
+    if not os.path.isdir(os.path.realpath(os.path.join(image_path, parent_path))):
+        raise ValueError(f"{parent_path!r} is no directory, seen from {os.path.abspath(image_path)!r}")
 
 
 def permissions_of(options: Permissions) -> Mapping[str, object]:

@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from pyruntime.checkpoint import CgroupsMode, CheckpointOptions, RestoreOptions
+from pyruntime.checkpoint.options import check_parent_path
 from pyruntime.cli.failures import CommandError
 from pyruntime.cli.life_cycle import deleted_on_failure
 from pyruntime.cli.streams import ConsoleSocket, hand_over_terminal, terminal_of, write_pid_file
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 def checkpoint(runtime: NativeRuntime, options: argparse.Namespace) -> int:
     """Returns once all is written; the container is then gone from among the running ones, unless it is to go on. As with runc it has
     been deleted, unless only its memory was written or it goes on."""
+    _check_parent_path(options)
     goes_on = options.leave_running or options.pre_dump
     chosen = CheckpointOptions(
         work_path=options.work_path, parent_path=options.parent_path, leave_running=options.leave_running, pre_dump=options.pre_dump,
@@ -64,6 +66,15 @@ def _permissions(options: argparse.Namespace) -> dict[str, Any]:
             "file_locks": options.file_locks, "empty_network": bool(options.empty_ns), "lazy_pages": options.lazy_pages,
             "auto_dedup": options.auto_dedup,
             "cgroups_mode": CgroupsMode(options.manage_cgroups_mode) if options.manage_cgroups_mode else None}
+
+
+def _check_parent_path(options: argparse.Namespace) -> None:
+    if options.parent_path is None:
+        return
+    try:
+        check_parent_path(options.image_path, options.parent_path)
+    except ValueError as error:
+        raise CommandError(f"--parent-path {error}") from error
 
 
 def _page_server(text: str | None) -> tuple[str, int] | None:

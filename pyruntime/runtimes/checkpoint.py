@@ -11,7 +11,7 @@ from pyruntime.cgroups import ContainerCgroups
 from pyruntime.checkpoint import criu, rpc
 from pyruntime.checkpoint.manifest import FILE, Manifest, SavedStream, write_manifest
 from pyruntime.checkpoint.mounts import Surroundings, UnsavableMountError, external_keys, parse_mountinfo, save_mounts
-from pyruntime.checkpoint.options import CgroupsMode, CheckpointOptions, Permissions, permissions_of
+from pyruntime.checkpoint.options import CgroupsMode, CheckpointOptions, Permissions, check_parent_path, permissions_of
 from pyruntime.errors import CheckpointError, NotRunningError, UnsupportedFieldError, UnsupportedHostError
 from pyruntime.host import Host
 from pyruntime.interface import Status
@@ -52,12 +52,13 @@ def checkpoint(record: ContainerRecord, status: Status, made: Iterable[ProcessRe
     spec = _load(record)
     _refuse_processes(made)
     command = criu.plan()  # or it is not installed
+    # before criu is asked for what it takes, which here or there is missing
+    _check_parent(image_path, options.parent_path)
     for feature, is_needed in (("mem_track", options.pre_dump or options.parent_path), ("lazy_pages", options.lazy_pages)):
         if is_needed:
             criu.require_feature(feature, STEP)
     with criu.Directories(STEP, image_path, options.work_path, makes_images=True) as directories:
         try:
-            _check_parent(directories, options.parent_path)
             _dump(record, spec, command, directories, options)
         except BaseException:
             directories.undo(kept=(LOG,))
@@ -98,13 +99,13 @@ def _refuse_processes(made: Iterable[ProcessRecord]) -> None:
                                   "it cannot be in a checkpoint", None)
 
 
-def _check_parent(directories: criu.Directories, parent: str | None) -> None:
-    if parent is None:
+def _check_parent(image_path: str, parent_path: str | None) -> None:
+    if parent_path is None:
         return
-    if os.path.isabs(parent):
-        raise CheckpointError(STEP, 0, f"the earlier checkpoint {parent!r} has to be relative to this one", None)
-    if not os.path.isdir(os.path.join(directories.image_path, parent)):
-        raise CheckpointError(STEP, 0, f"there is no earlier checkpoint {parent!r} beside {directories.image_path!r}", None)
+    try:
+        check_parent_path(image_path, parent_path)
+    except ValueError as error:
+        raise CheckpointError(STEP, 0, f"the earlier checkpoint {error}", None) from error
 
 
 def _dump(record: ContainerRecord, spec: Spec, command: EncodedPlan, directories: criu.Directories, options: CheckpointOptions) -> None:

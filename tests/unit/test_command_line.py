@@ -67,6 +67,8 @@ def test_an_engine_finds_out_that_there_are_checkpoints(capfd: pytest.CaptureFix
 @pytest.mark.parametrize(("arguments", "said"), [
     (["checkpoint", "--page-server", "here", "c1"], "--page-server 'here' is not of the form ADDRESS:PORT"),
     (["checkpoint", "--page-server", "h:70000", "c1"], "is not of the form ADDRESS:PORT"),
+    (["checkpoint", "--parent-path", "/earlier", "c1"], "--parent-path '/earlier' has to be relative to the image path"),
+    (["checkpoint", "--image-path", "/i", "--parent-path", "../earlier", "c1"], "--parent-path '../earlier' is no directory, seen from '/i'"),
     (["checkpoint", "--empty-ns", "pid", "c1"], "--empty-ns 'pid': only a network namespace can be left empty"),
     (["restore", "--empty-ns", "pid", "c1"], "only a network namespace can be left empty"),
     (["restore", "--console-socket", "/s", "c1"], "--console-socket is for containers that the command does not wait for"),
