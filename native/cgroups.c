@@ -86,7 +86,7 @@ static int refuse_populated(struct host *host, const char *path)
     int found = cgroup < 0 ? cgroup : is_populated(cgroup);
 
     if (found > 0)
-        return explain(host, -EBUSY, "there are processes in it already", NULL);
+        return explain(host, -EBUSY, "container's cgroup is not empty", NULL);
     return found ? explain(host, found, "look into", NULL) : 0;
 }
 
@@ -102,7 +102,7 @@ static int refuse_frozen(struct host *host, const char *path)
     if (length < 0)
         return explain(host, (int)length, "look whether it is frozen", NULL);
     /* v1 says FROZEN or FREEZING */
-    return strncmp(text, "FR", 2) == 0 || strstr(text, "frozen 1") ? explain(host, -EBUSY, "it is frozen, or what it is in", NULL) : 0;
+    return strncmp(text, "FR", 2) == 0 || strstr(text, "frozen 1") ? explain(host, -EBUSY, "container's cgroup unexpectedly frozen, or one above it", NULL) : 0;
 }
 
 static int make_cgroup_path(struct host *host, const struct operation *op)

@@ -258,7 +258,7 @@ OPERATION(attach_mount)
         release_parent(init);
         target = open_at(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS);
         if (target == -ELOOP || target == -ENOTDIR)
-            return explain(init, target, "the target must be a directory and not a link");
+            return explain(init, target, "must be mounted on ordinary directory, and on no link");
     }
     if (target < 0) {
         int error = make_target_inside(init, path, S_ISDIR(st.st_mode), &target);

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 
+from pyruntime.errors import HookFailedError
+
 
 class CommandError(Exception):
     """The command cannot do what was asked; with the exit code that it ends with."""
@@ -16,7 +18,7 @@ class CommandError(Exception):
 
 def explain(error: Exception) -> str:
     """The message for people and engines. Docker's client tells 126 and 127 by the text of errno, and knows it as Go has it, in small
-    letters."""
+    letters. Hooks are told of by their number, since what is installed as one (for GPUs, say) is looked for by that in engines' logs."""
     if isinstance(error, OSError):
         if error.errno is None:
             return str(error)
@@ -24,6 +26,9 @@ def explain(error: Exception) -> str:
         return f"{path}{words_of(error.errno)}"
     number = getattr(error, "errno", 0)
     message = str(error)
+    if isinstance(error, HookFailedError) and error.json_path is not None:
+        kind, _, rest = error.json_path.removeprefix("$.hooks.").partition("[")
+        message = f"error running {kind} hook #{rest.partition(']')[0]}: {message}"
     return f"{message.removesuffix(os.strerror(number))}{_text(number)}" if number and message.endswith(os.strerror(number)) else message
 
 

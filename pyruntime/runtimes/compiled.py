@@ -69,6 +69,7 @@ class CompiledBundle:
             with self._in_file():
                 compiled = make_filter(filter_source(seccomp))
                 self._filter = Filter(compiled.program, filter_flags(seccomp, host), notifies_of(seccomp, "sendmsg"))
+            _log.debug("seccomp filter flags: %d", self._filter.flags)
             unknown = compiled.unknown
             self.filter = record_of(self._filter, seccomp)
         self.warnings = (*warnings_of(bundle.spec, host), *filter_warnings(unknown))

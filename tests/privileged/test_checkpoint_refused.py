@@ -140,7 +140,8 @@ def test_of_a_further_process(lab: Lab, image: Path, running: int) -> None:
 
 
 @pytest.mark.parametrize(("options", "said"), [
-    ({"parent_path": "/earlier"}, "'/earlier' has to be relative"), ({"parent_path": "../none"}, "earlier checkpoint '../none' is no directory"),
+    ({"parent_path": "/earlier"}, "'/earlier' has to be relative"),
+    ({"parent_path": "../none"}, "earlier checkpoint '../none' is no directory"),
     ({"work_path": "/no/such/directory"}, "directory '/no/such/directory': ENOENT")])
 def test_with_directories_that_are_not_there(lab: Lab, image: Path, programs: Path, running: int, options: dict[str, Any],
                                              said: str) -> None:
@@ -267,7 +268,7 @@ def test_the_cgroups_of_another_container(lab: Lab, image: Path, programs: Path)
     put(programs, "exit 1")
     pid = lab.sleeper(linux={"cgroupsPath": "/pyruntime/p-of-another"})
     bundle = lab.bundle("true", linux={"cgroupsPath": "/pyruntime/p-of-another"})
-    with pytest.raises(SetupError, match="there are processes in it already"):
+    with pytest.raises(SetupError, match="container's cgroup is not empty"):
         lab.runtime.restore_container("p2", bundle, str(image), StdioOptions())
     assert lab.runtime.get_container_state("p1").status is Status.RUNNING and lab.runtime.get_init_pid("p1") == pid
     assert not lab.runtime.container_exists("p2")

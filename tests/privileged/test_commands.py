@@ -276,6 +276,14 @@ def test_debugging_tells_where_an_error_comes_from(line: Line) -> None:
     assert levels == ["debug", "error"] and "Traceback" in line.log.read_text()
 
 
+@pytest.mark.parametrize(("flags", "told"), [({}, 4), ({"flags": []}, 0), ({"flags": ["SECCOMP_FILTER_FLAG_LOG"]}, 2)])
+def test_debugging_tells_the_flags_of_a_filter(line: Line, flags: dict[str, list[str]], told: int) -> None:
+    """As numbers of seccomp(2), which nothing of the container shows."""
+    bundle = line.lab.bundle("true", linux={"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", **flags}})
+    line("--debug", "run", "--bundle", bundle, "p1")
+    assert f"seccomp filter flags: {told}" in [json.loads(record)["msg"] for record in line.log.read_text().splitlines()]
+
+
 def test_warnings_go_to_the_log(line: Line) -> None:
     bundle = line.lab.bundle("true", process={"capabilities": {"bounding": ["CAP_MADE_UP"]}})
     assert line.succeed("run", "--bundle", bundle, "p1") == ""

@@ -117,7 +117,7 @@ def test_frozen_cgroup(line: Line) -> None:
     try:
         bundle = line.lab.bundle(["/bin/true"], linux={"cgroupsPath": "/pyruntime/p2"})
         for _ in range(2):
-            assert "it is frozen, or what it is in: EBUSY" in line.fail("create", "--bundle", bundle, "p1")
+            assert "container's cgroup unexpectedly frozen, or one above it: EBUSY" in line.fail("create", "--bundle", bundle, "p1")
     finally:
         cgroup.rmdir()
     line.succeed("run", "--bundle", bundle, "p1")

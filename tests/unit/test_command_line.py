@@ -18,7 +18,7 @@ from pyruntime.cli.failures import CommandError, explain
 from pyruntime.cli.life_cycle import signal_number
 from pyruntime.cli.main import main
 from pyruntime.cli.streams import write_pid_file
-from pyruntime.errors import SetupError
+from pyruntime.errors import HookFailedError, SetupError
 from pyruntime.spec import load_spec
 from pyruntime.testing import make_bundle
 
@@ -222,6 +222,9 @@ def test_errno_is_told_in_small_letters() -> None:
     """As Go has it: Docker's client looks for these very words."""
     assert explain(SetupError("find program", "x", 2, "$.process.args")) == (
         "find program 'x' ($.process.args): ENOENT: no such file or directory")
+    hook = HookFailedError("/h", 2, "$.hooks.createRuntime[11].path", "")
+    assert explain(hook) == ("error running createRuntime hook #11: run hook '/h' ($.hooks.createRuntime[11].path): "
+                             "ENOENT: no such file or directory")
     assert explain(SetupError("find program", "x", 0, None, "Why")) == "find program 'x': Why"
     assert explain(FileNotFoundError(2, "", "/f")) == "'/f': ENOENT: no such file or directory"
     assert explain(OSError("AF_UNIX path too long")) == "AF_UNIX path too long"
