@@ -55,8 +55,10 @@ def _memory(memory: Memory, json_path: str, page_bytes: int) -> Iterator[Setting
         yield size("kernelTCP", "memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp)
     if memory.swappiness is not None:
         yield exact("memory.swappiness", "memory", "memory.swappiness", str(memory.swappiness))
-    if memory.disable_oom_killer:
-        yield Setting("memory.disableOOMKiller", "memory", "memory.oom_control", ("1",), ("oom_kill_disable 1",))
+    if memory.disable_oom_killer is not None:
+        # also where it is to be on: a new cgroup has it as the one above
+        value = str(int(memory.disable_oom_killer))
+        yield Setting("memory.disableOOMKiller", "memory", "memory.oom_control", (value,), (f"oom_kill_disable {value}",))
 
 
 def _cpu(cpu: CPU) -> Iterator[Setting]:

@@ -13,6 +13,7 @@ import pytest
 from lab import Lab, cgroup_file, is_unified
 
 from pyruntime import StdioOptions
+from pyruntime.cgroups import cgroups_of
 from pyruntime.errors import NotPausedError, SetupError, UnsupportedFieldError
 from pyruntime.host import read_host
 from pyruntime.native import process as native
@@ -142,6 +143,31 @@ def test_oom_killer_is_on_by_default(lab: Lab) -> None:
     if not is_unified():
         assert counters(cgroup_file("memory", "memory.oom_control", ""))["oom_kill_disable"] == 0
     assert setting("memory", "memory.limit_in_bytes", "memory.max") == str(64 * MIB)
+
+
+@pytest.mark.conformance(38)
+def test_oom_killer_is_on_where_that_is_stated(lab: Lab) -> None:
+    """On v1 also below a cgroup that has none, and for a container that had none until then."""
+    path, said = "/pyruntime-oom/p1", {"resources": {"memory": {"disableOOMKiller": False}}}
+    if is_unified():  # where it always is
+        lab.sleeper(linux=said)
+        lab.runtime.update_container("p1", said["resources"])
+        return
+    above = cgroups_of(read_host(), "/pyruntime-oom")
+    try:
+        lab.run("true", linux={"cgroupsPath": path})
+        (memory,) = (Path(cgroup.path) for cgroup in above if "memory" in cgroup.controllers)
+        (memory / "memory.oom_control").write_text("1")
+        for linux, disabled in (({}, 1), (said, 0)):
+            lab.sleeper(linux={"cgroupsPath": path, **linux})
+            assert counters(memory / "p1/memory.oom_control")["oom_kill_disable"] == disabled
+            lab.runtime.update_container("p1", {"memory": {"disableOOMKiller": not disabled}})
+            assert counters(memory / "p1/memory.oom_control")["oom_kill_disable"] == (not disabled)
+            lab.delete_all()
+    finally:
+        lab.delete_all()
+        for cgroup in above:
+            os.rmdir(cgroup.path)
 
 
 def test_peak_memory_of_the_container(lab: Lab) -> None:

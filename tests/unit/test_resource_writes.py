@@ -138,6 +138,10 @@ def test_other_settings_of_memory() -> None:
     assert written(V1, memory) == [row("$.memory.kernelTCP", "memory.kmem.tcp.limit_in_bytes", "8192"),
                                    row("$.memory.swappiness", "memory.swappiness", "0"),
                                    row("$.memory.disableOOMKiller", "memory.oom_control", "1", "oom_kill_disable 1")]
+    # stated is stated: a new cgroup has it as the one above, and a running container may have it otherwise
+    assert written(V1, {"memory": {"disableOOMKiller": False}}) == [
+        row("$.memory.disableOOMKiller", "memory.oom_control", "0", "oom_kill_disable 0")]
+    assert written(V2, {"memory": {"disableOOMKiller": False}}) == []
 
 
 @pytest.mark.conformance(40)

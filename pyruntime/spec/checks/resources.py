@@ -51,6 +51,8 @@ def _check_cpu(cpu: CPU, json_path: str) -> None:
     if cpu.burst is not None and cpu.quota is not None and 0 < cpu.quota < cpu.burst:
         raise Refused(f"{json_path}.burst", f"is {cpu.burst}, above the quota {cpu.quota}")
     check_uint64(cpu.realtime_period, f"{json_path}.realtimePeriod")
+    if cpu.realtime_runtime is not None and cpu.realtime_period and cpu.realtime_runtime > cpu.realtime_period:
+        raise Refused(f"{json_path}.realtimeRuntime", f"is {cpu.realtime_runtime}, above the period {cpu.realtime_period}")
     check_number_list(cpu.cpus, f"{json_path}.cpus")
     check_number_list(cpu.mems, f"{json_path}.mems")
 
