@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import datetime
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
+from bench.bundle import CGROUP_PARENT
 from bench.samples import ContenderError, Sample
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -32,6 +35,7 @@ class CommandLine:
         adopt_orphans()
         self.name = name
         self._program = program
+        self._directory = directory
         self._root = directory / f"{name}-root"
         self._bundle = bundle
         self._sleep_bundle = sleep_bundle
@@ -87,8 +91,8 @@ class CommandLine:
     def create(self) -> int:
         return self._create(self._bundle)
 
-    def _create(self, bundle: Path) -> int:
-        id = self._next_id()
+    def _create(self, bundle: Path, id: str | None = None) -> int:
+        id = id or self._next_id()
         self._call("create", "--bundle", str(bundle), "--pid-file", str(self._pid_file), id)
         self._held = id
         self._held_pid = int(self._pid_file.read_text())
@@ -96,8 +100,11 @@ class CommandLine:
 
     def life(self) -> Sample:
         """What an engine calls for one container, from the same bundle again and again."""
+        return self._life(self._sleep_bundle, self._next_id())
+
+    def _life(self, bundle: Path, id: str) -> Sample:
         begin = time.perf_counter_ns()
-        pid = self._create(self._sleep_bundle)
+        pid = self._create(bundle, id)
         created = time.perf_counter_ns() - begin
         assert self._held is not None
         times = {"create": created, "start": self._call("start", self._held), "state": self._call("state", self._held),
@@ -107,8 +114,25 @@ class CommandLine:
         self._held = None
         return {**times, "cycle": sum(times.values())}
 
+    def engine_life(self) -> Sample:
+        """The same of a bundle as podman makes it: one kind of container, and names that were generated for this one all over it."""
+        id = secrets.token_hex(32)
+        bundle = self._directory / id / "userdata"
+        bundle.mkdir(parents=True)
+        config = json.loads((self._sleep_bundle / "config.json").read_text())
+        config["root"]["path"] = str(self._sleep_bundle / "rootfs")
+        config["hostname"] = id[:12]
+        config["process"]["env"].append(f"HOSTNAME={id[:12]}")
+        config["linux"]["cgroupsPath"] = f"/{CGROUP_PARENT}/libpod-{id}"
+        config["annotations"] = {"io.kubernetes.cri-o.Created": f"{datetime.datetime.now().isoformat(timespec='microseconds')}Z"}
+        (bundle / "config.json").write_text(json.dumps(config))
+        try:
+            return self._life(bundle, id)
+        finally:
+            shutil.rmtree(bundle.parent)
+
     def new_life(self) -> Sample:
-        """The same of a bundle that was never seen before, as those of engines are."""
+        """The same of a bundle that is like none before."""
         path = self._sleep_bundle / "config.json"
         config = json.loads(path.read_text())
         config["annotations"] = {"bench": str(self._count)}

@@ -124,9 +124,10 @@ def measure_exec(bench: Bench) -> Series:
 
 
 def measure_commands(bench: Bench) -> Series:
-    """create, start, state, kill and delete, a process each. `new`: of a bundle that was never seen before."""
+    """create, start, state, kill and delete, a process each. `engine`: of bundles of one kind; `new`: of a bundle that is like none before."""
     programs = bench.commands()
     actions = {each.name: each.life for each in programs}
+    actions |= {f"{each.name} engine": each.engine_life for each in programs}
     actions |= {f"{each.name} new": each.new_life for each in programs}
     return bench.interleave(actions)
 

@@ -25,7 +25,7 @@ TITLES: Mapping[str, str] = {
     "cycle": "a container's life: create, start, wait, delete",
     "repeated": "the same cycle, ten times in a row",
     "exec": "/bin/true in a running container",
-    "commands": "the commands create, start, state, kill, delete; new: of a bundle that was never seen before",
+    "commands": "the commands create, start, state, kill, delete; engine: bundles of one kind; new: a bundle like none before",
     "run": "the command run, of one bundle",
     "exec-command": "the command exec of /bin/true in a running container",
     "resident": "the native cycle, by the memory that its caller holds",

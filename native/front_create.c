@@ -13,13 +13,13 @@ extern char **environ;
 
 static int write_record(struct front *front, const struct kept *kept, int pid)
 {
-    char pid_text[16], start_text[24], created[40], path[PATH_MAX];
-    const char *places[] = {[KEPT_ID] = front->id, [KEPT_PID] = pid_text, [KEPT_START_TIME] = start_text, [KEPT_NOW] = created};
+    char path[PATH_MAX];
+    struct places places;
 
-    snprintf(pid_text, sizeof pid_text, "%d", pid);
-    snprintf(start_text, sizeof start_text, "%ld", read_start_time(pid));
-    format_now(created, sizeof created);
-    int length = fill(kept->record, kept->head->record_size, places, front->record.data, sizeof front->record.data);
+    snprintf(places.pid, sizeof places.pid, "%d", pid);
+    snprintf(places.start_time, sizeof places.start_time, "%ld", read_start_time(pid));
+    format_now(places.now, sizeof places.now);
+    int length = fill(kept, kept->record, kept->head->record_size, &places, front->record.data, sizeof front->record.data);
     if (length < 0 || name_in_directory(front, "state.json.new", path, sizeof path))
         return HAND_OVER;
     return store_file(path, front->record.data, (uint64_t)length, NULL) ? HAND_OVER : 0;
@@ -29,9 +29,9 @@ static int write_record(struct front *front, const struct kept *kept, int pid)
 static int note_cgroup(const struct front *front, const struct kept *kept)
 {
     char target[PATH_MAX], path[PATH_MAX];
-    const char *places[] = {[KEPT_ID] = front->id, [KEPT_PID] = "", [KEPT_START_TIME] = "", [KEPT_NOW] = ""};
+    struct places none = {0};
 
-    if (fill(kept->cgroup, kept->head->cgroup_size, places, target, sizeof target) < 0 || name_in_directory(front, "cgroup", path, sizeof path))
+    if (fill(kept, kept->cgroup, kept->head->cgroup_size, &none, target, sizeof target) < 0 || name_in_directory(front, "cgroup", path, sizeof path))
         return HAND_OVER;
     return symlink(target, path) < 0 ? HAND_OVER : 0;
 }
@@ -42,7 +42,7 @@ static int make_in_directory(struct front *front, struct kept *kept, int *ret_pi
     char from[PATH_MAX], to[PATH_MAX];
     struct spawn_result spawned;
 
-    if (note_cgroup(front, kept) || spawn_kept(kept, front->id, NULL, 0, &spawned))
+    if (note_cgroup(front, kept) || spawn_kept(kept, NULL, 0, &spawned))
         return HAND_OVER;
     /* while the init is at work */
     int not_noted = write_record(front, kept, spawned.pid);
@@ -80,11 +80,13 @@ static int undo(struct front *front)
     return HAND_OVER;
 }
 
-static bool is_dir(const struct kept *kept)
+static bool has_rootfs(const struct kept *kept)
 {
+    char path[PATH_MAX];
+    struct places none = {0};
     struct stat st;
 
-    return kept->head->rootfs_size && !kept->rootfs[kept->head->rootfs_size - 1] && stat(kept->rootfs, &st) == 0 && S_ISDIR(st.st_mode);
+    return fill(kept, kept->rootfs, kept->head->rootfs_size, &none, path, sizeof path) >= 0 && stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
 /* Sockets that systemd or conmon has the command inherit are told to the program (sd_listen_fds(3)), which is nothing for kept plans. */
@@ -98,7 +100,7 @@ static bool passes_sockets(void)
 static int open_kept(struct front *front, struct kept *ret_kept, struct pid_file *ret_file)
 {
     ret_file->fd = -1;
-    if (*front->line.rest || passes_sockets() || find_kept(front->arguments, ret_kept) || !is_dir(ret_kept))
+    if (*front->line.rest || passes_sockets() || find_kept(front->arguments, ret_kept) || !has_rootfs(ret_kept))
         return HAND_OVER;
     return open_pid_file(option_of(&front->line, "pid_file"), ret_file);
 }

@@ -29,7 +29,7 @@ static int execute(struct front *front, struct kept *kept, struct pid_file *file
     struct spawn_result spawned;
     AUTO_FD init = open_container_init(&front->record);
 
-    if (init < 0 || spawn_kept(kept, front->id, &init, 1, &spawned) || follow_init(kept, &spawned, MESSAGE_EXECUTING))
+    if (init < 0 || spawn_kept(kept, &init, 1, &spawned) || follow_init(kept, &spawned, MESSAGE_EXECUTING))
         return HAND_OVER;
     AUTO_FD pidfd = spawned.pidfd;
     int length = snprintf(record, sizeof record, "%s/process-%d.%ld", front->directory, spawned.pid, read_start_time(spawned.pid));

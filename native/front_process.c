@@ -13,14 +13,40 @@
 
 static const int forwarded[] = {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGCONT};
 
-int fill(const char *text, uint32_t size, const char *const *places, char *ret_text, uint64_t limit)
+/* Which one stands there; NULL: none that the command line has. */
+static const struct kept_value *value_of(const struct kept *kept, uint32_t number)
+{
+    return number < kept->values.count ? &kept->values.values[number] : NULL;
+}
+
+int fill(const struct kept *kept, const char *text, uint32_t size, const struct places *places, char *ret_text, uint64_t limit)
 {
     uint64_t length = 0;
 
     for (uint32_t i = 0; i < size; i++) {
-        unsigned char byte = (unsigned char)text[i];
-        const char *from = byte >= KEPT_ID && byte <= KEPT_NOW ? places[byte] : &text[i];
-        size_t count = from == &text[i] ? 1 : strlen(from);
+        const struct kept_value *value;
+        const char *from = &text[i];
+        size_t count = 1;
+        switch (text[i]) {
+        case KEPT_VALUE:
+            value = ++i < size ? value_of(kept, (unsigned char)text[i] - 1U) : NULL;
+            if (!value)
+                return HAND_OVER;
+            from = value->text;
+            count = value->size;
+            break;
+        case KEPT_PID:
+            count = strlen(from = places->pid);
+            break;
+        case KEPT_START_TIME:
+            count = strlen(from = places->start_time);
+            break;
+        case KEPT_NOW:
+            count = strlen(from = places->now);
+            break;
+        default:
+            break;
+        }
         if (limit - length <= count)
             return HAND_OVER;
         memcpy(ret_text + length, from, count);
@@ -43,13 +69,13 @@ void format_now(char *ret_text, size_t size)
 
 void tell_warnings(const struct line *line, const struct kept *kept)
 {
-    char now[40], text[WARNINGS_LIMIT];
-    const char *places[] = {[KEPT_ID] = "", [KEPT_PID] = "", [KEPT_START_TIME] = "", [KEPT_NOW] = now};
+    char text[WARNINGS_LIMIT];
+    struct places places = {0};
     AUTO_FD log = line->log ? open(line->log, O_WRONLY | O_APPEND | O_CLOEXEC) : -1;
 
-    format_now(now, sizeof now);
-    int length = line->logs_json ? fill(kept->json, kept->head->json_size, places, text, sizeof text)
-                                 : fill(kept->text, kept->head->text_size, places, text, sizeof text);
+    format_now(places.now, sizeof places.now);
+    int length = line->logs_json ? fill(kept, kept->json, kept->head->json_size, &places, text, sizeof text)
+                                 : fill(kept, kept->text, kept->head->text_size, &places, text, sizeof text);
     if (length > 0 && write(line->log ? log : STDERR_FILENO, text, (size_t)length) < 0)
         return;  /* as a log that is full keeps nothing from being done */
 }
@@ -84,21 +110,22 @@ void discard_pid_file(const struct pid_file *file)
     unlink(file->beside);
 }
 
-int spawn_kept(struct kept *kept, const char *id, const int *descriptors, int count, struct spawn_result *ret_result)
+int spawn_kept(struct kept *kept, const int *descriptors, int count, struct spawn_result *ret_result)
 {
     static const int stdio[] = {0, 1, 2};
     const struct kept_plan *head = kept->head;
     const struct plan_header *header = (const void *)kept->plan;
+    struct kept_hole hole;
 
-    if (head->plan_size < sizeof *header || header->size > head->plan_size || head->holes_size % sizeof(uint32_t)
-        || (head->holes_size && head->id_size != strlen(id)))
+    if (head->plan_size < sizeof *header || header->size > head->plan_size || head->holes_size % sizeof hole)
         return HAND_OVER;
-    for (uint32_t at = 0; at < head->holes_size; at += sizeof(uint32_t)) {
-        uint32_t hole;
+    /* as long as that of the plan's own container, or the key would be another one */
+    for (uint32_t at = 0; at < head->holes_size; at += sizeof hole) {
         memcpy(&hole, kept->holes + at, sizeof hole);
-        if (hole > header->size || header->size - hole < head->id_size)
+        const struct kept_value *value = value_of(kept, hole.value);
+        if (!value || hole.offset > header->size || header->size - hole.offset < value->size)
             return HAND_OVER;
-        memcpy(kept->plan + hole, id, head->id_size);
+        memcpy(kept->plan + hole.offset, value->text, value->size);
     }
     AUTO_FD init = open_init();
     if (init < 0)

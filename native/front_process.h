@@ -6,8 +6,15 @@
 
 #include "kept.h"
 
-/* A text with what goes in its places, by enum kept_place: its length, or HAND_OVER. */
-int fill(const char *text, uint32_t size, const char *const *places, char *ret_text, uint64_t limit);
+/* What is not known before a plan is executed. */
+struct places {
+    char pid[16];
+    char start_time[24];
+    char now[40];
+};
+
+/* A text of a kept plan with what goes in its places: its length, or HAND_OVER. */
+int fill(const struct kept *kept, const char *text, uint32_t size, const struct places *places, char *ret_text, uint64_t limit);
 
 /* As msgspec has it, which leaves out no part of a second but a whole one. */
 void format_now(char *ret_text, size_t size);
@@ -30,8 +37,8 @@ int write_pid_file(struct pid_file *file, int pid);
 void discard_pid_file(const struct pid_file *file);
 #define AUTO_PID_FILE __attribute__((cleanup(discard_pid_file))) struct pid_file
 
-/* Put the id in its places, run the host operations and start the init: 0 or HAND_OVER, and then nothing of it is left. */
-int spawn_kept(struct kept *kept, const char *id, const int *descriptors, int count, struct spawn_result *ret_result);
+/* Put the values in their places, run the host operations and start the init: 0 or HAND_OVER, and then nothing of it is left. */
+int spawn_kept(struct kept *kept, const int *descriptors, int count, struct spawn_result *ret_result);
 
 /* Listen until the init has closed the wire, which is closed: 0 once it has said that `until` and no failure; else HAND_OVER, and the process
  * was killed and reaped. The pid and its pidfd, which is the caller's, may be those of a successor. */

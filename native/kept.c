@@ -29,6 +29,13 @@ static void add_bytes(struct key *key, const void *data, uint64_t size)
     key->length += size;
 }
 
+/* The part from there on without the values that others of its kind do not share. */
+static void generalize(struct key *key, uint64_t begin, struct kept_values *values)
+{
+    if (!key->error)
+        key->error = take_values(key->data + begin, key->length - begin, values);
+}
+
 /* With its NUL, so that no two rows of texts are the same bytes. */
 static void add_text(struct key *key, const char *text)
 {
@@ -129,7 +136,7 @@ static void add_exec(struct key *key, struct front *front)
     add_file(key, process ? process : path);
 }
 
-static void add_bundle(struct key *key, struct front *front)
+static void add_bundle(struct key *key, struct front *front, struct kept_values *values)
 {
     char path[PATH_SIZE];
     uint64_t length = strlen(front->id);
@@ -142,9 +149,11 @@ static void add_bundle(struct key *key, struct front *front)
     add_text(key, front->line.root);
     add_bytes(key, &length, sizeof length);
     add_options(key, &front->line, "bundle detach pid_file keep no_subreaper");
+    uint64_t begin = key->length;
     add_text(key, path);
     strcat(path, "/config.json");
     add_file(key, path);
+    generalize(key, begin, values);
 }
 
 /* FNV-1a: it is only a name, and what is compared is the key itself. */
@@ -157,19 +166,22 @@ static uint64_t hash_of(const struct key *key)
     return hash;
 }
 
-int64_t read_kept_key(char **arguments, char *ret_key, uint64_t size, char *ret_path)
+int64_t read_kept_key(char **arguments, char *ret_key, uint64_t size, char *ret_path, struct kept_values *ret_values)
 {
     struct key key = {.data = ret_key, .size = size};
     struct front front;
 
     if (locate(arguments, &front))
         return -EINVAL;
+    ret_values->count = 1;
+    ret_values->values[0].size = (uint32_t)strlen(front.id);
+    memcpy(ret_values->values[0].text, front.id, ret_values->values[0].size + 1);
     add_bytes(&key, &build_identity, sizeof build_identity);
     bool is_exec = !strcmp(front.line.command, "exec");
     if (is_exec)
         add_exec(&key, &front);
     else
-        add_bundle(&key, &front);
+        add_bundle(&key, &front, ret_values);
     if (key.error)
         return key.error;
     int length = snprintf(ret_path, PATH_SIZE, is_exec ? "%s/exec-%016lx" : "%s/.plans/%016lx",
@@ -195,7 +207,8 @@ static int map_file(const char *path, struct kept *ret_kept)
         return HAND_OVER;
     futimens(fd, NULL);  /* what was used last stays longest */
     const struct kept_plan *head = data;
-    *ret_kept = (struct kept){.head = head, .size = (uint64_t)st.st_size};
+    ret_kept->head = head;
+    ret_kept->size = (uint64_t)st.st_size;
     uint64_t all = sizeof *head + (uint64_t)head->plan_size + head->holes_size + head->key_size + head->record_size + head->rootfs_size
                    + head->cgroup_size + head->text_size + head->json_size;
     if (head->build != build_identity || all != ret_kept->size)
@@ -215,7 +228,7 @@ int find_kept(char **arguments, struct kept *ret_kept)
 {
     char path[PATH_SIZE];
     __attribute__((cleanup(free_key))) char *key = malloc(KEPT_KEY_LIMIT);
-    int64_t length = key ? read_kept_key(arguments, key, KEPT_KEY_LIMIT, path) : -ENOMEM;
+    int64_t length = key ? read_kept_key(arguments, key, KEPT_KEY_LIMIT, path, &ret_kept->values) : -ENOMEM;
 
     if (length < 0 || map_file(path, ret_kept))
         return HAND_OVER;

@@ -16,6 +16,7 @@ struct kept {
     const char *text;
     const char *json;
     uint64_t size;
+    struct kept_values values;  /* those of the command line */
 };
 
 /* Of front_place.c: where a command line's container is, and whether a front end may see to it at all: 0 or HAND_OVER. */

@@ -21,12 +21,10 @@ class OpenedBundle(msgspec.Struct, frozen=True):
 
     @classmethod
     def decode(cls, path: str, config: bytes) -> Self:
-        """From the content of its config.json. Raises InvalidBundleError, also if the root file system is not a directory."""
+        """From the content of its config.json; whether there is a root file system is not looked at. Raises InvalidBundleError."""
         spec = load_spec(config, f"{path}/config.json")
         rootfs_path = os.path.normpath(os.path.join(path, spec.root.path))
-        bundle = cls(path, rootfs_path, with_destinations_inside(spec, rootfs_path))
-        check_rootfs(bundle)
-        return bundle
+        return cls(path, rootfs_path, with_destinations_inside(spec, rootfs_path))
 
     @property
     def config_file(self) -> str:
@@ -52,4 +50,5 @@ def open_bundle(path: str) -> OpenedBundle:
     path = os.path.abspath(path)
     bundle = OpenedBundle.decode(path, read_config(path))
     refuse_for_host(bundle.spec, bundle.config_file)
+    check_rootfs(bundle)
     return bundle

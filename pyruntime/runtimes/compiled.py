@@ -228,7 +228,9 @@ class BundleCache:
         if compiled is not None:
             check_rootfs(compiled.bundle)
             return compiled
-        compiled = CompiledBundle(OpenedBundle.decode(path, data), self._host, self._units, self._filters.compile)
+        bundle = OpenedBundle.decode(path, data)
+        check_rootfs(bundle)
+        compiled = self.compile(bundle)
         for warning in compiled.told_warnings():
             _log.warning("%s", warning)
         with self._lock:
@@ -236,6 +238,10 @@ class BundleCache:
             if len(self._kept) > BUNDLES_KEPT:
                 del self._kept[next(iter(self._kept))]
         return compiled
+
+    def compile(self, bundle: OpenedBundle) -> CompiledBundle:
+        """One that is not kept. Raises InvalidBundleError, UnsupportedFieldError."""
+        return CompiledBundle(bundle, self._host, self._units, self._filters.compile)
 
 
 class ProcessCache:

@@ -94,7 +94,7 @@ class NativeRuntime(HeldContainers):
             record, entry = self._open(id)
             keep_process(file, process, record, entry, self._host)
         else:
-            keep_bundle(file, self._bundles.open(bundle_path), id, self._store.root, Manner(no_pivot, keeps_keyring, finds_program=True))
+            keep_bundle(file, self._bundles, bundle_path, id, self._store.root, Manner(no_pivot, keeps_keyring, finds_program=True))
 
     def restore_container(self, id: str, bundle_path: str, image_path: str, stdio_options: StdioOptions,
                           options: RestoreOptions | None = None) -> int:

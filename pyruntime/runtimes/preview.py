@@ -17,7 +17,7 @@ from pyruntime.native.seccomp import compile_filter
 from pyruntime.plan.compile import Manner
 from pyruntime.plan.intel_rdt import ResctrlGroup
 from pyruntime.plan.outline import Step, outline
-from pyruntime.runtimes.bundle import OpenedBundle
+from pyruntime.runtimes.bundle import OpenedBundle, check_rootfs
 from pyruntime.runtimes.compiled import CompiledBundle
 from pyruntime.spec import read_config
 from pyruntime.state.store import DEFAULT_ROOT, check_id, root_for
@@ -77,6 +77,7 @@ class Previewer:
         path = os.path.abspath(bundle_path)
         data = read_config(path)
         self._bundle = OpenedBundle.decode(path, data)
+        check_rootfs(self._bundle)
         self._config: Any = msgspec.json.decode(data)
 
     def preview(self) -> Preview:

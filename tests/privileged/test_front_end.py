@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import select
 import shutil
 import signal
 import subprocess
+import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import prctl
 import pytest
@@ -241,3 +245,71 @@ def test_an_id_that_exists_is_refused(line: Line, bare: Bare) -> None:
     assert bare(*command).returncode == HANDED_OVER
     assert line.status("p1") == "created"
     line.succeed("delete", "p1")
+
+
+def engine_bundle(line: Line, script: str, **changes: Any) -> tuple[str, str]:
+    """An id and a bundle as podman makes it: what was generated stands all over it."""
+    id, layer, network = secrets.token_hex(32), secrets.token_hex(32), uuid.uuid4()
+    made = Path(line.lab.bundle(script, **{"annotations": {}, **changes}))
+    bundle, root = made.parent / id / "userdata", made.parent / layer / "merged"
+    bundle.mkdir(parents=True)
+    root.parent.mkdir()
+    root.symlink_to(line.lab.rootfs)
+    (bundle / "hosts").write_text(f"127.0.0.1 {id[:12]}\n")
+    config = json.loads((made / "config.json").read_text())
+    config["root"]["path"] = str(root)
+    config["hostname"] = id[:12]
+    config["process"]["env"] = [*config["process"].get("env", ["PATH=/bin"]), f"HOSTNAME={id[:12]}", f"NETWORK=netns-{network}"]
+    config["mounts"].append({"destination": "/tmp/hosts", "type": "bind", "source": f"{bundle}/hosts", "options": ["bind", "ro"]})
+    config["linux"]["cgroupsPath"] = f"/pyruntime/libpod-{id}"
+    config["annotations"] |= {"created": f"2026-11-26T18:14:41.{secrets.randbelow(9 * 10**8) + 10**8}Z",
+                              "network": f"/run/netns/netns-{network}"}
+    (bundle / "config.json").write_text(json.dumps(config))
+    return id, str(bundle)
+
+
+def test_a_bundle_that_differs_in_generated_names(line: Line, bare: Bare) -> None:
+    """Each container has its own, in what it sees and in what is told of it."""
+    script = "hostname; env; cat /tmp/hosts; read x"
+    shown = []
+    for call in (line, bare, bare):
+        id, bundle = engine_bundle(line, script)
+        pid_file = line.lab.directory / "pid"
+        create = ("create", "--bundle", bundle, "--pid-file", str(pid_file), id)
+        read_end, write_end = os.pipe()
+        output, standard_output = os.pipe()
+        if call is line:
+            assert bare(*create, output=subprocess.DEVNULL).returncode == HANDED_OVER
+        program = COMMAND if call is line else str(line.lab.directory / "bin" / "pyruntime")
+        subprocess.run([program, "--root", str(line.lab.root), *create], stdin=read_end, stdout=standard_output, check=True, timeout=TIMEOUT_S)
+        os.close(standard_output)
+        os.close(read_end)
+        state = json.loads(bare("state", id).stdout)
+        config = json.loads(Path(bundle, "config.json").read_text())
+        assert (state["bundle"], state["rootfs"], state["annotations"]) == (bundle, config["root"]["path"], config["annotations"])
+        assert os.readlink(line.lab.root / id / "cgroup").endswith(config["linux"]["cgroupsPath"])
+        assert f"/libpod-{id}\n" in Path(f"/proc/{pid_file.read_text()}/cgroup").read_text()
+        assert bare("start", id).returncode == 0
+        os.write(write_end, b"\n")
+        os.close(write_end)
+        with open(output) as stream:
+            text = stream.read()
+        assert text.splitlines()[0] == id[:12] and f"HOSTNAME={id[:12]}\n" in text and f"127.0.0.1 {id[:12]}\n" in text
+        assert f"NETWORK={state['annotations']['network'].rpartition('/')[2]}\n" in text
+        shown.append(text.replace(id, "ID").replace(id[:12], "SHORT").replace(state["annotations"]["network"][15:], "UUID"))
+        line.succeed("delete", "--force", id)
+    assert shown[0] == shown[1] == shown[2]
+    assert len(list((line.lab.root / ".plans").iterdir())) == 1
+
+
+def test_what_only_looks_like_a_name_is_told_as_it_is(line: Line, bare: Bare) -> None:
+    """Digits of an escape, which with others would be another character."""
+    for escape in ("\\u00e9abcdef012345", "\\u00eaabcdef012345"):
+        id, bundle = engine_bundle(line, "exit 0", annotations={"a": "ESCAPE"})
+        path = Path(bundle, "config.json")
+        path.write_text(path.read_text().replace("ESCAPE", escape))
+        assert bare("create", "--bundle", bundle, id).returncode == HANDED_OVER
+        line.detach("create", "--bundle", bundle, id)
+        assert json.loads(bare("state", id).stdout)["annotations"]["a"] == json.loads(f'"{escape}"')
+        line.succeed("delete", "--force", id)
+    assert not (line.lab.root / ".plans").exists()

@@ -12,13 +12,14 @@ import pytest
 from test_front import HANDED_OVER, Front, front, process, put, store
 
 from pyruntime.native.encoder import encode
-from pyruntime.native.kept import FILES_KEPT, PlanFile
+from pyruntime.native.kept import FILES_KEPT, PlanFile, place_of_value
 from pyruntime.plan.operations import Plan
 from pyruntime.state import Store
 
 __all__ = ["front", "process", "store"]
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="plans are kept for root")
 EMPTY = encode(Plan((), (), (), 0, None, 0, 0))
+TOLD = (b"", b"")
 Where = Callable[..., str]
 
 
@@ -88,6 +89,84 @@ def test_a_creation_is_told_by_all_that_its_plan_is_made_of(where: Where, direct
     assert "" not in known
 
 
+NAMES = {
+    "sha256": ("3f" * 32, "c0" * 32),
+    "short": ("00f143a48667", "f4ab10f39f1d"),
+    "uuid": ("45fb66c2-4395-e5c0-9f1b-7434c1a3ce30", "733f8a74-a12c-2dee-4f44-97bbb97ca8f9"),
+    "time": ("2026-11-26T18:14:41.063005471", "2026-11-26T18:14:42.491202885"),
+    "second": ("2026-11-26T18:14:41", "2027-01-01T00:00:00"),
+}
+NONE = {
+    "number": ("137438953472", "137438953473"),
+    "digits": ("123456789012", "123456789013"),
+    "short": ("00f143a4866", "00f143a4867"),
+    "capitals": ("00F143A48667", "00F143A48668"),
+    "date": ("2026-11-26", "2026-11-27"),
+    "long": ("a" * 256, "b" * 256),
+}
+
+
+@pytest.mark.parametrize(("name", "other"), NAMES.values(), ids=NAMES)
+@pytest.mark.parametrize("around", ['"%s"', '"/a/%s/b"', '"libpod-%s.scope"', '"HOSTNAME=%s"', '"%sZ"', '"%s","%s"', '"_%s_"'])
+def test_generated_names_do_not_tell_a_bundle_from_the_next(name: str, other: str, around: str, directory: Path) -> None:
+    config = directory / "bundle" / "config.json"
+    files = []
+    for value in (name, other):
+        config.write_text(around.replace("%s", value))
+        files.append(plan_file("--root", f"{directory}/root", "create", "--bundle", str(config.parent), "c2"))
+        assert files[-1].values == [b"c2", value.encode()]
+    assert files[0].path == files[1].path != ""
+    text = around.replace("%s", other).encode()
+    assert files[1].exchange(text, [b"c2", name.encode()]) == around.replace("%s", name).encode()
+    # what comes twice is not the same as two
+    config.write_text(f'"{name}","{other}"')
+    assert plan_file("--root", f"{directory}/root", "create", "--bundle", str(config.parent), "c2").path != files[0].path
+
+
+@pytest.mark.parametrize(("name", "other"), NONE.values(), ids=NONE)
+def test_all_else_does(name: str, other: str, where: Where, directory: Path) -> None:
+    names = set()
+    for value in (name, other):
+        (directory / "bundle" / "config.json").write_text(f'{{"a": "{value}", "b": {value if value.isdigit() else 0}}}')
+        names.add(where("create", "--bundle", f"{directory}/bundle", "c2"))
+    assert len(names) == 2 and "" not in names
+
+
+def test_an_id_may_be_such_a_name(directory: Path) -> None:
+    """As with engines: the configuration has it too, and so has the bundle's path."""
+    files = []
+    for id in ("3f" * 32, "c0" * 32):
+        bundle = directory / id / "userdata"
+        bundle.mkdir(parents=True)
+        (bundle / "config.json").write_text(f'{{"hostname": "{id[:12]}", "cgroupsPath": "/a/{id}"}}')
+        files.append(plan_file("--root", f"{directory}/root", "run", "--bundle", str(bundle), id))
+        assert files[-1].values == [id.encode(), id[:12].encode()]
+    assert files[0].path == files[1].path
+    # another one's id is not one's own
+    (bundle / "config.json").write_text(f'{{"hostname": "{id[:12]}", "cgroupsPath": "/a/{"3f" * 32}"}}')
+    assert plan_file("--root", f"{directory}/root", "run", "--bundle", str(bundle), id).path != files[0].path
+
+
+def test_a_text_with_the_byte_of_a_place_is_nobody_elses(where: Where, directory: Path) -> None:
+    (directory / "bundle" / "config.json").write_bytes(b'"' + place_of_value(1) + b'0000000000"')
+    assert where("create", "--bundle", f"{directory}/bundle", "c2") == ""
+    bundle = directory / "a\1b"
+    bundle.mkdir()
+    (bundle / "config.json").write_text("{}")
+    assert where("create", "--bundle", str(bundle), "c2") == ""
+
+
+def test_there_are_no_more_values_than_have_room(directory: Path) -> None:
+    names = [f"{number:012x}"[::-1].replace("0", "a") + "b" for number in range(1, 100)]
+    files = []
+    for last in ("c" * 20, "d" * 20):
+        (directory / "bundle" / "config.json").write_text(json.dumps([*names, last]))
+        files.append(plan_file("--root", f"{directory}/root", "create", "--bundle", f"{directory}/bundle", "c2"))
+        assert files[-1].values[1:] == [name.encode() for name in dict.fromkeys(names)][:63]
+    # what has none is a part of the key
+    assert files[0].path != files[1].path
+
+
 @pytest.mark.parametrize("arguments", [("create", "--bundle", "relative", "c2"), ("--systemd-cgroup", "create", "--bundle", "/tmp", "c2"),
                                        ("exec", "c2", "true"), ("exec", "--process", "/no/such/file", "c1"), ("exec", "-t"), ("list",), ()],
                          ids=" ".join)
@@ -106,25 +185,25 @@ def test_what_has_changed_while_it_was_compiled_is_not_kept(directory: Path) -> 
     arguments = ["--root", f"{directory}/root", "exec", "--process", f"{directory}/process.json", "c1"]
     file = plan_file(*arguments)
     (directory / "process.json").write_text('{"args":["other"]}')
-    file.keep(EMPTY, ())
+    file.keep(EMPTY, TOLD)
     assert not os.path.exists(file.path)
     file = plan_file(*arguments)
-    file.keep(EMPTY, ())
+    file.keep(EMPTY, TOLD)
     whole = Path(file.path).read_bytes()
     # one that is damaged is made again
     Path(file.path).write_bytes(b"")
-    file.keep(EMPTY, ())
+    file.keep(EMPTY, TOLD)
     assert Path(file.path).read_bytes() == whole and len(list(Path(file.path).parent.glob("exec-*"))) == 1
 
 
 def test_those_used_last_are_kept(directory: Path) -> None:
     names = []
-    for number in range(FILES_KEPT + 3):
+    for number in range(FILES_KEPT["exec-"] + 3):
         file = plan_file("--root", f"{directory}/root", "exec", "c1", str(number))
-        file.keep(EMPTY, ())
+        file.keep(EMPTY, TOLD)
         os.utime(file.path, (number, number))
         names.append(os.path.basename(file.path))
-    assert {path.name for path in (directory / "root" / "c1").glob("exec-*")} == set(names[-FILES_KEPT:])
+    assert {path.name for path in (directory / "root" / "c1").glob("exec-*")} == set(names[-FILES_KEPT["exec-"]:])
     assert (directory / "root" / "c1" / "state.json").exists()
 
 
@@ -140,7 +219,7 @@ def test_a_plan_that_is_none_is_handed_over_and_leaves_nothing(directory: Path, 
     (directory / "bundle" / "config.json").write_text(json.dumps({"a": 1}))
     for arguments in (["exec", "c1", "true"], ["create", "--pid-file", f"{directory}/pid", "--bundle", f"{directory}/bundle", "c2"]):
         file = plan_file("--root", f"{directory}/root", *arguments)
-        file.keep(EMPTY, ("w",), b"{}", f"{directory}/bundle/rootfs".encode() + b"\0", b"/none\0")
+        file.keep(EMPTY, (b"w", b"w"), (), b"{}", f"{directory}/bundle/rootfs".encode(), b"/none")
         data = Path(file.path).read_bytes()
         for cut in (0, 8, 40, 60, len(data) - 1):
             Path(file.path).write_bytes(data[:cut])
