@@ -81,8 +81,9 @@ def document(rows: Mapping[int, Row], claims: Mapping[str, Claim], runs: Mapping
     lines = [INTRODUCTION + f"{proven} of {len(rows)} rows are proven.", "", "## Where", "",
              "| | place | kernel | last run | tests that count | the machine |", "| --- | --- | --- | --- | --- | --- |"]
     lines += [_of_place(place, counted[place]) for place in PLACES if place in counted]
-    lines += ["", "`without X` is said of a row that no machine above can show in effect, since none has X: its tests show what the kernel is",
-              "asked for, or that it is refused.", "", "## Rows", "", "| row | asks | level | |", "| --- | --- | --- | --- |"]
+    lines += ["", "`without X` is said of a row that no machine above can show in effect, since none has X: its tests are of the plan, of what",
+              "is written to a tree of plain files that stands for X, and of how it is refused where there is none.", "", "## Rows", "",
+              "| row | asks | level | |", "| --- | --- | --- | --- |"]
     lines += [f"| [{number}](#row-{number}) | {row.asks} | {row.level} | {verdicts[number]} |" for number, row in rows.items()]
     for number, row in rows.items():
         lines += ["", f"### Row {number}", "", f"{row.section}: {verdicts[number]}."]

@@ -47,6 +47,7 @@ def abilities() -> dict[str, bool]:
         "NUMA": os.path.exists("/sys/devices/system/node/online"),
         "CAP_SYS_RESOURCE": bool(host.held_capabilities >> CAP_SYS_RESOURCE & 1),
         "CRIU": shutil.which("criu") is not None,
+        "RDMA device": os.path.isdir("/sys/class/infiniband") and bool(os.listdir("/sys/class/infiniband")),
     } | {f"{name} controller": bool(controllers & {name, also}) for name, also in (
         ("cpu", ""), ("cpuset", ""), ("memory", ""), ("pids", ""), ("io", "blkio"), ("hugetlb", ""), ("rdma", ""), ("net_cls", ""),
         ("net_prio", ""))}
