@@ -61,7 +61,8 @@ def execute(runtime: NativeRuntime, options: argparse.Namespace) -> int:
 def _execute(runtime: NativeRuntime, options: argparse.Namespace, process: Process, stdio: StdioOptions) -> int:
     """The pid."""
     try:
-        return runtime.exec_process(options.id, process, stdio, cgroups=_cgroups(options.cgroup), allows_paused=options.ignore_paused)
+        return runtime.exec_process(options.id, process, stdio, cgroups=_cgroups(options.cgroup), allows_created=True,
+                                    allows_paused=options.ignore_paused)
     except NotRunningError as error:
         if error.status != Status.PAUSED:
             raise

@@ -151,5 +151,12 @@ def capabilities_for(process: Process, filter: Filter | None) -> tuple[int, int]
     return admin, flags.FILTER_REVOKES_EFFECTIVE | (0 if is_granted else flags.FILTER_REVOKES_PERMITTED)
 
 
+def may_trace(process: Process) -> bool:
+    """Whether it or a program that it executes could have CAP_SYS_PTRACE, which is what tracing an init that is not dumpable takes."""
+    sets, bit = process.capabilities, 1 << flags.CAPABILITIES["CAP_SYS_PTRACE"]
+    return sets is None or any(capability_bits(names) & bit
+                               for names in (sets.bounding, sets.permitted, sets.effective, sets.inheritable, sets.ambient))
+
+
 def install(filter: Filter, revokes: int, before: int) -> op.InstallFilter:
     return op.InstallFilter(JSON_PATH, filter.program, len(filter.program), filter.flags, revokes, before)

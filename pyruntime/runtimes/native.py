@@ -179,22 +179,23 @@ class NativeRuntime(HeldContainers):
     # exec
 
     def exec_process(self, id: str, process: ProcessLike, stdio_options: StdioOptions, *, cgroups: Mapping[str, str] = {},
-                     allows_paused: bool = False) -> int:
+                     allows_created: bool = False, allows_paused: bool = False) -> int:
         """See Runtime. Capabilities, limits, scheduler, priorities, affinity, profile and label that the process does not state it has of
         the container's config.json.
 
         cgroups         below the container's, which are there: by controller of cgroup v1, or by '' for all
+        allows_created  also in a container that waits for its start, if the process cannot have CAP_SYS_PTRACE there
         allows_paused   also in a paused container; this returns once somebody has resumed it
         """
         check_preserved(stdio_options)
         record, entry = self._open(id)
         # that what is held of it runs has been seen
         status = status_of_living(record, entry, self._store.directory(id)) if record is entry.record else self._status(record, entry)
-        if status is not Status.RUNNING and not (allows_paused and status is Status.PAUSED):
+        if status is not Status.RUNNING and not (allows_paused and status is Status.PAUSED or allows_created and status is Status.CREATED):
             raise errors.NotRunningError("exec in", id, status)
         try:
             with self._init_pidfd(record, entry) as init, root_of(record) as root:
-                live = launch_in(record, entry, process, stdio_options, (init, *root), self._store, self._host, cgroups)
+                live = launch_in(record, entry, process, stdio_options, (init, *root), self._store, self._host, status, cgroups)
         except ProcessLookupError as error:
             raise errors.NotRunningError("exec in", id, Status.STOPPED) from error
         entry.add(live)

@@ -103,6 +103,23 @@ def test_exec_of_what_cannot_be_executed(service: Line, program: str, said: str)
     assert service.fail("exec", "p1", program, code=255) == said
 
 
+@pytest.mark.parametrize("new_privileges", [True, False])
+def test_exec_in_a_container_that_waits_for_its_start(line: Line, new_privileges: bool) -> None:
+    """Where the init has a filter to install yet, for which it may hold CAP_SYS_ADMIN, too."""
+    bundle = line.lab.bundle(["/bin/sleep", "1000"], process={"noNewPrivileges": not new_privileges},
+                             linux={"seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}})
+    line.detach("create", "--bundle", bundle, "p1")
+    for _ in range(2):  # as once with a plan that is kept
+        assert line.succeed("exec", "p1", "sh", "-c", "grep -h Seccomp: /proc/self/status; readlink /proc/1/exe || echo untraceable") == (
+            "Seccomp:\t2\nuntraceable\n")
+    traces = ["exec", "--cap", "CAP_SYS_PTRACE", "p1", "readlink", "/proc/1/exe"]
+    assert line.fail(*traces, code=255) == "cannot exec what could have CAP_SYS_PTRACE in container 'p1': it is created, not running"
+    assert line.status() == "created" and len(json.loads(line.succeed("ps", "--format", "json", "p1"))) == 1
+    line.succeed("start", "p1")
+    assert line.status() == "running" and line.succeed(*traces) == "/bin/busybox\n"
+    line.succeed("delete", "--force", "p1")
+
+
 def test_exec_of_a_file(service: Line) -> None:
     file, pid_file = service.lab.directory / "process.json", service.lab.directory / "pid"
     process = {"args": ["/bin/sleep", "1000"], "cwd": "/", "user": {"uid": 0, "gid": 0}}

@@ -17,7 +17,7 @@ from lab import MAPS, NAMESPACES, Lab, namespaces
 from test_exec_and_state import other
 from test_seccomp import rule, seccomp
 
-from pyruntime import StdioOptions
+from pyruntime import Status, StdioOptions
 from pyruntime.errors import SetupError, UnsupportedFieldError
 from pyruntime.testing.bundles import without_pid_namespace
 
@@ -52,6 +52,16 @@ def test_state_and_answers(lab: Lab, agent: Agent) -> None:
     assert agent.states[1:] == [{"ociVersion": "1.0.2", "fds": ["seccompFd"], "pid": process, "metadata": "x\u00e4",
                                  "state": {**state, "status": "running"}}]
     assert agent.calls == [MKDIR]
+
+
+def test_exec_before_the_start(lab: Lab, agent: Agent) -> None:
+    """The state that its listener comes with says that the container is created."""
+    lab.create(["/bin/sleep", "1000"], stdio=StdioOptions(), process={"capabilities": {}}, **notified(agent))
+    process = lab.runtime.exec_process("p1", {"args": CALL, "cwd": "/", "noNewPrivileges": True}, StdioOptions(create_out=True),
+                                       allows_created=True)
+    assert lab.read("p1", process) == "77\n"
+    assert [(state["pid"], state["state"]["status"]) for state in agent.states] == [(process, "created")]
+    assert lab.runtime.get_container_state("p1").status is Status.CREATED
 
 
 @pytest.mark.conformance(51)

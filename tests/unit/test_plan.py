@@ -15,6 +15,7 @@ from pyruntime.plan import operations as op
 from pyruntime.plan.compile import Manner, Place, compile, compile_exec
 from pyruntime.plan.mount_options import parse_mount_options
 from pyruntime.plan.operations import Plan
+from pyruntime.plan.process import may_trace
 from pyruntime.spec import decode_process, load_spec
 from pyruntime.testing.bundles import default_config, merge
 
@@ -149,3 +150,12 @@ def test_mount_options() -> None:
     assert options.is_bind and options.recursive_bind
     assert (options.set, options.clear) == (flags.MOUNT_ATTR_RDONLY, flags.MOUNT_ATTR_NOSUID)
     assert options.propagations == (flags.MS_SLAVE | flags.MS_REC,) and options.data == ("size=1k",)
+
+
+@pytest.mark.parametrize(("capabilities", "expected"), [
+    (None, True), ({}, False), ({"bounding": ["CAP_KILL", "CAP_SYS_ADMIN"], "ambient": ["CAP_KILL"]}, False),
+    *(({name: ["CAP_KILL", "CAP_SYS_PTRACE"]}, True) for name in ("bounding", "permitted", "effective", "inheritable", "ambient"))])
+def test_what_could_trace(capabilities: dict[str, list[str]] | None, expected: bool) -> None:
+    """Without sets the bounding one is the caller's, and programs with file capabilities have theirs."""
+    process = {"args": ["/bin/true"], "cwd": "/", "user": {"uid": 1, "gid": 1}}
+    assert may_trace(decode_process(process if capabilities is None else {**process, "capabilities": capabilities})) is expected
