@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 DEFAULT_ROOT = "/run/pyruntime"
 
@@ -24,6 +24,14 @@ class Parser(argparse.ArgumentParser):
     """One that raises UsageError, one line that leads on, instead of ending the process."""
 
     _given: Sequence[str] = ()
+
+    def add_argument(self, *names: Any, **how: Any) -> argparse.Action:
+        """As argparse. A long option may have one dash too, as with runc; containerd passes `-no-subreaper`."""
+        action = super().add_argument(*names, **how)
+        for name in action.option_strings:
+            if name.startswith("--"):
+                self._option_string_actions.setdefault(name[1:], action)
+        return action
 
     def read(self, arguments: Sequence[str], options: argparse.Namespace | None = None) -> argparse.Namespace:
         """The options, added to those. Raises UsageError."""
@@ -55,7 +63,10 @@ class Parser(argparse.ArgumentParser):
     def _refuse(self, unknown: Sequence[str]) -> NoReturn:
         from pyruntime.cli.nearest import nearest  # nothing else needs it
 
-        self.error(f"unrecognized arguments: {' '.join(unknown)}{nearest(unknown[0].partition('=')[0], self._option_string_actions)}")
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{nearest(unknown[0].partition('=')[0], self._shown_options())}")
+
+    def _shown_options(self) -> list[str]:
+        return [name for action in self._actions for name in action.option_strings]
 
 
 def _is_option(argument: str) -> bool:
@@ -295,7 +306,7 @@ def _split(arguments: Sequence[str]) -> int:
     """The index of the command, after the global options."""
     at = 0
     while at < len(arguments) and arguments[at].startswith("-"):
-        at += 2 if arguments[at] in _WITH_VALUE else 1
+        at += 2 if f"--{arguments[at].lstrip('-')}" in _WITH_VALUE else 1
     return at
 
 

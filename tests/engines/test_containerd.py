@@ -255,8 +255,8 @@ def go_on(engine: Engine, reached: int) -> None:
     """c1, in a container c2 that is made of a checkpoint."""
     image = "localhost/checkpoint:1"
     engine.succeed("containers", "checkpoint", "--task", "--rw", "--image", "c1", image)
-    engine.succeed("containers", "restore", "--live", "--rw", "c2", image)
     try:
+        engine.succeed("containers", "restore", "--live", "--rw", "c2", image)
         count(engine, "c2", reached + 2)
     finally:
         remove(engine, "c2")

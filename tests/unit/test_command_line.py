@@ -57,6 +57,17 @@ def test_what_engines_pass_for_checkpoints() -> None:
     assert (options.bundle, options.image_path, options.pid_file, options.console_socket, options.detach) == ("/b", "/i", "/p", "/s", True)
 
 
+def test_a_long_option_may_have_one_dash() -> None:
+    """containerd's restore passes `-no-subreaper`; runc takes all of them."""
+    options = parse("-root", "/r", "-log-format=json", "-systemd-cgroup", "restore", "-bundle", "/b", "-no-subreaper", "-image-path=/i", "c1")
+    assert (options.root, options.log_format, options.systemd_cgroup) == ("/r", "json", True)
+    assert (options.bundle, options.no_subreaper, options.image_path, options.id) == ("/b", True, "/i", "c1")
+    # one letter is still itself, with its value behind it too, and several are still several
+    options = parse("exec", "-td", "-eA=b", "-env", "C=d", "-u1000", "-p", "/p", "c1", "ls", "-root")
+    assert (options.tty, options.detach, options.env, options.user, options.process) == (True, True, ["A=b", "C=d"], "1000", "/p")
+    assert options.command == ["ls", "-root"]
+
+
 def test_an_engine_finds_out_that_there_are_checkpoints(capfd: pytest.CaptureFixture[str]) -> None:
     """podman looks whether `checkpoint --help` succeeds."""
     with pytest.raises(SystemExit) as ended:
@@ -90,6 +101,7 @@ def test_an_id_that_begins_with_a_dash(command: str) -> None:
 
 @pytest.mark.parametrize(("arguments", "code", "said"), [
     (["fly"], 3, "no command 'fly'"), (["state"], 1, "required: ID"), (["state", "c1", "c2"], 1, "unrecognized arguments: c2"),
+    (["state", "-fast", "c1"], 1, "unrecognized arguments: -fast"), (["-fast", "state", "c1"], 1, "unrecognized arguments: -fast"),
     (["state", "--fast", "c1"], 1, "unrecognized arguments: --fast"), (["--fast", "state", "c1"], 1, "unrecognized arguments: --fast"),
     (["create", "--preserve-fds", "-1", "c1"], 1, "-1 is less than 0"),
     (["create", "--preserve-fds", "many", "c1"], 1, "'many' is not a number"),
