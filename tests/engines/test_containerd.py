@@ -20,6 +20,7 @@ from pyruntime.host import read_host
 pytestmark = pytest.mark.privileged
 # of containerd, and the parent of its containers' cgroups
 NAMESPACE = "ctr-tests"
+CHECKPOINT = "localhost/checkpoint:1"
 # ctr passes the terminal's size on once the process runs
 AWAIT_SIZE = "until stty size | grep '20 50'; do sleep 0.05; done"
 # what ctr has not begun to read when the process has ended it never prints, with every runtime
@@ -235,7 +236,7 @@ def test_several_at_once(engine: Engine) -> None:
 def test_checkpoint(engine: Engine, tmp_path: Path) -> None:
     """Into files, and into an image that another container goes on from. Where criu cannot, that is said, and the container runs on."""
     works = subprocess.run(["criu", "check"], capture_output=True, check=False).returncode == 0
-    script = "i=0; while :; do i=$((i+1)); echo $i >/count; sleep 0.1; done"
+    script = "echo begun >>/begun; i=0; while :; do i=$((i+1)); echo $i >/count; sleep 0.1; done"
     assert engine.run("-d", "--null-io", BOX, "c1", "sh", "-c", script).code == 0
     try:
         reached = count(engine, "c1", 2)
@@ -243,24 +244,25 @@ def test_checkpoint(engine: Engine, tmp_path: Path) -> None:
         assert (ended.code == 0) == works, ended
         if works:
             assert (tmp_path / "image/inventory.img").exists()
-            go_on(engine, reached)
+            engine.succeed("containers", "checkpoint", "--task", "--rw", "--image", "c1", CHECKPOINT)
         else:
             assert ended.code == 1 and "criu" in ended.err.lower(), ended
-        count(engine, "c1", reached + 2)
+        reached = count(engine, "c1", reached + 2)
     finally:
         remove(engine, "c1")
+    if works:
+        go_on(engine, reached)
 
 
 def go_on(engine: Engine, reached: int) -> None:
-    """c1, in a container c2 that is made of a checkpoint."""
-    image = "localhost/checkpoint:1"
-    engine.succeed("containers", "checkpoint", "--task", "--rw", "--image", "c1", image)
+    """From the image, in a container c2: its cgroup is c1's, whose end it has to await."""
     try:
-        engine.succeed("containers", "restore", "--live", "--rw", "c2", image)
+        engine.succeed("containers", "restore", "--live", "--rw", "c2", CHECKPOINT)
         count(engine, "c2", reached + 2)
+        assert engine.succeed("tasks", "exec", "--exec-id", "begun", "c2", "cat", "/begun") == "begun"
     finally:
         remove(engine, "c2")
-        engine.succeed("images", "rm", image)
+        engine.succeed("images", "rm", CHECKPOINT)
 
 
 def count(engine: Engine, id: str, least: int) -> int:
