@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from pyruntime.cgroups.systemd import PROPERTY_ANNOTATION
 from pyruntime.host import MINIMUM_KERNEL, parse_kernel
 from pyruntime.native.seccomp import can_filter, library_version
 from pyruntime.plan import flags, hooks
@@ -31,8 +32,8 @@ def features() -> dict[str, Any]:
         "annotations": {"io.github.seccomp.libseccomp.version": library_version(),
                         # with criu installed; runc has one of this kind
                         "org.pyruntime.checkpoint.enabled": "true"},
-        # none changes what is done
-        "potentiallyUnsafeConfigAnnotations": [],
+        # all of this beginning, with the systemd cgroup driver: they can stop other units, and make the unit fail
+        "potentiallyUnsafeConfigAnnotations": [PROPERTY_ANNOTATION],
         "linux": {
             "namespaces": sorted(flags.NAMESPACES),
             "capabilities": sorted(flags.CAPABILITIES, key=flags.CAPABILITIES.__getitem__),

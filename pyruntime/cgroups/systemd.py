@@ -7,7 +7,7 @@ import errno
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pyruntime.cgroups.paths import Unit
@@ -21,8 +21,13 @@ JOB_TIMEOUT_S = 30.0
 _RUNS_SYSTEMD = "/run/systemd/system"  # sd_booted(3)
 _BUS, _PATH, _MANAGER = "org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"
 _UNIT_EXISTS, _NO_SUCH_UNIT = f"{_BUS}.UnitExists", f"{_BUS}.NoSuchUnit"
+_START = "ssa(sv)a(sa(sv))"
 _CGROUPS_PATH = "$.linux.cgroupsPath"
 
+# what begins the name of an annotation that states a property of a container's unit
+PROPERTY_ANNOTATION = "org.systemd.property."
+# refused by systemd whatever its value is
+_NO_PROPERTY = "NoSuchProperty"
 # (name, (D-Bus signature, value))
 Property = tuple[str, tuple[str, Any]]
 
@@ -47,18 +52,32 @@ def control_group() -> str:
         return str(manager.call("Get", "ss", (_MANAGER, "ControlGroup"), interface="org.freedesktop.DBus.Properties")[1]).rstrip("/")
 
 
-def start_unit(unit: Unit, properties: Sequence[Property]) -> None:
-    """Start a new transient unit; it runs when this returns. Raises SetupError, also if one of that name is active."""
+def start_unit(unit: Unit, properties: Sequence[Property], json_paths: Mapping[str, str]) -> None:
+    """Start a new transient unit; it runs when this returns.
+
+    json_paths   by name, of the properties that config.json states
+    Raises SetupError, also if one of that name is active.
+    """
     with _connected() as manager:
         try:
-            manager.start(unit.name, properties)
+            _start_anew(manager, unit.name, properties)
         except UnitError as error:
-            if error.name != _UNIT_EXISTS:
-                raise
-            # one that has failed keeps its name until it is reset
-            with contextlib.suppress(UnitError):
-                manager.reset_failed(unit.name)
-            manager.start(unit.name, properties)
+            # that a unit exists is told before its properties are looked at, and that its job failed after that
+            if error.name not in ("", _UNIT_EXISTS):
+                manager.blame(error, unit.name, [property for property in properties if property[0] in json_paths], json_paths)
+            raise
+
+
+def _start_anew(manager: _Manager, unit: str, properties: Sequence[Property]) -> None:
+    try:
+        manager.start(unit, properties)
+    except UnitError as error:
+        if error.name != _UNIT_EXISTS:
+            raise
+        # one that has failed keeps its name until it is reset
+        with contextlib.suppress(UnitError):
+            manager.reset_failed(unit)
+        manager.start(unit, properties)
 
 
 def set_unit_properties(unit: str, properties: Sequence[Property]) -> None:
@@ -131,7 +150,26 @@ class _Manager:
         return self._removed
 
     def start(self, unit: str, properties: Sequence[Property]) -> None:
-        self.run_job("StartTransientUnit", "ssa(sv)a(sa(sv))", (unit, "replace", list(properties), []))
+        self.run_job("StartTransientUnit", _START, (unit, "replace", list(properties), []))
+
+    def blame(self, error: UnitError, unit: str, properties: Iterable[Property], json_paths: Mapping[str, str]) -> None:
+        """Raise it with the JSON path of the first of the properties that is refused; nothing if none is."""
+        for property in properties:
+            refusal = self.refusal_of(unit, property)
+            if refusal is not None:
+                name, (type, _) = property
+                detail = f"property {name} of type {type!r}: {refusal.detail}"
+                raise UnitError(error.step, unit, refusal.errno, json_paths[name], detail, refusal.name) from error
+
+    def refusal_of(self, unit: str, property: Property) -> UnitError | None:
+        """Why no unit of that name can have the property; None if one can. systemd looks at properties one by one, before it makes
+        anything of them, and its answer seldom says which it is about."""
+        try:
+            self.call("StartTransientUnit", _START, (unit, "replace", [property, (_NO_PROPERTY, ("b", True))], []), subject=unit)
+        except UnitError as error:
+            is_about_it = error.name not in ("", _UNIT_EXISTS) and _NO_PROPERTY not in error.detail
+            return error if is_about_it else None
+        return None
 
     def stop(self, unit: str) -> None:
         self.run_job("StopUnit", "ss", (unit, "replace"))

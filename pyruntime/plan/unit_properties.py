@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from pyruntime.cgroups.paths import Unit
 from pyruntime.cgroups.systemd import Property
@@ -74,12 +75,16 @@ _FIRST_TASKS = 2
 
 def with_room_for_init(properties: Iterable[Property]) -> list[Property]:
     """Such that the init can be made while another process holds the unit."""
-    return [(name, ("t", max(value[1], _FIRST_TASKS)) if name == "TasksMax" else value) for name, value in properties]
+    return [(name, ("t", _FIRST_TASKS)) if _lacks_room(name, *value) else (name, value) for name, value in properties]
 
 
 def without_room_for_init(properties: Iterable[Property]) -> list[Property]:
     """Those that are to be set again when the other one has ended."""
-    return [(name, value) for name, value in properties if name == "TasksMax" and value[1] < _FIRST_TASKS]
+    return [(name, value) for name, value in properties if _lacks_room(name, *value)]
+
+
+def _lacks_room(name: str, signature: str, value: Any) -> bool:
+    return name == "TasksMax" and signature == "t" and 0 < value < _FIRST_TASKS
 
 
 def _io(block_io: BlockIO) -> Iterator[Property]:

@@ -14,7 +14,7 @@ import msgspec
 
 from pyruntime import errors
 from pyruntime.cgroups import Unit, cgroups_of
-from pyruntime.cgroups.systemd import Property
+from pyruntime.cgroups.systemd import PROPERTY_ANNOTATION, Property
 from pyruntime.host import Host, read_drivers
 from pyruntime.interface import ProcessLike
 from pyruntime.native.encoder import EncodedPlan, encode
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pyruntime.plan.intel_rdt import ResctrlGroup
     from pyruntime.plan.operations import ExecuteProgram, Plan
     from pyruntime.plan.restore import Sources
+    from pyruntime.plan.unit_annotations import Stated
 
 _log = logging.getLogger("pyruntime")
 BUNDLES_KEPT = 64
@@ -72,7 +73,15 @@ class CompiledBundle:
             _log.debug("seccomp filter flags: %d", self._filter.flags)
             unknown = compiled.unknown
             self.filter = record_of(self._filter, seccomp)
-        self.warnings = (*warnings_of(bundle.spec, host), *filter_warnings(unknown))
+        self._stated: tuple[Stated, ...] = ()
+        left_out: tuple[str, ...] = ()
+        # they are nothing where systemd is not asked
+        if units is not None and any(key.startswith(PROPERTY_ANNOTATION) for key in bundle.spec.annotations):
+            from pyruntime.plan.unit_annotations import stated_properties
+
+            with self._in_file():
+                self._stated, left_out = stated_properties(bundle.spec.annotations, bundle.spec.linux.resources, host.is_unified)
+        self.warnings = (*warnings_of(bundle.spec, host), *filter_warnings(unknown), *left_out)
         self._plans: dict[tuple[str, str, Manner], EncodedPlan] = {}
 
     def told_warnings(self) -> tuple[str, ...]:
@@ -104,19 +113,31 @@ class CompiledBundle:
     def unit_properties(self, id: str, pids: tuple[int, ...]) -> list[Property]:
         """What the container's unit is started with, and these processes. Raises InvalidBundleError."""
         # only where systemd is asked
-        from pyruntime.plan.unit_properties import device_properties, resource_properties, unit_properties, with_room_for_init
+        from pyruntime.plan.unit_properties import device_properties, unit_properties, with_room_for_init
 
         resources = self.bundle.spec.linux.resources
         devices = device_rules(resources.devices if resources is not None else None)
-        return [*unit_properties(unit_for(self.bundle.spec, id), id, pids), *device_properties(devices, read_drivers()),
-                *(with_room_for_init(resource_properties(resources, self._host.is_unified)) if resources is not None else ())]
+        # of one name the last; an array that systemd is told twice it joins
+        return list(dict((*unit_properties(unit_for(self.bundle.spec, id), id, pids), *device_properties(devices, read_drivers()),
+                          *with_room_for_init(self._asked_properties()))).items())
 
     def late_unit_properties(self) -> list[Property]:
         """What the unit gets when the container's init is its only process."""
-        from pyruntime.plan.unit_properties import resource_properties, without_room_for_init
+        from pyruntime.plan.unit_properties import without_room_for_init
+
+        return without_room_for_init(self._asked_properties())
+
+    def unit_json_paths(self) -> dict[str, str]:
+        """Of the unit's properties that annotations state, by name."""
+        return {each.property[0]: each.json_path for each in self._stated}
+
+    def _asked_properties(self) -> list[Property]:
+        """What config.json says of the unit."""
+        from pyruntime.plan.unit_properties import resource_properties
 
         resources = self.bundle.spec.linux.resources
-        return without_room_for_init(resource_properties(resources, self._host.is_unified)) if resources is not None else []
+        return [*(each.property for each in self._stated),
+                *(resource_properties(resources, self._host.is_unified) if resources is not None else ())]
 
     def plan(self, id: str, root: str, manner: Manner) -> EncodedPlan:
         """The plan for a container with a state directory below `root`; compiled once for all ids of one length.

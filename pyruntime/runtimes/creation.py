@@ -56,7 +56,7 @@ class Creation:
         encoded = compiled.plan(id, self._store.root, manner)
         check_listener(compiled.filter)
         path, unit = compiled.cgroup_path(id), compiled.unit(id)
-        with started_unit(unit, lambda pids: compiled.unit_properties(id, pids)):
+        with started_unit(unit, lambda pids: compiled.unit_properties(id, pids), compiled.unit_json_paths()):
             self._unit_name = unit.name if unit is not None else None
             if path is not None:
                 self._store.save_cgroup(id, path, self._unit_name)

@@ -94,7 +94,7 @@ class Restoration(Creation):
                                         1 + len(descriptors), cgroups_mode is CgroupsMode.IGNORE)
         path, unit = compiled.cgroup_path(id), compiled.unit(id)
         assert path is not None  # with privileges there is always one
-        with started_unit(unit, lambda pids: compiled.unit_properties(id, pids)):
+        with started_unit(unit, lambda pids: compiled.unit_properties(id, pids), compiled.unit_json_paths()):
             self._unit_name = unit.name if unit is not None else None
             self._store.save_cgroup(id, path, self._unit_name)
             self._cgroup_path = path

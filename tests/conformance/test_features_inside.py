@@ -18,7 +18,7 @@ from pyruntime.spec.seccomp import SeccompFlag
 
 pytestmark = [pytest.mark.conformance(63), pytest.mark.privileged]
 LINUX = pyruntime.features()["linux"]
-# what others' runtimes act on, and what looks like it
+# what others' runtimes act on, and this one with the systemd cgroup driver, which tests/vm has (of these, properties of a unit)
 ANNOTATIONS = {"run.oci.handler": "wasm", "run.oci.systemd.subgroup": "x", "org.systemd.property.CPUWeight": "uint64 7",
                "org.criu.config": "/etc/criu", "run.oci.seccomp_fail_unknown_syscall": "1", "run.oci.pidfd_receiver": "/s"}
 

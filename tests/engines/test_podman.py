@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -132,6 +133,16 @@ class TestPodman(Journey):
             assert engine.run("--rm", *mapping, "-v", f"{volume}:/volume", "box", "sh", "-c", script).out == "65534:65534"
             ended = engine.run("--rm", *mapping, "-v", f"{volume}:/volume:idmap", "box", "sh", "-c", script)
         assert (ended.code, ended.out) == (0, "0:0"), ended
+
+    def test_stated_properties_of_the_unit(self, engine: Engine) -> None:
+        """Newer ones than Debian's state these two by themselves; where there is no unit they mean nothing."""
+        stated = ("org.systemd.property.KillSignal=37", "org.systemd.property.TimeoutStopUSec=uint64 12000000")
+        id = engine.run("-d", *(word for each in stated for word in ("--annotation", each)), "box", "sleep", "1000").out.splitlines()[-1]
+        if CGROUP_DRIVER == "systemd":
+            shown = subprocess.run(["systemctl", "show", "-pKillSignal", "-pTimeoutStopUSec", f"libpod-{id}.scope"], check=True,
+                                   capture_output=True, text=True).stdout
+            assert set(shown.split()) == {"KillSignal=37", "TimeoutStopUSec=12s"}
+        engine.succeed("rm", "-f", "-t", "0", id)
 
     def test_version(self, engine: Engine) -> None:
         version = engine.succeed("info", "--format", "{{.Host.OCIRuntime.Version}}")

@@ -20,6 +20,9 @@ from pyruntime.host import Hierarchy, Host
 from pyruntime.plan.compile import Place, compile
 from pyruntime.plan.mount_options import parse_mount_options
 from pyruntime.plan.warnings import warnings_of
+from pyruntime.runtimes.bundle import OpenedBundle
+from pyruntime.runtimes.compiled import CompiledBundle
+from pyruntime.runtimes.filters import compile_filter
 from pyruntime.spec import Hooks
 from pyruntime.spec.default_config import default_config
 from pyruntime.spec.seccomp import SeccompAction, SeccompArchitecture, SeccompOperator
@@ -207,18 +210,27 @@ def test_libseccomp_is_the_one_that_is_linked() -> None:
 
 
 # what others' runtimes act on, and what looks like it
-ANNOTATIONS = {"run.oci.handler": "wasm", "run.oci.systemd.subgroup": "x", "org.systemd.property.CPUWeight": "uint64 7",
-               "org.criu.config": "/etc/criu", "run.oci.seccomp_fail_unknown_syscall": "1", "run.oci.pidfd_receiver": "/s"}
+ANNOTATIONS = {"run.oci.handler": "wasm", "run.oci.systemd.subgroup": "x", "org.systemd.property": "uint64 7",
+               "Org.systemd.property.CPUWeight": "uint64 7", "org.criu.config": "/etc/criu", "run.oci.seccomp_fail_unknown_syscall": "1",
+               "run.oci.pidfd_receiver": "/s"}
+UNSAFE = {"org.systemd.property.CPUWeight": "uint64 7"}
 
 
 @pytest.mark.conformance(64)
-def test_annotations_change_nothing() -> None:
-    """None is claimed to be unsafe because none does anything but be told with the state."""
-    assert FEATURES["potentiallyUnsafeConfigAnnotations"] == []
-    place = Place("c", "/b", "/b/rootfs", "/run/c")
+@pytest.mark.parametrize("units", [None, ""], ids=["without-systemd", "with-systemd"])
+def test_annotations_change_nothing_but_those_that_are_named(units: str | None) -> None:
+    """Which are properties of a container's unit, where systemd makes one; else all are only told with the state."""
+    assert FEATURES["potentiallyUnsafeConfigAnnotations"] == ["org.systemd.property."]
+    place = Place("c", "/b", "/b/rootfs", "/run/c", units)
     for host in HOSTS.values():
-        plain = load(default_config())
-        annotated = load(default_config() | {"annotations": ANNOTATIONS})
-        assert annotated.annotations == ANNOTATIONS
-        assert compile(annotated, host, place) == compile(plain, host, place)
-        assert warnings_of(annotated, host) == warnings_of(plain, host)
+        properties = []
+        for given in ({}, ANNOTATIONS, ANNOTATIONS | UNSAFE):
+            annotated = load(default_config() | {"annotations": given})
+            assert annotated.annotations == given
+            assert compile(annotated, host, place) == compile(load(default_config()), host, place)
+            assert warnings_of(annotated, host) == warnings_of(load(default_config()), host)
+            bundle = CompiledBundle(OpenedBundle("/b", "/b/rootfs", annotated), host, units, compile_filter)
+            properties.append(bundle.unit_properties("c", ()) if units is not None else [])
+        plain, otherwise, named = properties
+        assert plain == otherwise
+        assert [each for each in named if each not in plain] == ([("CPUWeight", ("t", 7))] if units is not None else [])
