@@ -63,6 +63,9 @@ int status_of(struct front *front);
 /* A pidfd of the container's init, which runs, or -errno. */
 int open_container_init(const struct record *record);
 
+/* Whether somebody waits for what a container's program says of itself (sd_notify(3)). */
+bool is_notified(void);
+
 /* Let init go on: 0, -errno where nobody waits to be started, or 1 with what was heard of one that has failed. */
 int start_container(struct front *front, struct conversation *ret_heard);
 

@@ -89,12 +89,13 @@ static bool has_rootfs(const struct kept *kept)
     return fill(kept, kept->rootfs, kept->head->rootfs_size, &none, path, sizeof path) >= 0 && stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* Sockets that systemd or conmon has the command inherit are told to the program (sd_listen_fds(3)), which is nothing for kept plans. */
+/* Sockets that systemd or conmon has the command inherit are told to the program (sd_listen_fds(3)), which is nothing for kept plans. Nor is
+ * one that the program is given (sd_notify(3)). */
 static bool passes_sockets(void)
 {
     const char *pid = getenv("LISTEN_PID");
 
-    return pid && atoi(pid) == getpid();
+    return is_notified() || (pid && atoi(pid) == getpid());
 }
 
 static int open_kept(struct front *front, struct kept *ret_kept, struct pid_file *ret_file)

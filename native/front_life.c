@@ -88,11 +88,18 @@ int start_container(struct front *front, struct conversation *ret_heard)
     return 1;
 }
 
+bool is_notified(void)
+{
+    const char *socket = getenv("NOTIFY_SOCKET");
+
+    return socket && *socket;
+}
+
 int command_start(struct front *front)
 {
     struct conversation heard;
 
-    if (!has_only(&front->line, "") || *front->line.rest)
+    if (is_notified() || !has_only(&front->line, "") || *front->line.rest)
         return HAND_OVER;
     AUTO_FD lock = lock_directory(front->directory);
     if (lock < 0 || load_record(front) || !front->record.may_start)

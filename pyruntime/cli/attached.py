@@ -14,23 +14,26 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyruntime.cli.notify import Notifications
     from pyruntime.runtimes.native import NativeRuntime
 
 _FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGCONT)
 _CHUNK = 65536
 
 
-def follow(runtime: NativeRuntime, id: str, pid: int, signals: int, relay: Relay | None) -> None:
+def follow(runtime: NativeRuntime, id: str, pid: int, signals: int, relay: Relay | None, told: Notifications | None = None) -> None:
     """Return once the process, a child of this one, has ended.
 
     signals   of `received_signals`, entered before the process could run: whoever sees it run may send one
     relay     of its terminal, if it has one
+    told      by its program, if somebody wants to know
     """
     pidfd = os.pidfd_open(pid)
     try:
         poll = select.poll()
         while True:
-            wanted = {pidfd: select.POLLIN, signals: select.POLLIN, **(relay.wanted() if relay is not None else {})}
+            wanted = {pidfd: select.POLLIN, signals: select.POLLIN, **(relay.wanted() if relay is not None else {}),
+                      **({told.fileno(): select.POLLIN} if told is not None else {})}
             for descriptor, events in wanted.items():
                 poll.register(descriptor, events)
             ready = dict(poll.poll())
@@ -38,6 +41,8 @@ def follow(runtime: NativeRuntime, id: str, pid: int, signals: int, relay: Relay
                 poll.unregister(descriptor)
             if relay is not None:
                 relay.pass_on(ready)
+            if told is not None:
+                told.pass_on(os.getpid())
             if signals in ready:
                 for number in os.read(signals, _CHUNK):
                     if number == signal.SIGWINCH and relay is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from pyruntime.errors import ContainerNotFoundError, NotRunningError, NotStopped
 from pyruntime.interface import Status
 
 if TYPE_CHECKING:
+    from pyruntime.cli.notify import Notifications
     from pyruntime.interface import StdioOptions
     from pyruntime.runtimes.native import NativeRuntime
 
@@ -34,14 +36,15 @@ def _create(runtime: NativeRuntime, options: argparse.Namespace, stdio: StdioOpt
         file = plan_file(options)
         pidfds = pidfd_socket(options, held)
         pid = runtime.create_container(options.id, options.bundle, stdio, no_pivot=options.no_pivot,
-                                       keeps_keyring=options.no_new_keyring, finds_program=True, environment=options.environment)
+                                       keeps_keyring=options.no_new_keyring, finds_program=True, environment=options.environment,
+                                       notifies=_is_notified())
         with deleted_on_failure(runtime, options.id):
             if detaches:
                 hand_over_terminal(terminal_of(runtime, options.id, pid), console)
             if pidfds is not None:
                 pidfds.send(pid)
             write_pid_file(options.pid_file, pid)
-        if file is not None and not options.environment:
+        if file is not None and not options.environment and not _is_notified():
             runtime.keep_plan(file, options.id, bundle_path=options.bundle, no_pivot=options.no_pivot, keeps_keyring=options.no_new_keyring)
     return pid
 
@@ -50,17 +53,18 @@ def run(runtime: NativeRuntime, options: argparse.Namespace) -> int:
     """The exit code of the container's program; 0 for a detached one once it runs."""
     stdio = inherited(options)
     if options.detach:
-        _create(runtime, options, stdio, detaches=True)
+        pid = _create(runtime, options, stdio, detaches=True)
         with deleted_on_failure(runtime, options.id):
-            runtime.start_container(options.id)
+            _start_until_ready(runtime, options.id, pid)
         return 0
     from pyruntime.cli.attached import follow, received_signals, relay_of
 
     with received_signals() as signals:
         pid = _create(runtime, options, stdio, detaches=False)
-        with deleted_on_failure(runtime, options.id), relay_of(terminal_of(runtime, options.id, pid)) as relay:
+        with (deleted_on_failure(runtime, options.id), relay_of(terminal_of(runtime, options.id, pid)) as relay,
+              _notifications(runtime, options.id) as told):
             runtime.start_container(options.id)
-            follow(runtime, options.id, pid, signals, relay)
+            follow(runtime, options.id, pid, signals, relay, told)
             exit_state = runtime.wait_on_container(options.id)
     if not options.keep:
         runtime.delete_container(options.id)
@@ -79,9 +83,34 @@ def deleted_on_failure(runtime: NativeRuntime, id: str) -> Iterator[None]:
 
 
 def start(runtime: NativeRuntime, options: argparse.Namespace) -> int:
-    """Returns once the program is executed."""
-    runtime.start_container(options.id)
+    """Returns once the program is executed; with NOTIFY_SOCKET, if the container was created with it too, once it is ready."""
+    _start_until_ready(runtime, options.id, runtime.get_container_state(options.id).pid if _is_notified() else 0)
     return 0
+
+
+def _start_until_ready(runtime: NativeRuntime, id: str, pid: int) -> None:
+    with _notifications(runtime, id) as told, contextlib.ExitStack() as held:
+        pidfd = None
+        if told is not None:
+            with contextlib.suppress(ProcessLookupError):  # starting it says what is wrong
+                pidfd = os.pidfd_open(pid)
+                held.callback(os.close, pidfd)
+        runtime.start_container(id)
+        if told is not None and pidfd is not None:
+            told.await_ready(pid, pidfd)
+
+
+def _is_notified() -> bool:
+    """Whether somebody waits for what the program says of itself (sd_notify(3))."""
+    return bool(os.environ.get("NOTIFY_SOCKET"))
+
+
+def _notifications(runtime: NativeRuntime, id: str) -> contextlib.AbstractContextManager[Notifications | None]:
+    if not _is_notified():
+        return contextlib.nullcontext()
+    from pyruntime.cli.notify import notifications  # few are
+
+    return notifications(runtime, id)
 
 
 def kill(runtime: NativeRuntime, options: argparse.Namespace) -> int:

@@ -33,8 +33,8 @@ from pyruntime.plan.process import (
 )
 from pyruntime.plan.resources import join_cgroups, make_cgroups
 from pyruntime.plan.seccomp import Filter
-from pyruntime.spec import IntelRdt, Linux, MemoryPolicy, Personality, Process, Spec, refuse_for_host, sysctl_namespace, sysctl_path
-from pyruntime.state.names import START_SOCKET
+from pyruntime.spec import IntelRdt, Linux, MemoryPolicy, Mount, Personality, Process, Spec, refuse_for_host, sysctl_namespace, sysctl_path
+from pyruntime.state.names import NOTIFY_DIRECTORY, NOTIFY_SOCKET, START_SOCKET
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -58,6 +58,7 @@ class Manner(msgspec.Struct, frozen=True):
     finds_program   a program that is missing, or may not be executed, fails the creation and not the start
     preserve_fds    the caller's descriptors 3 .. 2+n are passed on
     environment     variables that the program has besides those of `process.env`
+    notifies        the program gets a socket for sd_notify(3), in NOTIFY_DIRECTORY of the container's state directory
     """
 
     no_pivot: bool = False
@@ -65,6 +66,7 @@ class Manner(msgspec.Struct, frozen=True):
     finds_program: bool = False
     preserve_fds: int = 0
     environment: tuple[str, ...] = ()
+    notifies: bool = False
 
 
 def unit_for(spec: Spec, id: str) -> Unit:
@@ -107,9 +109,10 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
     """
     refuse_for_host(spec)
     _refuse_unsupported(spec, host)
+    if manner.notifies:
+        spec = _with_notify_socket(spec, place)
     if manner.environment and spec.process is not None:
-        process = msgspec.structs.replace(spec.process, env=(*spec.process.env, *manner.environment))
-        spec = msgspec.structs.replace(spec, process=process)
+        spec = _with_variables(spec, manner.environment)
     linux = spec.linux
     in_user_namespace = bool(namespace_bits(spec) & flags.CLONE_NEWUSER)
     # namespaces of a user namespace are made with it, or once it was joined
@@ -240,6 +243,20 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
     _schedule(draft, process, "$")
     execute(draft, process, "$", [install(filter, revokes, flags.FILTER_BEFORE_PROGRAM)] if filter is not None and not early else [])
     return draft.finish(preserve_fds)
+
+
+def _with_variables(spec: Spec, variables: tuple[str, ...]) -> Spec:
+    assert spec.process is not None
+    return msgspec.structs.replace(spec, process=msgspec.structs.replace(spec.process, env=(*spec.process.env, *variables)))
+
+
+def _with_notify_socket(spec: Spec, place: Place) -> Spec:
+    """Where runc has it, for what is read of a container. Its directory: a socket is made there when the container starts."""
+    if spec.process is None:
+        return spec
+    mount = Mount(destination=f"/run/{NOTIFY_DIRECTORY}", source=f"{place.state_directory}/{NOTIFY_DIRECTORY}",
+                  options=("bind", "nosuid", "noexec", "nodev", "ro"))
+    return _with_variables(msgspec.structs.replace(spec, mounts=(*spec.mounts, mount)), (f"NOTIFY_SOCKET={mount.destination}/{NOTIFY_SOCKET}",))
 
 
 def _refuse_unsupported(spec: Spec, host: Host) -> None:

@@ -167,7 +167,7 @@ class CompiledBundle:
         with self._in_file():
             return encode(compile_restore(self.bundle.spec, self._host, place, sources, criu, given_fds, inherits_cgroups), len(id))
 
-    def record(self, id: str, pid: int, start_time: int, joined: JoinedMountNamespace | None, keeps_keyring: bool,
+    def record(self, id: str, pid: int, start_time: int, joined: JoinedMountNamespace | None, manner: Manner,
                resctrl: ResctrlRecord | msgspec.UnsetType) -> ContainerRecord:
         """What is remembered of a container whose init has that pid."""
         bundle, spec, unit = self.bundle, self.bundle.spec, self.unit(id)
@@ -177,7 +177,8 @@ class CompiledBundle:
         is_alone = self._later_hooks is msgspec.UNSET
         passes_listener = self.filter is not None and self.filter.listener_path is not None
         front = front_of(document, pid, start_time, cgroups, starts=is_alone and not passes_listener,
-                         deletes=is_alone and unit is None and joined is None and resctrl is msgspec.UNSET and bool(cgroups),
+                         deletes=is_alone and unit is None and joined is None and resctrl is msgspec.UNSET and bool(cgroups)
+                         and not manner.notifies,
                          executes=joined is None and not passes_listener, shares_pid_namespace=bundle.shares_pid_namespace)
         return ContainerRecord(
             id=id, oci_version=spec.oci_version, bundle_path=bundle.path, rootfs_path=bundle.rootfs_path, pid=pid,
@@ -185,7 +186,7 @@ class CompiledBundle:
             shares_pid_namespace=bundle.shares_pid_namespace, cgroups=cgroups,
             annotations=spec.annotations, capabilities=spec.process.capabilities if spec.process else None,
             joined_mount_namespace=joined, limits_pids=limits_pids(spec.linux.resources),
-            limits_memory=limits_memory(spec.linux.resources), keeps_keyring=keeps_keyring,
+            limits_memory=limits_memory(spec.linux.resources), keeps_keyring=manner.keeps_keyring,
             unit=unit.name if unit is not None else None, apparmor_profile=spec.process.apparmor_profile if spec.process else None,
             filter=self.filter, hooks=self._later_hooks, inherited=self._inherited, resctrl=resctrl,
             denies_setgroups=denies_setgroups(spec.linux, self._host.caller), first_ids=first_ids_of(spec.linux),

@@ -55,6 +55,8 @@ class Creation:
         id, compiled = self._id, self._compiled
         encoded = compiled.plan(id, self._store.root, manner)
         check_listener(compiled.filter)
+        if manner.notifies:
+            self._store.make_notify_directory(id)
         path, unit = compiled.cgroup_path(id), compiled.unit(id)
         with started_unit(unit, lambda pids: compiled.unit_properties(id, pids), compiled.unit_json_paths()):
             self._unit_name = unit.name if unit is not None else None
@@ -65,7 +67,7 @@ class Creation:
             resctrl = self._make_groups()
 
             def prepare(pid: int, start_time: int) -> None:
-                self._record = compiled.record(id, pid, start_time, self._joined, manner.keeps_keyring, resctrl)
+                self._record = compiled.record(id, pid, start_time, self._joined, manner, resctrl)
                 self._store.prepare(self._record)
 
             def run_create_hooks() -> None:

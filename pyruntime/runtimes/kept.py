@@ -84,7 +84,7 @@ def _creation_of(compiled: CompiledBundle, file: PlanFile, id: str, root: str, m
     # what is put in their places is looked for in the record, and must be nowhere else
     unlike = os.urandom(8)
     place, pid, start_time = f"id-{unlike.hex()}", *(10**18 + int.from_bytes(unlike[at:at + 4], "little") for at in (0, 4))
-    record = compiled.record(place, pid, start_time, None, manner.keeps_keyring, msgspec.UNSET)
+    record = compiled.record(place, pid, start_time, None, manner, msgspec.UNSET)
     data = msgspec.json.encode(record)
     created = msgspec.json.encode(record.created).strip(b'"')
     places = {str(pid).encode(): PLACE_OF_PID, str(start_time).encode(): PLACE_OF_START_TIME, created: PLACE_OF_NOW}

@@ -34,7 +34,7 @@ from pyruntime.runtimes.live import Entry
 from pyruntime.runtimes.process_list import find_process, list_processes, signal_all
 from pyruntime.runtimes.status import status_of_living
 from pyruntime.runtimes.stdio import check_preserved
-from pyruntime.runtimes.waits import Waits
+from pyruntime.runtimes.waits import Waits, known
 from pyruntime.spec import IntelRdt, Resources
 from pyruntime.state import ContainerRecord, Store
 from pyruntime.state.names import START_SOCKET
@@ -68,16 +68,18 @@ class NativeRuntime(HeldContainers):
     # creation
 
     def create_container(self, id: str, bundle_path: str, stdio_options: StdioOptions, *, no_pivot: bool = False,
-                         keeps_keyring: bool = False, finds_program: bool = False, environment: tuple[str, ...] = ()) -> int:
+                         keeps_keyring: bool = False, finds_program: bool = False, environment: tuple[str, ...] = (),
+                         notifies: bool = False) -> int:
         """See Runtime.
 
         no_pivot        cover the root instead of pivoting, for a host whose root is an initramfs
         keeps_keyring   leave its processes in the session keyring of whoever makes them, instead of making one
         finds_program   fail here if the program is missing or may not be executed, as runc and crun do; otherwise the start fails
         environment     `NAME=value`, what its program has besides `process.env`
+        notifies        its program gets a socket for sd_notify(3), in `notify_directory`
         """
         check_preserved(stdio_options)
-        manner = Manner(no_pivot, keeps_keyring, finds_program, stdio_options.preserve_fds, environment)
+        manner = Manner(no_pivot, keeps_keyring, finds_program, stdio_options.preserve_fds, environment, notifies)
         live, record = make(self._store, id, lambda: Creation(self._store, self._host, id, self._bundles.open(os.fspath(bundle_path))),
                             lambda creation: creation.run(stdio_options, manner))
         with self._entries_lock:
@@ -348,6 +350,10 @@ class NativeRuntime(HeldContainers):
         """See Runtime."""
         return self._state(self._store.load(id), self._entries.get(id))
 
+    def notify_directory(self, id: str) -> str | None:
+        """Where the program has a socket `notify.sock` for sd_notify(3); None: nowhere. Raises ContainerNotFoundError."""
+        return self._store.notify_directory(id)
+
     def container_exists(self, id: str) -> bool:
         """See Runtime."""
         return self._store.exists(id)
@@ -435,14 +441,9 @@ class NativeRuntime(HeldContainers):
             exit_state = self._waits.for_live(record, live)
         else:
             exit_state = self._waits.for_foreign(record, find_process(self._store, record, pid))
-        if exit_state is None:
-            raise errors.ExitStatusUnknownError(id, pid)
-        return exit_state
+        return known(exit_state, id, pid)
 
     def wait_on_container(self, id: str) -> ProcessExitState:
         """See Runtime."""
         record, entry = self._open(id)
-        exit_state = self._waits.for_container(record, entry)
-        if exit_state is None:
-            raise errors.ExitStatusUnknownError(id, record.pid)
-        return exit_state
+        return known(self._waits.for_container(record, entry), id, record.pid)

@@ -27,7 +27,7 @@ from pyruntime.interface import StdioOptions
 from pyruntime.native import files
 from pyruntime.native import process as native
 from pyruntime.plan import flags
-from pyruntime.plan.compile import namespace_bits
+from pyruntime.plan.compile import Manner, namespace_bits
 from pyruntime.plan.restore import ROOT, Sources, cgroup_name, cgroup_place, device_place, mount_place
 from pyruntime.runtimes.checkpoint import EXTERNAL_NAMESPACES, JOINED_NAMESPACES, criu_fields, hosts_devices, require_privileges
 from pyruntime.runtimes.creation import Creation
@@ -176,7 +176,7 @@ class Restoration(Creation):
 
     def note(self, pid: int) -> None:
         """Prepare the record."""
-        record = self._compiled.record(self._id, pid, native.start_time(pid), None, True, self._resctrl)
+        record = self._compiled.record(self._id, pid, native.start_time(pid), None, Manner(keeps_keyring=True), self._resctrl)
         # CRIU restores the clocks in a time namespace
         if os.stat(f"/proc/{pid}/ns/time").st_ino != os.stat("/proc/thread-self/ns/time").st_ino:
             record = msgspec.structs.replace(record, namespaces=record.namespaces | flags.CLONE_NEWTIME)

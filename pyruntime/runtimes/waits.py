@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from pyruntime.cgroups import ContainerCgroups
+from pyruntime.errors import ExitStatusUnknownError
 from pyruntime.interface import ProcessExitState
 from pyruntime.runtimes.identity import wait_foreign
 from pyruntime.runtimes.live import Entry, LiveProcess
@@ -81,6 +82,13 @@ class Waits:
         """An exec process that somebody else made."""
         exit_state = None if record.exit_code is not None else wait_foreign(record.pid, record.start_time)
         return _with_oom(container, exit_state, False) or _restore(self._store.load_process(container.id, record.pid), record.start_time)
+
+
+def known(exit_state: ProcessExitState | None, id: str, pid: int) -> ProcessExitState:
+    """Raises ExitStatusUnknownError for None."""
+    if exit_state is None:
+        raise ExitStatusUnknownError(id, pid)
+    return exit_state
 
 
 def with_oom(exit_state: ProcessExitState, cgroups: ContainerCgroups, is_init: bool) -> ProcessExitState:

@@ -18,6 +18,7 @@ import msgspec
 
 from pyruntime.errors import ContainerExistsError, ContainerNotFoundError, DamagedStateError, InvalidIdError, SetupError
 from pyruntime.native import files
+from pyruntime.state.names import NOTIFY_DIRECTORY
 from pyruntime.state.record import ContainerRecord, ProcessRecord
 
 DEFAULT_ROOT = "/run/pyruntime"
@@ -141,6 +142,21 @@ class Store:
                 # a child that was forked meanwhile may have a copy of the descriptor
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
                 os.close(descriptor)
+
+    def make_notify_directory(self, id: str) -> None:
+        """Where whoever starts the container has a socket for its program. Raises SetupError."""
+        directory = f"{self.directory(id)}/{NOTIFY_DIRECTORY}"
+        try:
+            os.mkdir(directory)
+            os.chmod(directory, 0o755)  # whatever the umask is
+        except OSError as error:
+            raise SetupError("make directory", directory, error.errno or 0, None) from error
+
+    def notify_directory(self, id: str) -> str | None:
+        """The same, where it was made. Raises ContainerNotFoundError."""
+        self.load(id)
+        directory = f"{self.directory(id)}/{NOTIFY_DIRECTORY}"
+        return directory if os.path.isdir(directory) else None
 
     def save_cgroup(self, id: str, path: str, unit: str | None = None) -> None:
         """Remember where the container's cgroups are going to be, before they are made; or those of a unit, once it has started."""

@@ -71,7 +71,7 @@ def test_types(implementation: type, name: str) -> None:
 def test_what_only_the_native_runtime_takes() -> None:
     extra = [(parameter.name, parameter.default) for parameter in inspect.signature(NativeRuntime.create_container).parameters.values()
              if parameter.kind is parameter.KEYWORD_ONLY]
-    assert extra == [("no_pivot", False), ("keeps_keyring", False), ("finds_program", False), ("environment", ())]
+    assert extra == [("no_pivot", False), ("keeps_keyring", False), ("finds_program", False), ("environment", ()), ("notifies", False)]
 
 
 def test_default_root() -> None:
