@@ -102,7 +102,9 @@ static int refuse_frozen(struct host *host, const char *path)
     if (length < 0)
         return explain(host, (int)length, "look whether it is frozen", NULL);
     /* v1 says FROZEN or FREEZING */
-    return strncmp(text, "FR", 2) == 0 || strstr(text, "frozen 1") ? explain(host, -EBUSY, "container's cgroup unexpectedly frozen, or one above it", NULL) : 0;
+    if (strncmp(text, "FR", 2) == 0 || strstr(text, "frozen 1"))
+        return explain(host, -EBUSY, "container's cgroup unexpectedly frozen, or one above it", NULL);
+    return 0;
 }
 
 static int make_cgroup_path(struct host *host, const struct operation *op)

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from conformance.claims import Claim, Row, read_rows  # noqa: E402  # of the path above
 from conformance.places import PLACES  # noqa: E402
+from conformance.runc_suite import read_suite, suite_section  # noqa: E402
 from conformance.runs import Run, read_runs  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +30,9 @@ A test counts where it passed with the text and the parameters that it has now; 
 was run again (`make conformance-run`). CI fails if this document is not what the tests claim, and if a test does not pass that it runs and
 that is said here to pass where it runs it: all of those on the host, and some of those in virtual machines. Of a row nothing is said but
 what its tests show.
+
+Where runc's own tests of its command line come out otherwise with this one is [told at the end](#runcs-tests-of-its-command-line), from
+`tests/conformance/runc_suite.toml`.
 
 """
 
@@ -93,7 +97,7 @@ def document(rows: Mapping[int, Row], claims: Mapping[str, Claim], runs: Mapping
         for name in tests:
             found = ", ".join(COLUMNS[place] for place in places_of(name, claims[name], runs))
             lines.append(f"- `{name.removeprefix('tests/')}`: {found or 'not run as it is'}")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *suite_section(read_suite())]) + "\n"
 
 
 def current_document() -> str:
