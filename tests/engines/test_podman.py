@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -13,10 +14,11 @@ from pathlib import Path
 
 import pytest
 from documented import documented
-from engine import CGROUP_DRIVER, PYRUNTIME, Engine, import_image, leaving_no_files, remove_cgroups, require, unmount_below
+from engine import CGROUP_DRIVER, COMMAND_TIMEOUT_S, PYRUNTIME, Engine, import_image, leaving_no_files, remove_cgroups, require, unmount_below
 from journey import Journey
 
 pytestmark = pytest.mark.privileged
+SAYS = Path(__file__).parents[1] / "says/says.c"
 CONFIGURATION = """
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
@@ -143,6 +145,21 @@ class TestPodman(Journey):
                                    capture_output=True, text=True).stdout
             assert set(shown.split()) == {"KillSignal=37", "TimeoutStopUSec=12s"}
         engine.succeed("rm", "-f", "-t", "0", id)
+
+    def test_a_service_that_says_that_it_is_ready(self, engine: Engine, tmp_path: Path) -> None:
+        """podman has the runtime pass that on, and waits for it."""
+        program = tmp_path / "says"
+        subprocess.run(["musl-gcc", "-Os", "-static", "-o", program, SAYS], check=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(str(tmp_path / "manager"))
+            manager.settimeout(COMMAND_TIMEOUT_S)
+            notified = Engine(engine.command, {**engine.environment, "NOTIFY_SOCKET": str(tmp_path / "manager")}, engine.run_options)
+            ended = notified.run("-d", "--sdnotify=container", "-v", f"{program}:/bin/says", "box", "sh", "-c", "says READY=1; exec sleep 1000")
+            assert ended.code == 0, ended
+            heard = b""
+            while b"READY=1" not in heard.split(b"\n"):
+                heard += manager.recv(4096) + b"\n"
+        engine.succeed("rm", "-f", "-t", "0", ended.out)
 
     def test_version(self, engine: Engine) -> None:
         version = engine.succeed("info", "--format", "{{.Host.OCIRuntime.Version}}")

@@ -15,38 +15,13 @@ import prctl
 import pytest
 from command_lab import COMMAND, TIMEOUT_S, Line
 
-# says each argument; `-` waits for a line of standard input
-SOURCE = r"""
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-
-int main(int count, char **arguments)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    const char *path = getenv("NOTIFY_SOCKET");
-    int descriptor = socket(AF_UNIX, SOCK_DGRAM, 0), error = 0;
-    char line[16];
-
-    snprintf(address.sun_path, sizeof address.sun_path, "%s", path ? path : "");
-    for (int i = 1; i < count; i++) {
-        if (!strcmp(arguments[i], "-"))
-            error |= !fgets(line, sizeof line, stdin);
-        else
-            error |= sendto(descriptor, arguments[i], strlen(arguments[i]), 0, (struct sockaddr *)&address, sizeof address) < 0;
-    }
-    return error;
-}
-"""
+SOURCE = Path(__file__).parents[1] / "says/says.c"
 
 
 @pytest.fixture(scope="module")
 def says(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("says")
-    (directory / "says.c").write_text(SOURCE)
-    subprocess.run(["musl-gcc", "-Os", "-static", "-Wall", "-Wextra", "-Werror", "-o", directory / "says", directory / "says.c"], check=True)
+    subprocess.run(["musl-gcc", "-Os", "-static", "-Wall", "-Wextra", "-Werror", "-o", directory / "says", SOURCE], check=True)
     return directory / "says"
 
 
