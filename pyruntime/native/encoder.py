@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Iterable
-from typing import get_type_hints
 
 import msgspec
 from msgspec.structs import astuple
 
 from pyruntime._native import ffi, lib
-from pyruntime.plan.operations import Operation, Plan, Slot
+from pyruntime.plan.operations import Operation, Plan
 
 _HEADER = struct.Struct("=QIIIIIIIIII")
 _OPERATION = struct.Struct(f"={1 + lib.PLAN_TEXTS}I{lib.PLAN_SLOTS}iI{lib.PLAN_NUMBERS}Q")
@@ -34,12 +33,14 @@ def _kind_of(cls: type[Operation]) -> int:
 def _layout_of(cls: type[Operation]) -> tuple[int, str]:
     """kind, and a letter for each field behind json_path: t text, b block, l list, s slot, n number; for a `place`, which is
     the last, there is none."""
-    hints = get_type_hints(cls)
-    letters = {bytes: "t", int: "n", Slot: "s", str: ""}
-    return _kind_of(cls), "".join("b" if name in _BLOCKS else letters.get(hints[name], "l")
-                                  for name in cls.__struct_fields__[1:])
+    hints: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        hints.update(getattr(base, "__annotations__", {}))
+    return _kind_of(cls), "".join("b" if name in _BLOCKS else _LETTERS[hints[name]] for name in cls.__struct_fields__[1:])
 
 
+# annotations as they are written: evaluating them would take ten times as long as encoding a plan does
+_LETTERS = {"bytes": "t", "int": "n", "Slot": "s", "str": "", "tuple[bytes, ...]": "l"}
 # bytes that are data and not text: they may hold NULs, and their length stands beside them
 _BLOCKS = frozenset({"program", "groups", "members"})
 
