@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
 import os
 import pathlib
 import shutil
@@ -121,16 +120,16 @@ def build_front(directory: pathlib.Path) -> pathlib.Path:
 
 
 def option_table() -> str:
-    """A C header with every option of the parsers in pyruntime/cli/arguments.py that the front end may meet, and the signals' names."""
-    spec = importlib.util.spec_from_file_location("arguments", ROOT / "pyruntime" / "cli" / "arguments.py")
-    assert spec is not None and spec.loader is not None
-    arguments = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(arguments)  # it imports nothing of the package by itself
-    parsers = {"": arguments.global_parser()}
-    for name in FRONT_COMMANDS:
-        parsers[name] = arguments.command_parser(name)
-    rows = [f'    {{"{command}", "{spelling}", "{action.dest}", {int(action.nargs != 0)}}},' for command, parser in parsers.items()
-            for action in parser._actions if action.dest != "help" for spelling in action.option_strings]
+    """A C header with every option of pyruntime/cli/arguments.py that the front end may meet, and the signals' names."""
+    # they import nothing that would have to be installed
+    arguments, plain = (importlib.import_module(f"pyruntime.cli.{name}") for name in ("arguments", "plain"))
+    fills = {"": arguments.declare_global, **{name: arguments.COMMANDS[name].fill for name in FRONT_COMMANDS}}
+    rows = []
+    for command, fill in fills.items():
+        declared = plain.Declarations()
+        fill(declared)
+        rows += [f'    {{"{command}", "{spelling}", "{option.destination}", {int(option.action != "store_true")}}},'
+                 for spelling, option in declared.options.items()]
     signals = [f'    {{"{name}", {number.value}}},' for name, number in signal.Signals.__members__.items()]
     return "\n".join(["static const struct option_row option_rows[] = {", *rows, "};", "static const struct signal_row signal_rows[] = {",
                       *signals, "};", f"#define SIGNAL_NUMBERS {signal.NSIG}", f'#define DEFAULT_ROOT "{arguments.DEFAULT_ROOT}"', ""])

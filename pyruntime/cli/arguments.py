@@ -1,13 +1,20 @@
 """What may stand on the command line: the global options, then a command, then its options and operands.
 
-Only the parser of the command that was given is made.
+Lines as programs write them are read by `plain`; argparse is imported for all others, and only the parser of the command that was given is
+made. What may stand there is said once, as argparse's `add_argument` has it, to whoever wants to know.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING
+
+from pyruntime.cli.plain import REST, Declarations, Options
+
+if TYPE_CHECKING:
+    from pyruntime.cli import parser
+
+    Parser = Declarations | parser.Parser
 
 DEFAULT_ROOT = "/run/pyruntime"
 
@@ -18,59 +25,6 @@ class UsageError(Exception):
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
         self.exit_code = exit_code
-
-
-class Parser(argparse.ArgumentParser):
-    """One that raises UsageError, one line that leads on, instead of ending the process."""
-
-    _given: Sequence[str] = ()
-
-    def add_argument(self, *names: Any, **how: Any) -> argparse.Action:
-        """As argparse. A long option may have one dash too, as with runc; containerd passes `-no-subreaper`."""
-        action = super().add_argument(*names, **how)
-        for name in action.option_strings:
-            if name.startswith("--"):
-                self._option_string_actions.setdefault(name[1:], action)
-        return action
-
-    def read(self, arguments: Sequence[str], options: argparse.Namespace | None = None) -> argparse.Namespace:
-        """The options, added to those. Raises UsageError."""
-        self._given = arguments
-        options = argparse.Namespace() if options is None else options
-        before = dict(vars(options))
-        _, left = self.parse_known_args(arguments, options)
-        if left and not any(_is_option(argument) for argument in left) and not self._has_remainder():
-            # options between the operands, which would have to be looked for at every call
-            vars(options).clear()
-            vars(options).update(before)
-            _, left = self.parse_known_intermixed_args(arguments, options)
-        if left:
-            self._refuse([argument for argument in left if _is_option(argument)] or left)
-        return options
-
-    def _has_remainder(self) -> bool:
-        return any(action.nargs == argparse.REMAINDER for action in self._actions)
-
-    def error(self, message: str) -> NoReturn:
-        if message.startswith("the following"):
-            # what was meant to be an option is what is wrong
-            options = (argument.partition("=")[0] for argument in self._given if argument.startswith("--") and argument != "--")
-            unknown = [option for option in options if option not in self._option_string_actions]
-            if unknown:
-                self._refuse(unknown)
-        raise UsageError(f"{message} (see `{self.prog} --help`)")
-
-    def _refuse(self, unknown: Sequence[str]) -> NoReturn:
-        from pyruntime.cli.nearest import nearest  # nothing else needs it
-
-        self.error(f"unrecognized arguments: {' '.join(unknown)}{nearest(unknown[0].partition('=')[0], self._shown_options())}")
-
-    def _shown_options(self) -> list[str]:
-        return [name for action in self._actions for name in action.option_strings]
-
-
-def _is_option(argument: str) -> bool:
-    return argument[:1] == "-" and argument != "-"
 
 
 class Command:
@@ -88,10 +42,17 @@ def _count(text: str) -> int:
     try:
         number = int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        raise _refusal(f"{text!r} is not a number") from None
     if number < 0:
-        raise argparse.ArgumentTypeError(f"{text} is less than 0")
+        raise _refusal(f"{text} is less than 0")
     return number
+
+
+def _refusal(message: str) -> Exception:
+    """What argparse expects of who reads a value."""
+    from argparse import ArgumentTypeError
+
+    return ArgumentTypeError(message)
 
 
 def _id(parser: Parser) -> None:
@@ -154,7 +115,7 @@ def _exec(parser: Parser) -> None:
                         help="one below the container's, for one of cgroup v1 or for all")
     parser.add_argument("--ignore-paused", action="store_true", help="also in a paused container, where it waits until this is resumed")
     _id(parser)
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="PROGRAM [ARGUMENT ...]",
+    parser.add_argument("command", nargs=REST, metavar="PROGRAM [ARGUMENT ...]",
                         help="what it executes; all that stands behind the id is the program's own")
 
 
@@ -181,7 +142,7 @@ def _list(parser: Parser) -> None:
 def _ps(parser: Parser) -> None:
     _format(parser)
     _id(parser)
-    parser.add_argument("ps_options", nargs=argparse.REMAINDER, metavar="OPTION", help="for ps(1), which makes the table; by default -ef")
+    parser.add_argument("ps_options", nargs=REST, metavar="OPTION", help="for ps(1), which makes the table; by default -ef")
 
 
 def _update(parser: Parser) -> None:
@@ -283,11 +244,8 @@ COMMANDS = {
 WITHOUT_RUNTIME = frozenset({"write_spec", "print_features", "print_plan", "print_diagnosis", "print_completion"})
 
 
-def global_parser() -> Parser:
-    """Of what comes before the command."""
-    commands = "\n".join(f"  {name:12}{command.help}" for name, command in COMMANDS.items())
-    parser = Parser("pyruntime", "pyruntime [OPTION ...] COMMAND [ARGUMENT ...]", "An OCI runtime.", f"commands:\n{commands}",
-                    formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+def declare_global(parser: Parser) -> None:
+    """What comes before the command."""
     parser.add_argument("--root", default=DEFAULT_ROOT, metavar="DIRECTORY",
                         help="where the containers' state is; by default %(default)s, for others than root $XDG_RUNTIME_DIR/pyruntime")
     parser.add_argument("--log", metavar="FILE", help="where to write errors and warnings besides standard error")
@@ -296,7 +254,6 @@ def global_parser() -> Parser:
     parser.add_argument("--systemd-cgroup", action="store_true", help="leave the containers' cgroups to systemd")
     parser.add_argument("--rootless", choices=("true", "false", "auto"), default="auto", help="accepted for callers of runc, of no effect")
     parser.add_argument("-v", "--version", action="store_true", help="print the version")
-    return parser
 
 
 _WITH_VALUE = ("--root", "--log", "--log-format", "--rootless")
@@ -310,36 +267,41 @@ def _split(arguments: Sequence[str]) -> int:
     return at
 
 
-def parse_global(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+def parse_global(arguments: Sequence[str]) -> tuple[Options, list[str]]:
     """The global options, and the rest: the command and what belongs to it. Raises UsageError."""
     at = _split(arguments)
+    options, given, rest = Options(), [argument for argument in arguments[:at] if argument != "--"], list(arguments[at:])
+    plain = Declarations()
+    declare_global(plain)
+    if plain.read(given, options) and (rest or options.version):
+        return options, rest
+    from pyruntime.cli.parser import global_parser
+
     parser = global_parser()
-    options = parser.read([argument for argument in arguments[:at] if argument != "--"])
-    rest = list(arguments[at:])
+    parser.read(given, options)
     if not rest and not options.version:
         parser.print_help()
     return options, rest
 
 
-def parse_command(options: argparse.Namespace, arguments: Sequence[str]) -> Command:
+def parse_command(options: Options, arguments: Sequence[str]) -> Command:
     """Add the command's options to the global ones. Raises UsageError."""
     if arguments[0] == "help":
         arguments = (*arguments[1:2], "--help")
-    if arguments[0] == "--help":
-        global_parser().read(arguments, options)
     name = arguments[0]
     command = COMMANDS.get(name)
+    if command is not None:
+        plain = Declarations()
+        command.fill(plain)
+        if plain.read(arguments[1:], options):
+            return command
+    from pyruntime.cli.parser import command_parser, global_parser
+
+    if name == "--help":
+        global_parser().read(arguments, options)
     if command is None:
         from pyruntime.cli.nearest import nearest  # nothing else needs it
 
         raise UsageError(f"no command {name!r}{nearest(name, COMMANDS)}: there are {', '.join(COMMANDS)}", 3)
     command_parser(name).read(arguments[1:], options)
     return command
-
-
-def command_parser(name: str) -> Parser:
-    """Of one of COMMANDS."""
-    command = COMMANDS[name]
-    parser = Parser(f"pyruntime {name}", description=f"{name}: {command.help}.", allow_abbrev=False)
-    command.fill(parser)
-    return parser

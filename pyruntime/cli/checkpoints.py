@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +13,11 @@ from pyruntime.cli.streams import ConsoleSocket, hand_over_terminal, terminal_of
 from pyruntime.interface import StdioOptions
 
 if TYPE_CHECKING:
+    from pyruntime.cli.plain import Options
     from pyruntime.runtimes.native import NativeRuntime
 
 
-def checkpoint(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+def checkpoint(runtime: NativeRuntime, options: Options) -> int:
     """Returns once all is written; the container is then gone from among the running ones, unless it is to go on. As with runc it has
     been deleted, unless only its memory was written or it goes on."""
     _check_parent_path(options)
@@ -32,7 +32,7 @@ def checkpoint(runtime: NativeRuntime, options: argparse.Namespace) -> int:
     return 0
 
 
-def restore(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+def restore(runtime: NativeRuntime, options: Options) -> int:
     """The exit code of the container's program; 0 for a detached one once it runs."""
     if options.console_socket and not options.detach:
         raise CommandError("--console-socket is for containers that the command does not wait for")
@@ -59,7 +59,7 @@ def restore(runtime: NativeRuntime, options: argparse.Namespace) -> int:
     return exit_state.exit_code
 
 
-def _permissions(options: argparse.Namespace) -> dict[str, Any]:
+def _permissions(options: Options) -> dict[str, Any]:
     if any(kind != "network" for kind in options.empty_ns):
         raise CommandError(f"--empty-ns {options.empty_ns[0]!r}: only a network namespace can be left empty")
     return {"tcp_established": options.tcp_established, "external_unix_sockets": options.ext_unix_sk, "shell_job": options.shell_job,
@@ -68,7 +68,7 @@ def _permissions(options: argparse.Namespace) -> dict[str, Any]:
             "cgroups_mode": CgroupsMode(options.manage_cgroups_mode) if options.manage_cgroups_mode else None}
 
 
-def _check_parent_path(options: argparse.Namespace) -> None:
+def _check_parent_path(options: Options) -> None:
     if options.parent_path is None:
         return
     try:

@@ -3,16 +3,16 @@ command itself for nothing but the ids of containers."""
 
 from __future__ import annotations
 
-import argparse
 import signal
 from collections.abc import Iterable, Iterator
 
+from pyruntime.cli.plain import Options
 from pyruntime.cli.table import Option, Row, table
 
 _SIGNALS = tuple(sorted((number.name.removeprefix("SIG") for number in signal.Signals), key=lambda name: (not name.isalpha(), name)))
 
 
-def print_completion(options: argparse.Namespace) -> int:
+def print_completion(options: Options) -> int:
     """The script of a shell, to be sourced by it."""
     print(SCRIPTS[options.shell]())
     return 0

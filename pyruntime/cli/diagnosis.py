@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from pyruntime.cli.plain import Options
 from pyruntime.cli.states import print_json
 from pyruntime.doctor import Finding, Verdict, can_run, diagnose
 
 
-def print_diagnosis(options: argparse.Namespace) -> int:
+def print_diagnosis(options: Options) -> int:
     """0 if containers can run for the caller, 1 if not."""
     findings = diagnose(options.root)
     if options.format == "json":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 
 import msgspec
 
 from pyruntime import __version__
 from pyruntime.cli.failures import CommandError
+from pyruntime.cli.plain import Options
 from pyruntime.cli.states import print_json
 from pyruntime.features_document import NEWEST_SPEC, features
 from pyruntime.host import read_host
@@ -21,7 +21,7 @@ def print_version() -> int:
     return 0
 
 
-def write_spec(options: argparse.Namespace) -> int:
+def write_spec(options: Options) -> int:
     """A new file; one that is there is left alone. With cgroup v1 the container has no cgroup namespace, as runc and crun write it: what
     looks for its own cgroup in such a one finds it by the host's paths."""
     path = os.path.join(options.bundle, "config.json")
@@ -36,7 +36,7 @@ def write_spec(options: argparse.Namespace) -> int:
     return 0
 
 
-def print_features(options: argparse.Namespace) -> int:
+def print_features(options: Options) -> int:
     """See `pyruntime.features`."""
     print_json(features())
     return 0

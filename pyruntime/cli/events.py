@@ -13,6 +13,7 @@ import msgspec
 from pyruntime.errors import ContainerNotFoundError, NotRunningError
 
 if TYPE_CHECKING:
+    from pyruntime.cli.plain import Options
     from pyruntime.runtimes.native import NativeRuntime
 
 _UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
@@ -30,7 +31,7 @@ def seconds(text: str) -> float:
     return float(total)
 
 
-def events(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+def events(runtime: NativeRuntime, options: Options) -> int:
     """One JSON document a line, as long as the container runs; the first statistics at once."""
     if options.stats:
         _print({"type": "stats", "id": options.id, "data": runtime.container_statistics(options.id)})

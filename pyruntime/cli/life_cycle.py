@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import errno
 import os
@@ -17,17 +16,18 @@ from pyruntime.interface import Status
 
 if TYPE_CHECKING:
     from pyruntime.cli.notify import Notifications
+    from pyruntime.cli.plain import Options
     from pyruntime.interface import StdioOptions
     from pyruntime.runtimes.native import NativeRuntime
 
 
-def create(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+def create(runtime: NativeRuntime, options: Options) -> int:
     """Leave a created container, whose terminal somebody else has."""
     _create(runtime, options, inherited(options), detaches=True)
     return 0
 
 
-def _create(runtime: NativeRuntime, options: argparse.Namespace, stdio: StdioOptions, *, detaches: bool) -> int:
+def _create(runtime: NativeRuntime, options: Options, stdio: StdioOptions, *, detaches: bool) -> int:
     """Init's pid."""
     if options.console_socket and not detaches:
         raise CommandError("--console-socket is for containers that the command does not wait for")
@@ -49,7 +49,7 @@ def _create(runtime: NativeRuntime, options: argparse.Namespace, stdio: StdioOpt
     return pid
 
 
-def run(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+def run(runtime: NativeRuntime, options: Options) -> int:
     """The exit code of the container's program; 0 for a detached one once it runs."""
     stdio = inherited(options)
     if options.detach:
@@ -82,7 +82,7 @@ def deleted_on_failure(runtime: NativeRuntime, id: str) -> Iterator[None]:
         raise
 
 
-def start(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+def start(runtime: NativeRuntime, options: Options) -> int:
     """Returns once the program is executed; with NOTIFY_SOCKET, if the container was created with it too, once it is ready."""
     _start_until_ready(runtime, options.id, runtime.get_container_state(options.id).pid if _is_notified() else 0)
     return 0
@@ -113,7 +113,7 @@ def _notifications(runtime: NativeRuntime, id: str) -> contextlib.AbstractContex
     return notifications(runtime, id)
 
 
-def kill(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+def kill(runtime: NativeRuntime, options: Options) -> int:
     """Engines tell by the words that there is nothing to kill any more: by errno's, and containerd also by runc's."""
     number = signal_number(options.signal)
     if options.all:
@@ -126,19 +126,19 @@ def kill(runtime: NativeRuntime, options: argparse.Namespace) -> int:
     return 0
 
 
-def pause(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+def pause(runtime: NativeRuntime, options: Options) -> int:
     """Returns once all processes have stopped."""
     runtime.pause_container(options.id)
     return 0
 
 
-def resume(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+def resume(runtime: NativeRuntime, options: Options) -> int:
     """The opposite of pause."""
     runtime.resume_container(options.id)
     return 0
 
 
-def delete(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+def delete(runtime: NativeRuntime, options: Options) -> int:
     """One that was never started too, as engines expect. By force, a container that does not exist is no error."""
     try:
         runtime.delete_container(options.id, force=options.force)

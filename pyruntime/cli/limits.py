@@ -15,6 +15,7 @@ from pyruntime.cli.failures import CommandError
 from pyruntime.errors import InvalidBundleError
 
 if TYPE_CHECKING:
+    from pyruntime.cli.plain import Options
     from pyruntime.runtimes.native import NativeRuntime
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
@@ -74,7 +75,7 @@ SCHEMAS = (
 )
 
 
-def update(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+def update(runtime: NativeRuntime, options: Options) -> int:
     """What is not told stays as it is."""
     given, schemas = _given(options, LIMITS), _given(options, SCHEMAS).get("intelRdt")
     if options.resources is None:
@@ -103,7 +104,7 @@ def _update(runtime: NativeRuntime, id: str, resources: bytes, schemas: dict[str
         runtime.update_container(id, resources, intel_rdt=schemas)
 
 
-def _given(options: argparse.Namespace, limits: tuple[Limit, ...]) -> dict[str, dict[str, Any]]:
+def _given(options: Options, limits: tuple[Limit, ...]) -> dict[str, dict[str, Any]]:
     """The limits of the command line as `linux` has them."""
     found: dict[str, dict[str, Any]] = {}
     for limit in limits:

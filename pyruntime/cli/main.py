@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import logging
 import os
@@ -16,14 +15,15 @@ from pyruntime.cli.log import Log
 from pyruntime.errors import ContainerRuntimeError
 
 if TYPE_CHECKING:
+    from pyruntime.cli.plain import Options
     from pyruntime.runtimes.native import NativeRuntime
 
-    NewRuntime = Callable[[argparse.Namespace], NativeRuntime]
+    NewRuntime = Callable[[Options], NativeRuntime]
 
 _log = logging.getLogger("pyruntime")
 
 
-def open_runtime(options: argparse.Namespace) -> NativeRuntime:
+def open_runtime(options: Options) -> NativeRuntime:
     """The runtime that the global options ask for. Raises UnsupportedHostError, SetupError."""
     from pyruntime.runtimes.native import NativeRuntime
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None, new_runtime: NewRuntime = open_
         return _refuse(log, refused) if refused is not None else _run(command, options, new_runtime, log)
 
 
-def _run(command: Command, options: argparse.Namespace, new_runtime: NewRuntime, log: Log) -> int:
+def _run(command: Command, options: Options, new_runtime: NewRuntime, log: Log) -> int:
     level = _log.level
     _log.addHandler(log)
     _log.setLevel(logging.DEBUG if options.debug else logging.WARNING)
@@ -79,7 +79,7 @@ def _run(command: Command, options: argparse.Namespace, new_runtime: NewRuntime,
         _log.setLevel(level)  # who calls this as a function has a logger too
 
 
-def _take_listening_sockets(options: argparse.Namespace) -> None:
+def _take_listening_sockets(options: Options) -> None:
     """Those that systemd or conmon has this command inherit for the container's program (sd_listen_fds(3)): they come first among what is
     passed on, and the program, which is the first process of its pid namespace, is told of them as this command was."""
     options.environment = ()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from pyruntime.cli.failures import explain
+from pyruntime.cli.plain import Options
 from pyruntime.cli.states import print_json
 from pyruntime.errors import InvalidBundleError
 from pyruntime.plan.compile import Manner
@@ -20,7 +20,7 @@ _STEP_WIDTH = 25
 _WHAT_WIDTH = 80
 
 
-def print_plan(options: argparse.Namespace) -> int:
+def print_plan(options: Options) -> int:
     """Lines for people, or one document for programs; of a bundle that is refused the error, for programs as a document too."""
     manner = Manner(options.no_pivot, options.no_new_keyring, True, options.preserve_fds)
     previewer = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 from typing import TYPE_CHECKING
@@ -19,11 +18,12 @@ from pyruntime.interface import Status
 from pyruntime.spec import Capabilities, ConsoleSize, Process, User, decode_process, load_bundle
 
 if TYPE_CHECKING:
+    from pyruntime.cli.plain import Options
     from pyruntime.interface import StdioOptions
     from pyruntime.runtimes.native import NativeRuntime
 
 
-def execute(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+def execute(runtime: NativeRuntime, options: Options) -> int:
     """The process's exit code; 0 for a detached one once it runs."""
     stdio = inherited(options)
     file = plan_file(options)
@@ -58,7 +58,7 @@ def execute(runtime: NativeRuntime, options: argparse.Namespace) -> int:
     return exit_state.exit_code
 
 
-def _execute(runtime: NativeRuntime, options: argparse.Namespace, process: Process, stdio: StdioOptions) -> int:
+def _execute(runtime: NativeRuntime, options: Options, process: Process, stdio: StdioOptions) -> int:
     """The pid."""
     try:
         return runtime.exec_process(options.id, process, stdio, cgroups=_cgroups(options.cgroup), allows_created=True,
@@ -78,7 +78,7 @@ def _cgroups(given: list[str]) -> dict[str, str]:
     return found
 
 
-def _read_process(options: argparse.Namespace) -> Process:
+def _read_process(options: Options) -> Process:
     if options.command:
         raise CommandError("--process tells the program already, so none can be given besides")
     with open(options.process, "rb") as file:
@@ -89,7 +89,7 @@ def _read_process(options: argparse.Namespace) -> Process:
         raise type(error)(options.process, error.json_path, error.reason) from error
 
 
-def _changed_process(runtime: NativeRuntime, options: argparse.Namespace) -> Process:
+def _changed_process(runtime: NativeRuntime, options: Options) -> Process:
     """The container's own process with the program and what else is given."""
     if not options.command:
         raise CommandError("a program or --process has to be given")
@@ -134,7 +134,7 @@ def _ids(text: str) -> dict[str, int]:
     return dict(zip(("uid", "gid"), map(int, numbers), strict=False))
 
 
-def ps(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+def ps(runtime: NativeRuntime, options: Options) -> int:
     """As JSON a list of pids, as other runtimes print it; as a table the lines about them of this machine's ps(1)."""
     pids = [process.pid for process in runtime.get_running_container_processes(options.id)]
     if options.format == "json":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -12,16 +11,17 @@ from pyruntime.interface import ContainerState
 from pyruntime.state.front import rendered, state_document
 
 if TYPE_CHECKING:
+    from pyruntime.cli.plain import Options
     from pyruntime.runtimes.native import NativeRuntime
 
 
-def state(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+def state(runtime: NativeRuntime, options: Options) -> int:
     """As the specification has it (runtime.md, "State"), with what runc adds."""
     print_json(_described(runtime.get_container_state(options.id)))
     return 0
 
 
-def list_containers(runtime: NativeRuntime, options: argparse.Namespace) -> int:
+def list_containers(runtime: NativeRuntime, options: Options) -> int:
     """Damaged entries are warned of and left out. Where containers are by default there may be none yet; another directory has to exist."""
     if options.root != DEFAULT_ROOT:
         os.stat(options.root)

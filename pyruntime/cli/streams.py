@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import fcntl
 import os
@@ -15,13 +14,14 @@ from pyruntime.interface import StdioOptions
 from pyruntime.runtimes.stdio import check_preserved
 
 if TYPE_CHECKING:
+    from pyruntime.cli.plain import Options
     from pyruntime.runtimes.native import NativeRuntime
 
 _TIOCGPTN = 0x80045430  # ioctl_tty(2); the module termios does not have it
 _SUN_PATH = 107  # bytes that a socket's address can hold besides its NUL
 
 
-def inherited(options: argparse.Namespace) -> StdioOptions:
+def inherited(options: Options) -> StdioOptions:
     """This command's own standard streams, and the descriptors that it was told to pass on. Raises SetupError if one is not open."""
     stdio = StdioOptions(in_fd=0, out_fd=1, err_fd=2, preserve_fds=options.preserve_fds)
     # before this command opens what would have the number of a missing one
@@ -91,7 +91,7 @@ class PidfdSocket(DescriptorSocket):
             os.close(pidfd)
 
 
-def pidfd_socket(options: argparse.Namespace, held: contextlib.ExitStack) -> PidfdSocket | None:
+def pidfd_socket(options: Options, held: contextlib.ExitStack) -> PidfdSocket | None:
     """None where none is asked for. Raises CommandError."""
     return held.enter_context(PidfdSocket(options.pidfd_socket)) if options.pidfd_socket else None
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import NamedTuple
 
-from pyruntime.cli.arguments import COMMANDS, Parser, command_parser, global_parser
+from pyruntime.cli.arguments import COMMANDS
+from pyruntime.cli.parser import Parser, command_parser, global_parser
 
 # what an argument is, by how the help calls it; what is not here is free text
 _KINDS = {"FILE": "file", "SOCKET": "file", "DIRECTORY": "directory", "BUNDLE": "directory", "ID": "container", "SIGNAL": "signal",

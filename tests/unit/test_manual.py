@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pyruntime.cli.arguments import COMMANDS, command_parser, global_parser, parse_command, parse_global
+from pyruntime.cli.arguments import COMMANDS, parse_command, parse_global
 from pyruntime.cli.manual import EXAMPLES, MORE, manual
+from pyruntime.cli.parser import command_parser, global_parser
 from pyruntime.cli.table import table
 
 PAGE = Path(__file__).parents[2] / "docs" / "pyruntime.8"

@@ -1,0 +1,80 @@
+"""Command lines read by argparse: help, unusual spellings, and the words for what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from pyruntime.cli.arguments import COMMANDS, UsageError, declare_global
+from pyruntime.cli.plain import Options
+
+
+class Parser(argparse.ArgumentParser):
+    """One that raises UsageError, one line that leads on, instead of ending the process."""
+
+    _given: Sequence[str] = ()
+
+    def add_argument(self, *names: Any, **how: Any) -> argparse.Action:
+        """As argparse. A long option may have one dash too, as with runc; containerd passes `-no-subreaper`."""
+        action = super().add_argument(*names, **how)
+        for name in action.option_strings:
+            if name.startswith("--"):
+                self._option_string_actions.setdefault(name[1:], action)
+        return action
+
+    def read(self, arguments: Sequence[str], options: Options | None = None) -> Options:
+        """The options, added to those. Raises UsageError."""
+        self._given = arguments
+        options = Options() if options is None else options
+        before = dict(vars(options))
+        _, left = self.parse_known_args(arguments, options)
+        if left and not any(_is_option(argument) for argument in left) and not self._has_remainder():
+            # options between the operands, which would have to be looked for at every call
+            vars(options).clear()
+            vars(options).update(before)
+            _, left = self.parse_known_intermixed_args(arguments, options)
+        if left:
+            self._refuse([argument for argument in left if _is_option(argument)] or left)
+        return options
+
+    def _has_remainder(self) -> bool:
+        return any(action.nargs == argparse.REMAINDER for action in self._actions)
+
+    def error(self, message: str) -> NoReturn:
+        if message.startswith("the following"):
+            # what was meant to be an option is what is wrong
+            options = (argument.partition("=")[0] for argument in self._given if argument.startswith("--") and argument != "--")
+            unknown = [option for option in options if option not in self._option_string_actions]
+            if unknown:
+                self._refuse(unknown)
+        raise UsageError(f"{message} (see `{self.prog} --help`)")
+
+    def _refuse(self, unknown: Sequence[str]) -> NoReturn:
+        from pyruntime.cli.nearest import nearest  # nothing else needs it
+
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{nearest(unknown[0].partition('=')[0], self._shown_options())}")
+
+    def _shown_options(self) -> list[str]:
+        return [name for action in self._actions for name in action.option_strings]
+
+
+def _is_option(argument: str) -> bool:
+    return argument[:1] == "-" and argument != "-"
+
+
+def global_parser() -> Parser:
+    """Of what comes before the command."""
+    commands = "\n".join(f"  {name:12}{command.help}" for name, command in COMMANDS.items())
+    parser = Parser("pyruntime", "pyruntime [OPTION ...] COMMAND [ARGUMENT ...]", "An OCI runtime.", f"commands:\n{commands}",
+                    formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    declare_global(parser)
+    return parser
+
+
+def command_parser(name: str) -> Parser:
+    """Of one of COMMANDS."""
+    command = COMMANDS[name]
+    parser = Parser(f"pyruntime {name}", description=f"{name}: {command.help}.", allow_abbrev=False)
+    command.fill(parser)
+    return parser
