@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import logging
 from typing import TYPE_CHECKING
 
+from pyruntime import notices as notices
 from pyruntime.errors import *  # noqa: F403  # the whole error tree is public
 
 if TYPE_CHECKING:
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from pyruntime.runtimes.cli import CliRuntime
     from pyruntime.runtimes.mock import MockRuntime
     from pyruntime.runtimes.native import NativeRuntime
-
-# nothing is printed where the program that uses it configures no logging
-logging.getLogger("pyruntime").addHandler(logging.NullHandler())
 
 __version__ = "0.1.0"
 __all__ = ["CliRuntime", "ContainerProcessState", "ContainerState", "MockRuntime", "NativeRuntime", "ProcessExitState",

@@ -12,8 +12,8 @@ from pyruntime.plan import flags, hooks
 from pyruntime.plan.mount_options import names_of_options
 from pyruntime.plan.seccomp import WAIT_KILLABLE_KERNEL
 from pyruntime.spec.seccomp import SeccompAction, SeccompArchitecture, SeccompFlag, SeccompOperator
+from pyruntime.versions import NEWEST_SPEC, OLDEST_SPEC
 
-OLDEST_SPEC, NEWEST_SPEC = "1.0.0", "1.3.0"
 # those that came after the oldest kernel that is supported
 _FLAGS_SINCE = {SeccompFlag.WAIT_KILLABLE_RECV: WAIT_KILLABLE_KERNEL}
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import logging
 import os
 import select
-import signal
 import time
 from collections.abc import Iterable
 
@@ -19,8 +17,8 @@ from pyruntime.cgroups.paths import DEFAULT_PARENT, Cgroup, freezer_of
 from pyruntime.errors import SetupError, UnsupportedHostError
 from pyruntime.host import read_host
 from pyruntime.native import files
+from pyruntime.notices import log as _log
 
-_log = logging.getLogger("pyruntime")
 REMOVAL_TIMEOUT_S = 10.0
 # what opening and what reading a file of a cgroup say when the cgroup is removed
 _GONE = (errno.ENOENT, errno.ENODEV)
@@ -150,6 +148,8 @@ class ContainerCgroups:
 
     def signal(self, number: int) -> None:
         """To every process, also those that others start meanwhile and that are seen in time."""
+        from signal import pidfd_send_signal  # few commands need it
+
         signalled: set[int] = set()
         with contextlib.ExitStack() as held:
             while left := [pid for pid in self.pids() if pid not in signalled]:
@@ -157,7 +157,7 @@ class ContainerCgroups:
                 # a pid that was given to another process before it was opened is not among them any more
                 for pid in set(self.pids()) & opened.keys():
                     with contextlib.suppress(ProcessLookupError):
-                        signal.pidfd_send_signal(opened[pid], number)
+                        pidfd_send_signal(opened[pid], number)
                 signalled.update(left)
 
     def beside(self, pid: int) -> tuple[Cgroup, ...]:
@@ -245,13 +245,15 @@ def _open_each(pids: Iterable[int], held: contextlib.ExitStack) -> dict[int, int
 
 def _kill_each(pids: Iterable[int], held: contextlib.ExitStack) -> dict[int, int]:
     """SIGKILL; the pids by pidfds, which `held` closes."""
+    from signal import SIGKILL, pidfd_send_signal
+
     found = {}
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             descriptor = os.pidfd_open(pid)
             held.callback(os.close, descriptor)
             found[descriptor] = pid
-            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            pidfd_send_signal(descriptor, SIGKILL)
     return found
 
 

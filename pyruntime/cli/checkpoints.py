@@ -9,7 +9,7 @@ from pyruntime.checkpoint import CgroupsMode, CheckpointOptions, RestoreOptions
 from pyruntime.checkpoint.options import check_parent_path
 from pyruntime.cli.failures import CommandError
 from pyruntime.cli.life_cycle import deleted_on_failure
-from pyruntime.cli.streams import ConsoleSocket, hand_over_terminal, terminal_of, write_pid_file
+from pyruntime.cli.streams import console_socket, hand_over_terminal, terminal_of, write_pid_file
 from pyruntime.interface import StdioOptions
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def restore(runtime: NativeRuntime, options: Options) -> int:
                             **_permissions(options))
     stdio = StdioOptions(in_fd=0, out_fd=1, err_fd=2)
     with contextlib.ExitStack() as held:
-        console = held.enter_context(ConsoleSocket(options.console_socket)) if options.console_socket else None
+        console = console_socket(options, held)
         if options.detach:
             pid = runtime.restore_container(options.id, options.bundle, options.image_path, stdio, chosen)
             with deleted_on_failure(runtime, options.id):

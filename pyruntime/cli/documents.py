@@ -1,4 +1,4 @@
-"""spec, features and --version: what there is to say without a container."""
+"""spec and features: what there is to say without a container."""
 
 from __future__ import annotations
 
@@ -6,19 +6,12 @@ import os
 
 import msgspec
 
-from pyruntime import __version__
 from pyruntime.cli.failures import CommandError
 from pyruntime.cli.plain import Options
 from pyruntime.cli.states import print_json
-from pyruntime.features_document import NEWEST_SPEC, features
+from pyruntime.features_document import features
 from pyruntime.host import read_host
 from pyruntime.spec.default_config import default_config, rootless_config
-
-
-def print_version() -> int:
-    """In the lines that engines look for: Docker at `version`, containerd at `spec:`."""
-    print(f"pyruntime version {__version__}\nspec: {NEWEST_SPEC}")
-    return 0
 
 
 def write_spec(options: Options) -> int:

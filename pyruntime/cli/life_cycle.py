@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pyruntime.cli.failures import CommandError, words_of
 from pyruntime.cli.kept import plan_file
-from pyruntime.cli.streams import ConsoleSocket, hand_over_terminal, inherited, pidfd_socket, terminal_of, write_pid_file
+from pyruntime.cli.streams import console_socket, hand_over_terminal, inherited, pidfd_socket, terminal_of, write_pid_file
 from pyruntime.errors import ContainerNotFoundError, NotRunningError, NotStoppedError
 from pyruntime.interface import Status
 
@@ -32,7 +32,7 @@ def _create(runtime: NativeRuntime, options: Options, stdio: StdioOptions, *, de
     if options.console_socket and not detaches:
         raise CommandError("--console-socket is for containers that the command does not wait for")
     with contextlib.ExitStack() as held:
-        console = held.enter_context(ConsoleSocket(options.console_socket)) if options.console_socket else None
+        console = console_socket(options, held)
         file = plan_file(options)
         pidfds = pidfd_socket(options, held)
         pid = runtime.create_container(options.id, options.bundle, stdio, no_pivot=options.no_pivot,

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import datetime
 import fcntl
-import logging
 import os
 import sys
 
 import msgspec
 
 
-class Log(logging.Handler):
-    """The handler of what the runtime logs.
+class Log:
+    """Where it goes what the runtime tells.
 
     path     the file of --log; None: standard error
     lowest   the file gets no lower descriptor: those below are what the caller passes on
@@ -20,7 +19,6 @@ class Log(logging.Handler):
     """
 
     def __init__(self, path: str | None = None, is_json: bool = False, lowest: int = 3) -> None:
-        super().__init__()
         self._is_json = is_json
         self._file = -1 if path is None else _open_above(path, lowest)
 
@@ -30,10 +28,6 @@ class Log(logging.Handler):
     def __exit__(self, *_: object) -> None:
         if self._file >= 0:
             os.close(self._file)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Of the module `logging`."""
-        self.write(record.levelname.lower(), self.format(record))
 
     def write(self, level: str, message: str) -> None:
         """One line, in the file or else on standard error."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from pyruntime import notices
 from pyruntime.cli.arguments import WITHOUT_RUNTIME, Command, UsageError, parse_command, parse_global
 from pyruntime.cli.failures import CommandError, explain
 from pyruntime.cli.log import Log
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from pyruntime.runtimes.native import NativeRuntime
 
     NewRuntime = Callable[[Options], NativeRuntime]
-
-_log = logging.getLogger("pyruntime")
 
 
 def open_runtime(options: Options) -> NativeRuntime:
@@ -40,7 +38,8 @@ def main(arguments: Sequence[str] | None = None, new_runtime: NewRuntime = open_
         return _refuse(Log(), error)
     options.arguments = sys.argv[1:] if arguments is None else None
     if options.version:
-        from pyruntime.cli.documents import print_version
+        from pyruntime.cli.version import print_version
+
         return print_version()
     if not rest:
         return 0
@@ -60,23 +59,25 @@ def main(arguments: Sequence[str] | None = None, new_runtime: NewRuntime = open_
 
 
 def _run(command: Command, options: Options, new_runtime: NewRuntime, log: Log) -> int:
-    level = _log.level
-    _log.addHandler(log)
-    _log.setLevel(logging.DEBUG if options.debug else logging.WARNING)
     module, _, name = command.handler.partition(":")
     try:
-        function = getattr(importlib.import_module(f"pyruntime.cli.{module}"), name)
-        code: int = function(options) if name in WITHOUT_RUNTIME else function(new_runtime(options), options)
+        with notices.log.told_to(log.write, "debug" if options.debug else "warning"):
+            function = getattr(importlib.import_module(f"pyruntime.cli.{module}"), name)
+            code: int = function(options) if name in WITHOUT_RUNTIME else function(new_runtime(options), options)
         return code
     except (ContainerRuntimeError, CommandError, OSError) as error:
-        _log.debug("where it failed:", exc_info=error)
+        if options.debug:
+            log.write("debug", f"where it failed:\n{_trace_of(error)}")
         log.error(explain(error))
         return command.failure_code
     except KeyboardInterrupt:
         return 130
-    finally:
-        _log.removeHandler(log)
-        _log.setLevel(level)  # who calls this as a function has a logger too
+
+
+def _trace_of(error: Exception) -> str:
+    import traceback
+
+    return "".join(traceback.format_exception(error)).rstrip("\n")
 
 
 def _take_listening_sockets(options: Options) -> None:

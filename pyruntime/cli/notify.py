@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import select
 import socket
@@ -11,12 +10,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self
 
 from pyruntime.cli.failures import words_of
+from pyruntime.notices import log as _log
 from pyruntime.state.names import NOTIFY_SOCKET
 
 if TYPE_CHECKING:
     from pyruntime.runtimes.native import NativeRuntime
 
-_log = logging.getLogger("pyruntime")
 _MESSAGE_LIMIT = 65536
 _BARRIER_TIMEOUT_MS = 5000
 # what is the program's to say; a pid is one of its own namespace, and descriptors stay where they are

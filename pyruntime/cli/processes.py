@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pyruntime.cli.attached import follow, received_signals, relay_of
 from pyruntime.cli.failures import CommandError
 from pyruntime.cli.kept import plan_file
 from pyruntime.cli.states import print_json
-from pyruntime.cli.streams import ConsoleSocket, hand_over_terminal, inherited, pidfd_socket, terminal_of, write_pid_file
+from pyruntime.cli.streams import console_socket, hand_over_terminal, inherited, pidfd_socket, terminal_of, write_pid_file
 from pyruntime.errors import InvalidBundleError, NotRunningError
 from pyruntime.interface import Status
 from pyruntime.spec import Capabilities, ConsoleSize, Process, User, decode_process, load_bundle
@@ -33,8 +32,12 @@ def execute(runtime: NativeRuntime, options: Options) -> int:
     if options.console_socket and not (process.terminal and options.detach):
         raise CommandError("--console-socket is for detached processes with a terminal")
     with contextlib.ExitStack() as held:
-        signals = -1 if options.detach else held.enter_context(received_signals())
-        console = held.enter_context(ConsoleSocket(options.console_socket)) if options.console_socket else None
+        signals = -1
+        if not options.detach:
+            from pyruntime.cli.attached import follow, received_signals, relay_of
+
+            signals = held.enter_context(received_signals())
+        console = console_socket(options, held)
         pidfds = pidfd_socket(options, held)
         pid = _execute(runtime, options, process, stdio)
         terminal = terminal_of(runtime, options.id, pid)

@@ -22,6 +22,7 @@ MESSAGE_EXECUTING = int(lib.MESSAGE_EXECUTING)
 # of setting up a process: longer than mounting and reading from slow servers takes
 SETUP_TIMEOUT_S = 60.0
 REAPING_TIMEOUT_MS = 1000
+SIGKILL = 9  # the module signal makes enumerations of all that there are
 
 _init_lock = threading.Lock()
 _init_fd = -1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 from collections.abc import Iterator, Sequence
 
@@ -13,9 +12,9 @@ import msgspec
 from pyruntime.errors import SetupError
 from pyruntime.native.process import open_netlink
 from pyruntime.network.netlink import Link, Netlink, RefusedError
+from pyruntime.notices import log as _log
 from pyruntime.plan.net_devices import Address, NetDeviceMove, kept_addresses, renamed, restored_addresses
 
-_log = logging.getLogger("pyruntime")
 _STEP = "move network device"
 # of finding an index that nobody takes meanwhile
 _TRIES_MAX = 5

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import logging
 import os
 import signal as _signal
 import threading
@@ -36,6 +35,7 @@ from pyruntime.interface import (
     StdioOptions,
     StdioPipes,
 )
+from pyruntime.notices import log
 from pyruntime.plan.resources import limits_memory
 from pyruntime.runtimes.bundle import open_bundle
 from pyruntime.runtimes.cli_command import (
@@ -52,8 +52,6 @@ from pyruntime.runtimes.stdio import PreparedStdio
 from pyruntime.runtimes.terminal import resize_terminal
 from pyruntime.spec import Process, decode_process
 from pyruntime.state.store import check_id
-
-log = logging.getLogger("pyruntime")
 
 _LIVE = frozenset((Status.CREATED, Status.RUNNING, Status.PAUSED))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import array
 import errno
 import json
-import logging
 import os
 import re
 import socket
@@ -17,9 +16,8 @@ from types import TracebackType
 import msgspec
 
 from pyruntime.errors import RuntimeCommandError, SetupError
+from pyruntime.notices import log
 from pyruntime.spec import Process
-
-log = logging.getLogger("pyruntime")
 
 # systemd's protocols are between it and the caller: the command would pass the descriptors on, or report for it
 _NOT_PASSED_ON = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from pyruntime.cgroups.systemd import PROPERTY_ANNOTATION, Property
 from pyruntime.host import Host, read_drivers
 from pyruntime.interface import ProcessLike
 from pyruntime.native.encoder import EncodedPlan, encode
+from pyruntime.notices import log as _log
 from pyruntime.plan import flags
 from pyruntime.plan.compile import Manner, Place, cgroup_path_for, compile, compile_exec, namespace_bits, unit_for
 from pyruntime.plan.device_rules import device_rules
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from pyruntime.plan.restore import Sources
     from pyruntime.plan.unit_annotations import Stated
 
-_log = logging.getLogger("pyruntime")
 BUNDLES_KEPT = 64
 PROCESSES_KEPT = 16
 # of `process`, besides capabilities and apparmorProfile

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import stat
 import threading
@@ -12,9 +11,8 @@ import msgspec
 
 from pyruntime.native import files
 from pyruntime.native.seccomp import INSTRUCTION_BYTES, Compiled, compile_filter, library_version, machine
+from pyruntime.notices import log as _log
 from pyruntime.plan.seccomp import FilterSource
-
-_log = logging.getLogger("pyruntime")
 
 DIRECTORY = ".filters"  # below the root; no id begins with a dot
 PROGRAMS_KEPT = 64

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable
 
@@ -10,12 +9,10 @@ import msgspec
 
 from pyruntime.errors import HookFailedError
 from pyruntime.interface import Status
-from pyruntime.native.hooks import HookNotStartedError, run_hook
+from pyruntime.notices import log as _log
 from pyruntime.plan.hooks import arguments_of, hooks_of, state_texts
 from pyruntime.spec import Hook, Hooks
 from pyruntime.state import ContainerRecord
-
-_log = logging.getLogger("pyruntime")
 
 
 def run_hooks(hooks: Hooks, kinds: Iterable[str], record: ContainerRecord, status: str) -> None:
@@ -62,6 +59,8 @@ def _state(record: ContainerRecord, status: str) -> bytes:
 
 
 def _run(json_path: str, hook: Hook, bundle_path: str, text: bytes) -> None:
+    from pyruntime.native.hooks import HookNotStartedError, run_hook  # few containers have hooks
+
     # a bundle may be gone when the container is; what a hook names is absolute
     directory = bundle_path if os.path.isdir(bundle_path) else "/"
     try:

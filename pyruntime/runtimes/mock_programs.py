@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 import select
 import signal
@@ -13,8 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from pyruntime.interface import ProcessExitState
-
-log = logging.getLogger("pyruntime")
+from pyruntime.notices import log
 
 # pids that no kernel gives out: pid_max is at most 4194304 (proc_sys_kernel(5))
 FIRST_PID = 4194305

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 from collections.abc import Mapping
-from signal import SIGKILL
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,11 +13,11 @@ import msgspec
 from pyruntime import errors
 from pyruntime.cgroups import ContainerCgroups, cgroups_of, default_path_of, systemd
 from pyruntime.errors import SetupError
-from pyruntime.handles import Container
 from pyruntime.host import read_host
 from pyruntime.interface import ContainerProcessState, ContainerState, ProcessExitState, ProcessLike, Status, StdioOptions, StdioPipes
 from pyruntime.native import process as native
 from pyruntime.native.start import recorded_failure, start
+from pyruntime.notices import log as _log
 from pyruntime.plan.compile import Manner
 from pyruntime.runtimes.compiled import BundleCache
 from pyruntime.runtimes.creation import Creation, make
@@ -42,10 +40,10 @@ from pyruntime.state.store import root_for
 
 if TYPE_CHECKING:
     from pyruntime.checkpoint import CheckpointOptions, RestoreOptions
+    from pyruntime.handles import Container
     from pyruntime.native.kept import PlanFile
     from pyruntime.runtimes.events import ContainerEvents
 
-_log = logging.getLogger("pyruntime")
 
 
 class NativeRuntime(HeldContainers):
@@ -210,8 +208,8 @@ class NativeRuntime(HeldContainers):
         """See Runtime. SIGKILL also ends the rest of a container that has no pid namespace of its own, and what is left of it when its
         init has ended."""
         record, entry = self._open(id)
-        if int(signal) == SIGKILL and record.shares_pid_namespace and ContainerCgroups(record.cgroups).pids():
-            self.signal_all(id, SIGKILL)
+        if int(signal) == native.SIGKILL and record.shares_pid_namespace and ContainerCgroups(record.cgroups).pids():
+            self.signal_all(id, native.SIGKILL)
             return
         status = self._status(record, entry)
         if status not in (Status.CREATED, Status.RUNNING, Status.PAUSED):
@@ -420,6 +418,8 @@ class NativeRuntime(HeldContainers):
 
     def container(self, id: str) -> Container:
         """The container as an object."""
+        from pyruntime.handles import Container  # few callers want it
+
         self._store.load(id)
         return Container(self, id)
 

@@ -8,7 +8,6 @@ cannot be reaped before it, pid_namespaces(7)), so each is collected when it end
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import resource
 import select
@@ -17,8 +16,7 @@ import struct
 import threading
 
 from pyruntime.interface import ProcessExitState
-
-log = logging.getLogger("pyruntime")
+from pyruntime.notices import log
 
 # struct pidfd_info, first published version: mask, cgroup id, eleven ids, exit code (linux/pidfd.h, since Linux 6.13;
 # PIDFD_INFO_EXIT since 6.15). The number is _IOWR(0xff, 11, 64 bytes) where directions are encoded as on x86 and arm.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 from typing import TypeVar
 
 import msgspec
@@ -11,6 +10,7 @@ import msgspec
 from pyruntime.cgroups import ContainerCgroups
 from pyruntime.errors import ExitStatusUnknownError
 from pyruntime.interface import ProcessExitState
+from pyruntime.native import process as native
 from pyruntime.runtimes.identity import wait_foreign
 from pyruntime.runtimes.live import Entry, LiveProcess
 from pyruntime.state import ContainerRecord, ProcessRecord, Store
@@ -93,7 +93,7 @@ def known(exit_state: ProcessExitState | None, id: str, pid: int) -> ProcessExit
 
 def with_oom(exit_state: ProcessExitState, cgroups: ContainerCgroups, is_init: bool) -> ProcessExitState:
     """And whether the kernel has killed for want of memory, of a process of a container where that is limited."""
-    kills = cgroups.oom_kills() if is_init or exit_state.signal == signal.SIGKILL else 0
+    kills = cgroups.oom_kills() if is_init or exit_state.signal == native.SIGKILL else 0
     return exit_state if kills is None else msgspec.structs.replace(exit_state, oom_killed=kills > 0)
 
 

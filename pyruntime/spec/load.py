@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import stat
 from collections.abc import Mapping
@@ -23,9 +24,11 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 LARGEST_CONFIG_BYTES: Final = 64 * 2**20
 
-_spec_decoder = msgspec.json.Decoder(Spec)
-_process_decoder = msgspec.json.Decoder(Process)
-_resources_decoder = msgspec.json.Decoder(Resources)
+
+@functools.cache
+def _decoder_of(section: type[S]) -> msgspec.json.Decoder[S]:
+    """Made where it is used: that takes longer than reading a configuration."""
+    return msgspec.json.Decoder(section)
 
 
 def load_bundle(bundle_path: str) -> Spec:
@@ -39,7 +42,7 @@ def load_bundle(bundle_path: str) -> Spec:
 def load_spec(data: bytes, file: str | None = None) -> Spec:
     """Decode and check the content of a config.json; `file` is only told in errors. Raises InvalidBundleError."""
     try:
-        spec = _decode(data, _spec_decoder)
+        spec = _decode(data, Spec)
         check_spec(spec)
     except Refused as refused:
         raise _error(file, refused) from None
@@ -61,7 +64,7 @@ def decode_process(process: Process | Mapping[str, Any] | bytes) -> Process:
     A missing `user` is 0:0. Raises InvalidBundleError, without `file`, and with `json_path` from the object: `$.args`.
     """
     try:
-        decoded = _from_either(process, Process, _process_decoder)
+        decoded = _from_either(process, Process)
         check_platform(decoded, "$")
         check_process(decoded, "$")
     except Refused as refused:
@@ -72,7 +75,7 @@ def decode_process(process: Process | Mapping[str, Any] | bytes) -> Process:
 def decode_resources(resources: Resources | Mapping[str, Any] | bytes) -> Resources:
     """The same for new `linux.resources` of a running container."""
     try:
-        decoded = _from_either(resources, Resources, _resources_decoder)
+        decoded = _from_either(resources, Resources)
         check_resources(decoded, "$")
     except Refused as refused:
         raise _error(None, refused) from None
@@ -82,7 +85,7 @@ def decode_resources(resources: Resources | Mapping[str, Any] | bytes) -> Resour
 def decode_intel_rdt(rdt: IntelRdt | Mapping[str, Any]) -> IntelRdt:
     """The same for a new `linux.intelRdt` of a running container, but with JSON paths of config.json: `$.linux.intelRdt.memBwSchema`."""
     try:
-        decoded = _from_either(rdt, IntelRdt, msgspec.json.Decoder(IntelRdt))
+        decoded = _from_either(rdt, IntelRdt)
         check_intel_rdt(decoded)
     except Refused as refused:
         path = (refused.json_path or "$").removeprefix("$.linux.intelRdt").removeprefix("$")
@@ -132,7 +135,7 @@ def _cannot_read(error: OSError) -> str:
     return f"cannot be read: {name}: {error.strerror}"
 
 
-def _decode(data: bytes, decoder: msgspec.json.Decoder[S]) -> S:
+def _decode(data: bytes, to: type[S]) -> S:
     try:
         # msgspec skips unknown fields without looking at their encoding
         text = data.decode()
@@ -140,9 +143,9 @@ def _decode(data: bytes, decoder: msgspec.json.Decoder[S]) -> S:
         raise Refused(None, f"is not UTF-8: byte {error.start} is 0x{data[error.start]:02x}") from None
     try:
         try:
-            section = decoder.decode(text)
+            section: S = _decoder_of(to).decode(text)
         except msgspec.ValidationError:
-            section = _convert_tolerantly(msgspec.json.decode(text), decoder.type)
+            section = _convert_tolerantly(msgspec.json.decode(text), to)
     except msgspec.DecodeError as error:
         raise Refused(None, _malformed(text, str(error))) from None
     except RecursionError:
@@ -182,9 +185,9 @@ def _malformed(text: str, message: str) -> str:
     return f"is not JSON: {message[:1].lower()}{message[1:]}"
 
 
-def _from_either(value: S | Mapping[str, Any] | bytes, to: type[S], decoder: msgspec.json.Decoder[S]) -> S:
+def _from_either(value: S | Mapping[str, Any] | bytes, to: type[S]) -> S:
     if isinstance(value, bytes | bytearray):
-        return _decode(bytes(value), decoder)
+        return _decode(bytes(value), to)
     # an object too, since nothing checked the types of its fields
     tree = msgspec.to_builtins(value) if isinstance(value, to) else value
     try:

@@ -1,8 +1,10 @@
-"""The records, as they stand in files."""
+"""The records, as they stand in files.
 
-from __future__ import annotations
+Without `from __future__ import annotations`, as in spec/fields.py: msgspec would have to evaluate each of them.
+"""
 
 import datetime
+from typing import Self
 
 import msgspec
 
@@ -118,7 +120,7 @@ class ProcessRecord(msgspec.Struct, frozen=True):
         return ".".join((str(self.pid), str(self.start_time), *("-" if part is None else str(part) for part in parts)))
 
     @classmethod
-    def parse(cls, name: str) -> ProcessRecord | None:
+    def parse(cls, name: str) -> Self | None:
         """None for what is no such name."""
         try:
             pid, start_time, *parts = (None if part == "-" else int(part) for part in name.split("."))

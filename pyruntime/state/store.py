@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 
@@ -32,7 +32,12 @@ _EMPTY_FILE = stat.S_IFREG | 0o600
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 
 _encoder = msgspec.json.Encoder()
-_container_decoder = msgspec.json.Decoder(ContainerRecord)
+
+
+@functools.cache
+def _container_decoder() -> msgspec.json.Decoder[ContainerRecord]:
+    """Made where it is used: that takes longer than reading a record."""
+    return msgspec.json.Decoder(ContainerRecord)
 
 
 def root_for(root: str, is_rootless: bool) -> str:
@@ -107,6 +112,8 @@ class Store:
         except FileNotFoundError:
             return
         except OSError:  # somebody has made directories in it
+            import shutil  # which nothing else needs
+
             shutil.rmtree(directory, ignore_errors=True)
 
     def exists(self, id: str) -> bool:
@@ -185,7 +192,7 @@ class Store:
     def load_prepared(self, id: str) -> ContainerRecord | None:
         """What `prepare` wrote for a container that was never finished."""
         try:
-            return _container_decoder.decode(files.read(f"{self.directory(id)}/{_STATE}.new"))
+            return _container_decoder().decode(files.read(f"{self.directory(id)}/{_STATE}.new"))
         except (FileNotFoundError, msgspec.MsgspecError):
             return None
 
@@ -210,7 +217,7 @@ class Store:
         except OSError as error:
             raise DamagedStateError(id, path, os.strerror(error.errno or 0)) from error
         try:
-            record = _container_decoder.decode(data)
+            record = _container_decoder().decode(data)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise DamagedStateError(id, path, str(error)) from error
         if record.id != id:

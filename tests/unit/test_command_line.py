@@ -290,13 +290,6 @@ def test_as_a_module() -> None:
     assert shown.startswith("pyruntime version ")
 
 
-def test_few_modules_are_imported() -> None:
-    script = ("import sys; from pyruntime.cli.main import main; main(['list']); "
-              "print([m for m in ('subprocess', 'asyncio', 'pyroute2', 'socket', 'prctl', 'json') if m in sys.modules])")
-    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert shown.splitlines()[-1] == "[]"
-
-
 def test_usage_error_leads_to_the_help() -> None:
     with pytest.raises(UsageError) as raised:
         parse("state")

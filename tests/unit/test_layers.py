@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LINES_MAX = 450
 # what takes over a project where it exists
 REFUSED_NAMES = {"utils", "util", "helpers", "common", "linux"}
-BASE = {"errors"}
+BASE = {"errors", "notices"}
 # which of pyruntime's own parts each part may import; the parts not named here are at the top
 ALLOWED = {
     "errors": set(),
@@ -60,6 +60,12 @@ def test_imports_go_one_way(path: Path) -> None:
         inner = name.removeprefix("pyruntime.")
         imported = inner.split(".")[0]
         assert imported == part or imported in ALLOWED[part] or inner in ALLOWED[part], f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.name != "notices.py"], ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_what_is_told_goes_through_notices(path: Path) -> None:
+    """The command line has no other way to hear of it, and importing the module takes long."""
+    assert not any(name.split(".")[0] == "logging" for name in imports_of(path))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
