@@ -65,6 +65,8 @@ _ENVIRONMENT = (
     ("XDG_RUNTIME_DIR", "Where others than root have their containers' state: in the directory pyruntime in it, unless --root is given."),
     ("LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES", "Sockets that create and run inherit (sd_listen_fds(3)), which are passed on to the program "
                                                "before those of --preserve-fds."),
+    ("NOTIFY_SOCKET", "Where it is told what a container's program says of itself (sd_notify(3)): with it, create and run give the program a "
+                      "socket of its own, and start and run --detach end when the program is ready, or has ended."),
     ("DBUS_SYSTEM_BUS_ADDRESS", "The bus that --systemd-cgroup speaks to systemd by."),
     ("PATH", "Where criu and ps are looked for. newuidmap and newgidmap are not looked for there."))
 _FILES = (
