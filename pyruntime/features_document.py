@@ -37,7 +37,7 @@ def features() -> dict[str, Any]:
         "linux": {
             "namespaces": sorted(flags.NAMESPACES),
             "capabilities": sorted(flags.CAPABILITIES, key=flags.CAPABILITIES.__getitem__),
-            "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": False, "rdma": True},
+            "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": True, "rdma": True},
             "seccomp": {
                 "enabled": True,
                 "actions": [str(action) for action in SeccompAction],

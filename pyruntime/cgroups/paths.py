@@ -99,7 +99,8 @@ class Unit(msgspec.Struct, frozen=True):
 
 
 _SLICE = ".slice"
-DEFAULT_SLICE = "system.slice"
+# of the system's manager, and of a user's
+DEFAULT_SLICE, USER_SLICE = "system.slice", "user.slice"
 _UNIT_NAME_MAX = 255
 # VALID_CHARS of systemd's unit-name.c
 _UNIT_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\")
@@ -114,17 +115,17 @@ def slice_path(name: str) -> str:
     return "".join(f"/{'-'.join(parts[:i + 1])}{_SLICE}" for i in range(len(parts)))
 
 
-def unit_of(cgroups_path: str | None, id: str) -> Unit:
+def unit_of(cgroups_path: str | None, id: str, default_slice: str = DEFAULT_SLICE) -> Unit:
     """What `slice:prefix:name` means: the scope PREFIX-NAME.scope in the slice, or NAME itself where it is a slice; without a
-    cgroupsPath pyruntime-ID.scope in system.slice. Raises ValueError, which says what is wrong."""
+    cgroupsPath pyruntime-ID.scope in the default slice. Raises ValueError, which says what is wrong."""
     if cgroups_path is None:
-        parent, prefix, name = DEFAULT_SLICE, "pyruntime", id.replace("+", "\\x2b")  # systemd-escape(1); no other needs it
+        parent, prefix, name = default_slice, "pyruntime", id.replace("+", "\\x2b")  # systemd-escape(1); no other needs it
     else:
         parts = cgroups_path.split(":")
         if len(parts) != 3:
             raise ValueError("is not of the form slice:prefix:name, which the systemd driver needs")
         parent, prefix, name = parts
-        parent = parent or DEFAULT_SLICE
+        parent = parent or default_slice
     if not name:
         raise ValueError("names no unit behind the last colon")
     if not _is_slice(parent):

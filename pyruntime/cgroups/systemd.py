@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyruntime.cgroups.paths import Unit
 from pyruntime.errors import SetupError, UnsupportedHostError
+from pyruntime.host import read_host
 
 if TYPE_CHECKING:
     from jeepney import MatchRule, Message
@@ -47,7 +48,8 @@ def check_systemd() -> None:
 
 
 def control_group() -> str:
-    """systemd's own cgroup, from the hierarchies' roots: '' but for a systemd in a container. Raises SetupError."""
+    """systemd's own cgroup, from the hierarchies' roots: '' for the system's, but for one in a container; a user's manager is in that
+    user's `user@UID.service`. Raises SetupError."""
     with _connected() as manager:
         return str(manager.call("Get", "ss", (_MANAGER, "ControlGroup"), interface="org.freedesktop.DBus.Properties")[1]).rstrip("/")
 
@@ -201,15 +203,71 @@ def _refusal(method: str, subject: str | None, reply: Message) -> UnitError:
 
 @contextlib.contextmanager
 def _connected() -> Iterator[_Manager]:
-    """A connection for one operation: any thread may do one, and a bus that is started anew is found. Raises SetupError."""
+    """A connection for one operation: any thread may do one, and a bus that is started anew is found. Who has no privileges asks the
+    manager of the own user. Raises SetupError."""
     check_systemd()
     # 10 ms, wanted by this driver only
     from jeepney.bus import get_bus
     from jeepney.io.blocking import open_dbus_connection
 
+    is_user = read_host().is_rootless
+    whose, path = ("user", _user_bus()) if is_user else ("system", get_bus("SYSTEM"))
     try:
-        connection = open_dbus_connection("SYSTEM", auth_timeout=JOB_TIMEOUT_S)
+        connection = _connected_to_user_bus(path) if is_user else open_dbus_connection("SYSTEM", auth_timeout=JOB_TIMEOUT_S)
     except (OSError, TimeoutError) as error:
-        raise SetupError("connect to the system bus", get_bus("SYSTEM"), error.errno or errno.ETIMEDOUT, None) from error
+        raise SetupError(f"connect to the {whose} bus", path, error.errno or errno.ETIMEDOUT, None) from error
     with connection:
         yield _Manager(connection)
+
+
+def _user_bus() -> str:
+    """Where the bus of the user's manager is, as sd_bus_open_user(3) has it. Raises SetupError."""
+    from jeepney.bus import get_bus
+
+    given = os.environ.get("DBUS_SESSION_BUS_ADDRESS")
+    if not given:
+        directory = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{_uid_outside()}"
+        return f"{directory}/bus"
+    try:
+        return str(get_bus(given))
+    except (ValueError, RuntimeError) as error:
+        raise SetupError("connect to the user bus", given, errno.EINVAL, None, "DBUS_SESSION_BUS_ADDRESS is no address of a socket") from error
+
+
+def _connected_to_user_bus(path: str) -> DBusConnection:
+    """The caller may be in a user namespace, as when podman calls a runtime for a user, and the bus knows it by another uid then, which
+    jeepney does not say. Raises OSError."""
+    import socket
+
+    from jeepney.io.blocking import DBusConnection
+
+    bus = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        bus.settimeout(JOB_TIMEOUT_S)
+        bus.connect(path)
+        # D-Bus Specification, "Authentication Protocol"
+        bus.sendall(b"\0AUTH EXTERNAL " + str(_uid_outside()).encode().hex().encode() + b"\r\n")
+        answer = b""
+        while not answer.endswith(b"\r\n"):
+            received = bus.recv(1024)
+            if not received:
+                raise ConnectionResetError(errno.ECONNRESET, "closed while it was asked who this is")
+            answer += received
+        if not answer.startswith(b"OK "):
+            raise PermissionError(errno.EACCES, "refuses this user")
+        bus.sendall(b"BEGIN\r\n")
+        bus.settimeout(None)
+        return DBusConnection(bus)
+    except BaseException:
+        bus.close()
+        raise
+
+
+def _uid_outside() -> int:
+    """The caller's uid in the user namespace above its own, if that is not the first one."""
+    uid = os.geteuid()
+    with open("/proc/self/uid_map") as uid_map:
+        for first, outside, count in (map(int, line.split()) for line in uid_map):
+            if first <= uid < first + count:
+                return outside + uid - first
+    return uid

@@ -68,6 +68,8 @@ _ENVIRONMENT = (
     ("NOTIFY_SOCKET", "Where it is told what a container's program says of itself (sd_notify(3)): with it, create and run give the program a "
                       "socket of its own, and start and run --detach end when the program is ready, or has ended."),
     ("DBUS_SYSTEM_BUS_ADDRESS", "The bus that --systemd-cgroup speaks to systemd by."),
+    ("DBUS_SESSION_BUS_ADDRESS", "The bus of a user's own systemd, which --systemd-cgroup speaks to without privileges; else it is bus in "
+                                 "$XDG_RUNTIME_DIR."),
     ("PATH", "Where criu and ps are looked for. newuidmap and newgidmap are not looked for there."))
 _FILES = (
     ("config.json", "In the bundle: what is to be made."),

@@ -25,13 +25,15 @@ def programs(host: Host, probes: Probes) -> list[Finding]:
     else:
         topic.ok("ps", "makes the table of pyruntime ps")
     why = probes.systemd()
-    if why is not None:
+    if why is not None and host.is_rootless:
+        topic.missing("systemd", why, "--systemd-cgroup is refused, which podman passes where its cgroup manager is systemd",
+                      "apt install systemd dbus-user-session and log in, or loginctl enable-linger; or podman --cgroup-manager=cgroupfs")
+    elif why is not None:
         topic.missing("systemd", why, "--systemd-cgroup is refused, which engines pass where their cgroup manager is systemd",
                       "apt install systemd dbus and boot with it; or an engine's cgroup manager cgroupfs: --cgroup-manager=cgroupfs (podman), "
                       "--exec-opt native.cgroupdriver=cgroupfs (dockerd)")
     elif host.is_rootless:
-        topic.limited("systemd", "the system's manager answers", "--systemd-cgroup is for root: a user's own manager is not asked",
-                      "podman --cgroup-manager=cgroupfs")
+        topic.ok("systemd", "the user's own manager answers: --systemd-cgroup works")
     else:
         topic.ok("systemd", "the manager answers: --systemd-cgroup works")
     return topic.findings

@@ -6,7 +6,7 @@ import os
 
 import msgspec
 
-from pyruntime.cgroups.paths import Cgroup, Unit, cgroup_path_of, cgroups_of, rootless_path_of, unit_of
+from pyruntime.cgroups.paths import DEFAULT_SLICE, USER_SLICE, Cgroup, Unit, cgroup_path_of, cgroups_of, rootless_path_of, unit_of
 from pyruntime.errors import InvalidBundleError, UnsupportedFieldError
 from pyruntime.host import Host, Unprivileged
 from pyruntime.plan import flags
@@ -69,11 +69,11 @@ class Manner(msgspec.Struct, frozen=True):
     notifies: bool = False
 
 
-def unit_for(spec: Spec, id: str) -> Unit:
-    """The container's systemd unit."""
+def unit_for(spec: Spec, id: str, host: Host) -> Unit:
+    """The container's systemd unit; of the user's manager where the caller has no privileges."""
     path = spec.linux.cgroups_path or None
     try:
-        return unit_of(path, id)
+        return unit_of(path, id, USER_SLICE if host.is_rootless else DEFAULT_SLICE)
     except ValueError as error:
         what = repr(path) if path else "is not given, so that the id"
         raise InvalidBundleError(None, "$.linux.cgroupsPath", f"{what} {error}") from error
@@ -82,7 +82,7 @@ def unit_for(spec: Spec, id: str) -> Unit:
 def cgroup_path_for(spec: Spec, id: str, host: Host, units: str | None = None) -> str | None:
     """Of the container's cgroup, from the hierarchies' roots; None where it has none. units: as in Place."""
     if units is not None:
-        return units + unit_for(spec, id).path
+        return units + unit_for(spec, id, host).path
     path = spec.linux.cgroups_path
     if path and path[0] != "/" and path.count(":") == 2:
         raise InvalidBundleError(None, "$.linux.cgroupsPath", f"{path!r} is of the systemd cgroup driver, which this runtime was not "

@@ -97,7 +97,7 @@ class CompiledBundle:
         if self._units is None:
             return None
         with self._in_file():
-            return unit_for(self.bundle.spec, id)
+            return unit_for(self.bundle.spec, id, self._host)
 
     def resctrl_group(self, id: str) -> ResctrlGroup | None:
         """Of a container; None where it has none. Raises UnsupportedFieldError."""
@@ -115,9 +115,11 @@ class CompiledBundle:
         from pyruntime.plan.unit_properties import device_properties, unit_properties, with_room_for_init
 
         resources = self.bundle.spec.linux.resources
-        devices = device_rules(resources.devices if resources is not None else None)
+        # a user's manager has no say about devices, as the user has none
+        devices = None if self._host.is_rootless else device_rules(resources.devices if resources is not None else None)
         # of one name the last; an array that systemd is told twice it joins
-        return list(dict((*unit_properties(unit_for(self.bundle.spec, id), id, pids), *device_properties(devices, read_drivers()),
+        return list(dict((*unit_properties(unit_for(self.bundle.spec, id, self._host), id, pids),
+                          *(device_properties(devices, read_drivers()) if devices is not None else ()),
                           *with_room_for_init(self._asked_properties()))).items())
 
     def late_unit_properties(self) -> list[Property]:

@@ -94,7 +94,8 @@ class Previewer:
         who = "a user without privileges or a delegated cgroup" if is_root else "root"
         root = "$XDG_RUNTIME_DIR/pyruntime" if is_root and self._root == DEFAULT_ROOT else self._root
         try:
-            found, _ = self._steps(other, root, None if is_root else self._units)
+            # a user's units are of another manager than root's
+            found, _ = self._steps(other, root, None if is_root or self._units is None else "")
         except InvalidBundleError as error:
             return OtherCaller(who, str(error))
         ours, theirs = {step.identity for step in steps}, {step.identity for step in found}

@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from pyruntime.cgroups.paths import Unit, slice_path, unit_of
+from pyruntime.cgroups.paths import USER_SLICE, Unit, slice_path, unit_of
 from pyruntime.errors import InvalidBundleError, UnsupportedFieldError
-from pyruntime.host import Hierarchy, Host, parse_drivers
+from pyruntime.host import Hierarchy, Host, Unprivileged, parse_drivers
 from pyruntime.plan import operations as op
-from pyruntime.plan.compile import Place, compile
+from pyruntime.plan.compile import Place, compile, unit_for
 from pyruntime.plan.device_rules import DEFAULT_RULES, Rule, device_rules
 from pyruntime.plan.operations import Plan
 from pyruntime.plan.unit_properties import (
@@ -48,6 +49,17 @@ def of_kind(plan: Plan, kind: type[Any]) -> list[Any]:
 ])
 def test_where_a_slice_is(name: str, path: str) -> None:
     assert slice_path(name) == path
+
+
+@pytest.mark.conformance(34)
+def test_a_users_units_are_in_another_slice() -> None:
+    assert unit_of(None, "c", USER_SLICE).parent == unit_of(":x:c", "c", USER_SLICE).parent == "user.slice"
+    assert unit_of("app.slice:x:c", "c", USER_SLICE).parent == "app.slice"
+    host = msgspec.structs.replace(V2, caller=Unprivileged(1000, 1000))
+    config = default_config()
+    config["linux"]["cgroupsPath"] = ":x:c"
+    spec = load_spec(json.dumps(config).encode())
+    assert [unit_for(spec, "c", each).path for each in (V2, host)] == ["/system.slice/x-c.scope", "/user.slice/x-c.scope"]
 
 
 @pytest.mark.conformance(34)
