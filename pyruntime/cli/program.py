@@ -16,11 +16,16 @@ import msgspec  # noqa: E402, F401
 del sys.modules["typing_extensions"]
 
 
+# objects: more than a command makes that does not stay, what it imports later included
+_COLLECTION_THRESHOLD = 50_000
+
+
 def run() -> NoReturn:
     """Never returns."""
     from pyruntime.cli.main import main
 
     gc.freeze()
+    gc.set_threshold(_COLLECTION_THRESHOLD)
     gc.enable()
     code = main()
     try:
