@@ -12,6 +12,7 @@ from pyruntime.native import files
 from pyruntime.native.encoder import EncodedPlan
 
 PLACE_OF_PID, PLACE_OF_START_TIME, PLACE_OF_NOW = (bytes([place]) for place in (lib.KEPT_PID, lib.KEPT_START_TIME, lib.KEPT_NOW))
+PLACES = bytes(range(lib.KEPT_VALUE, lib.KEPT_NOW + 1))
 # engines write what they have in a map in an order that differs each time
 FILES_KEPT = {"exec-": 16, "": 128}
 _new_buffer = ffi.new_allocator(should_clear_after_alloc=False)

@@ -11,7 +11,7 @@ from pyruntime.errors import InvalidBundleError
 from pyruntime.host import Host
 from pyruntime.interface import ProcessLike
 from pyruntime.native.encoder import EncodedPlan
-from pyruntime.native.kept import PLACE_OF_NOW, PLACE_OF_PID, PLACE_OF_START_TIME, PlanFile, place_of_value
+from pyruntime.native.kept import PLACE_OF_NOW, PLACE_OF_PID, PLACE_OF_START_TIME, PLACES, PlanFile, place_of_value
 from pyruntime.plan.compile import Manner
 from pyruntime.plan.operations import Plan
 from pyruntime.runtimes.bundle import OpenedBundle
@@ -92,9 +92,12 @@ def _creation_of(compiled: CompiledBundle, file: PlanFile, id: str, root: str, m
         return None
     cgroup = compiled.cgroup_path(place)
     assert cgroup is not None
+    paths = os.fsencode(compiled.bundle.rootfs_path), os.fsencode(cgroup)
+    if any(byte in path for byte in PLACES for path in paths):  # by an escape of JSON
+        return None
     of_id = {place.encode(): place_of_value(_ID)}
-    return _Creation(encoded, _exchanged(data, places | of_id), os.fsencode(compiled.bundle.rootfs_path),
-                     _exchanged(os.fsencode(cgroup), of_id), *file.render(compiled.told_warnings()))
+    return _Creation(encoded, _exchanged(data, places | of_id), paths[0], _exchanged(paths[1], of_id),
+                     *file.render(compiled.told_warnings()))
 
 
 def _drawn_like(value: bytes) -> bytes:

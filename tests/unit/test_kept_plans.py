@@ -11,10 +11,15 @@ from pathlib import Path
 import pytest
 from test_front import HANDED_OVER, Front, front, process, put, store
 
+from pyruntime.host import read_host
 from pyruntime.native.encoder import encode
 from pyruntime.native.kept import FILES_KEPT, PlanFile, place_of_value
+from pyruntime.plan.compile import Manner
 from pyruntime.plan.operations import Plan
+from pyruntime.runtimes.compiled import BundleCache
+from pyruntime.runtimes.kept import keep_bundle
 from pyruntime.state import Store
+from pyruntime.testing.bundles import default_config
 
 __all__ = ["front", "process", "store"]
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="plans are kept for root")
@@ -154,6 +159,23 @@ def test_a_text_with_the_byte_of_a_place_is_nobody_elses(where: Where, directory
     bundle.mkdir()
     (bundle / "config.json").write_text("{}")
     assert where("create", "--bundle", str(bundle), "c2") == ""
+
+
+@pytest.mark.parametrize(("path", "is_kept"), [("/a/b", True), *((f"/a{chr(byte)}b", byte > 4) for byte in range(1, 6))])
+@pytest.mark.parametrize("field", ["cgroupsPath", "root"])
+def test_no_path_has_the_byte_of_a_place(path: str, is_kept: bool, field: str, directory: Path) -> None:
+    """That which an escape of JSON stands for, which the key does not have."""
+    config = default_config()
+    rootfs = directory / (path.removeprefix("/") if field == "root" else "bundle/rootfs")
+    rootfs.mkdir(parents=True, exist_ok=True)
+    config["root"]["path"] = str(rootfs)
+    if field != "root":
+        config["linux"][field] = path
+    (directory / "bundle" / "config.json").write_text(json.dumps(config))
+    root, bundle = f"{directory}/root", f"{directory}/bundle"
+    file = plan_file("--root", root, "create", "--bundle", bundle, "c2")
+    keep_bundle(file, BundleCache(read_host(), root), bundle, "c2", root, Manner(finds_program=True))
+    assert os.path.exists(file.path) is is_kept
 
 
 def test_there_are_no_more_values_than_have_room(directory: Path) -> None:
