@@ -84,7 +84,11 @@ def deleted_on_failure(runtime: NativeRuntime, id: str) -> Iterator[None]:
 
 def start(runtime: NativeRuntime, options: Options) -> int:
     """Returns once the program is executed; with NOTIFY_SOCKET, if the container was created with it too, once it is ready."""
-    _start_until_ready(runtime, options.id, runtime.get_container_state(options.id).pid if _is_notified() else 0)
+    if _is_notified() and (state := runtime.get_container_state(options.id)).status is Status.CREATED:
+        _start_until_ready(runtime, options.id, state.pid)
+    else:
+        # one that does not wait for its start is refused, and whoever has started it may have a socket there
+        runtime.start_container(options.id)
     return 0
 
 

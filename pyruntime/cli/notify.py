@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _MESSAGE_LIMIT = 65536
 _BARRIER_TIMEOUT_MS = 5000
+_CALLER_TIMEOUT_S = 5
+# more than a socket's queue holds, so that what was said before the end is heard
+_AT_ONCE = 4096
 # what is the program's to say; a pid is one of its own namespace, and descriptors stay where they are
 _PASSED_ON = frozenset({b"READY", b"RELOADING", b"STOPPING", b"STATUS", b"ERRNO", b"EXIT_STATUS", b"MONOTONIC_USEC", b"EXTEND_TIMEOUT_USEC",
                         b"WATCHDOG", b"WATCHDOG_USEC"})
@@ -48,6 +51,8 @@ class Notifications:
 
     def __init__(self, directory: str, caller: socket.socket) -> None:
         self._caller = caller
+        self._caller_reads = True
+        self._has_awaited_caller = False
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY)
         try:
@@ -82,16 +87,21 @@ class Notifications:
             has_ended = any(descriptor == pidfd for descriptor, _ in poll.poll())
 
     def pass_on(self, pid: int) -> bool:
-        """What has been said by now; whether the program is ready, which is said together with that pid."""
+        """What has been said by now, though not all of one that goes on and on; whether the program is ready, which is said together
+        with that pid."""
         is_ready = False
-        while (message := self._receive()) is not None:
+        for _ in range(_AT_ONCE):
+            message = self._receive()
+            if message is None:
+                break
             lines = [line for line in message.split(b"\n") if line.partition(b"=")[0] in _PASSED_ON]
             if b"READY=1" in lines:
                 is_ready = True
                 lines.append(b"MAINPID=%d" % pid)
             if lines:
                 self._tell(b"\n".join(lines))
-        if is_ready:
+        if is_ready and not self._has_awaited_caller:
+            self._has_awaited_caller = True
             self._await_caller()
         return is_ready
 
@@ -102,9 +112,13 @@ class Notifications:
             return None
 
     def _tell(self, message: bytes, descriptors: tuple[int, ...] = ()) -> None:
-        # a caller that has gone is nothing to the container
-        with contextlib.suppress(OSError):
+        # a caller that has gone is nothing to the container; one that does not read is waited for once, until it reads again
+        self._caller.settimeout(_CALLER_TIMEOUT_S if self._caller_reads else 0)
+        try:
             socket.send_fds(self._caller, [message], [*descriptors])
+            self._caller_reads = True
+        except OSError as error:
+            self._caller_reads = not isinstance(error, TimeoutError | BlockingIOError)
 
     def _await_caller(self) -> None:
         """Until it has read all that it was told: systemd wants to know who has said it, and this command is going to end."""

@@ -6,8 +6,10 @@ import json
 import os
 import select
 import shutil
+import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +76,12 @@ def spawn(line: Line, manager: Manager | None, *arguments: str) -> subprocess.Po
                             env=environment)
 
 
+def await_running(line: Line) -> None:
+    """What `start` has begun, before it ends."""
+    while line.status() != "running":
+        time.sleep(0.05)
+
+
 def test_a_service_that_is_waited_for(line: Line, manager: Manager, says: Path) -> None:
     """In the foreground: all that is a service's to say, and with it this command's pid, which the manager knows."""
     path = bundle(line, says, "says 'STATUS=begins' 'READY=1\nMAINPID=1\nFDSTORE=1' - 'STOPPING=1' 'BARRIER=1'; exit 3")
@@ -96,9 +104,10 @@ def test_a_service_that_goes_on_by_itself(line: Line, manager: Manager, says: Pa
     with spawn(line, manager, "create", "--bundle", path, "--pid-file", str(pid_file), "p1") as created:
         assert created.wait(TIMEOUT_S) == 0 and created.stdin is not None
         with spawn(line, manager, "start", "p1") as made:
+            await_running(line)
             with pytest.raises(subprocess.TimeoutExpired):
                 made.wait(0.3)
-            assert line.status() == "running" and manager.hears_nothing()
+            assert manager.hears_nothing()
             created.stdin.write(b"\n")
             created.stdin.flush()
             assert manager.hear() == ["READY=1", f"MAINPID={pid_file.read_text()}"]
@@ -108,6 +117,27 @@ def test_a_service_that_goes_on_by_itself(line: Line, manager: Manager, says: Pa
     line.succeed("delete", "--force", "p1")
     os.waitpid(int(pid_file.read_text()), 0)
     assert list(line.lab.root.iterdir()) == []
+
+
+@pytest.mark.usefixtures("subreaper")
+def test_what_is_refused_takes_nothing_from_who_waits(line: Line, manager: Manager, says: Path) -> None:
+    """A second `start`: of one that runs, and of one that has ended."""
+    path = bundle(line, says, "says - 'READY=1'; exec sleep 1000")
+    pid_file = line.lab.directory / "pid"
+    with spawn(line, manager, "create", "--bundle", path, "--pid-file", str(pid_file), "p1") as created:
+        assert created.wait(TIMEOUT_S) == 0 and created.stdin is not None
+        with spawn(line, manager, "start", "p1") as made:
+            await_running(line)
+            without, again = line("start", "p1"), line("start", "p1", env=manager.environment)
+            assert again.returncode == without.returncode != 0 and again.stderr == without.stderr
+            created.stdin.write(b"\n")
+            created.stdin.flush()
+            assert manager.hear()[0] == "READY=1" and manager.hear() == ["BARRIER=1"] and made.wait(TIMEOUT_S) == 0
+    os.kill(int(pid_file.read_text()), signal.SIGKILL)
+    os.waitpid(int(pid_file.read_text()), 0)
+    without, again = line("start", "p1"), line("start", "p1", env=manager.environment)
+    assert again.returncode == without.returncode != 0 and again.stderr == without.stderr and "stopped" in again.stderr
+    line.succeed("delete", "p1")
 
 
 @pytest.mark.usefixtures("subreaper")
