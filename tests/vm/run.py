@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import glob
+import lzma
 import os
 import secrets
 import select
@@ -61,11 +62,19 @@ class Kernel:
 def module_files(kernel: Kernel) -> list[str]:
     """The modules and what they depend on, in the order in which they can be loaded."""
     files: list[str] = []
+    if not (kernel.modules / kernel.version / "modules.dep").exists():  # installing a package makes it, unpacking does not
+        raise SystemExit(f"nothing tells which modules need which: depmod -b {kernel.root} {kernel.version}")
     for name in MODULES:
         shown = subprocess.run(["modprobe", "-d", kernel.root, "-S", kernel.version, "--show-depends", name], check=True,
                                capture_output=True, text=True)
         files += [line.split()[1] for line in shown.stdout.splitlines() if line.startswith("insmod ")]
     return list(dict.fromkeys(files))
+
+
+def copy_module(module: Path, to: Path) -> None:
+    """As the kernel takes it: newer packages have them compressed."""
+    data = module.read_bytes()
+    to.write_bytes(lzma.decompress(data) if module.suffix == ".xz" else data)
 
 
 def make_initramfs(directory: Path, kernel: Kernel, command: list[str], end: str, has_systemd: bool) -> Path:
@@ -79,7 +88,7 @@ def make_initramfs(directory: Path, kernel: Kernel, command: list[str], end: str
     if has_systemd:
         shutil.copytree(Path(__file__).with_name("units"), tree / "units")
     for i, file in enumerate(module_files(kernel)):
-        shutil.copy(file, tree / f"modules/{i:02}-{Path(file).name}")
+        copy_module(Path(file), tree / f"modules/{i:02}-{Path(file).name.removesuffix('.xz')}")
     (tree / "run/settings").write_text(f"project={shlex.quote(os.getcwd())}\nmodules={shlex.quote(str(kernel.modules))}\n")
     environment = {"PATH": os.environ["PATH"], "HOME": "/root", "LANG": "C.UTF-8", "TERM": "dumb"}
     (tree / "run/command").write_text(
