@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pyruntime.cli.log import rendered
 
 if TYPE_CHECKING:
+    from pyruntime.cli.plain import Options
     from pyruntime.native.kept import PlanFile
 
 _TIME = "0000-00-00T00:00:00.000000Z"  # which is none
 
 
-def plan_file(options: argparse.Namespace) -> PlanFile | None:
+def plan_file(options: Options) -> PlanFile | None:
     """Where the plan of this command is kept; None where main was not called with a program's arguments."""
     arguments = getattr(options, "arguments", None)
     if arguments is None:

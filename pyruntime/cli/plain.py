@@ -6,12 +6,8 @@ What else argparse reads, and all that is wrong, is argparse's; to import it and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from argparse import Namespace as Options
-else:
-    from types import SimpleNamespace as Options
+from types import SimpleNamespace as Options
+from typing import Any
 
 __all__ = ["REST", "Declarations", "Options"]
 

@@ -11,8 +11,9 @@ import pytest
 from pyruntime.testing import make_bundle
 
 # parts of the standard library that take a millisecond and more, with what they import in turn, and what only features need that few use
-DEAR = {"asyncio", "ctypes", "dataclasses", "glob", "inspect", "json", "locale", "logging", "pathlib", "pwd", "selectors", "shutil", "signal",
-        "socket", "string", "subprocess", "tempfile", "termios", "tokenize", "traceback", "tty", "urllib", "weakref"}
+DEAR = {"argparse", "asyncio", "ctypes", "dataclasses", "gettext", "glob", "inspect", "json", "locale", "logging", "pathlib", "pwd",
+        "selectors", "shutil", "signal", "socket", "string", "subprocess", "tempfile", "termios", "tokenize", "traceback", "tty", "urllib",
+        "weakref"}
 OF_FEATURES = {"google", "jeepney", "prctl", "pyroute2", "pyruntime.checkpoint", "pyruntime.cli.attached", "pyruntime.cli.parser",
                "pyruntime.cli.sockets", "pyruntime.doctor", "pyruntime.handles", "pyruntime.native.hooks", "pyruntime.network",
                "pyruntime.plan.outline", "pyruntime.runtimes.cli", "pyruntime.runtimes.hints", "pyruntime.runtimes.mock",
