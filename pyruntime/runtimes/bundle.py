@@ -22,6 +22,10 @@ class OpenedBundle(msgspec.Struct, frozen=True):
     @classmethod
     def decode(cls, path: str, config: bytes) -> Self:
         """From the content of its config.json; whether there is a root file system is not looked at. Raises InvalidBundleError."""
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidBundleError(path, None, "the path is not UTF-8, as the state of its container has to be") from error
         spec = load_spec(config, f"{path}/config.json")
         rootfs_path = os.path.normpath(os.path.join(path, spec.root.path))
         return cls(path, rootfs_path, with_destinations_inside(spec, rootfs_path))

@@ -97,8 +97,9 @@ def test_for_programs(tmp_path: Path, call: Call) -> None:
 
 def test_a_path_that_is_not_utf_8(tmp_path: Path, call: Call) -> None:
     path = bundle(tmp_path / "b\udcff", default_config())
-    assert json.loads(call("plan", "-f", "json", path)[1])["bundle"] == f"{tmp_path}/b\\udcff"
-    assert f"of {tmp_path}/b\\udcff, made by root" in call("plan", path)[1]
+    error = json.loads(call("plan", "-f", "json", path)[1])["error"]
+    assert error["file"] == f"{tmp_path}/b\\udcff" and "not UTF-8" in error["message"]
+    assert f"{tmp_path}/b\\udcff: the path is not UTF-8" in call("plan", path)[2]
     assert f"{tmp_path}/b\\udcff/x" in json.loads(call("plan", "-f", "json", f"{path}/x")[1])["error"]["file"]
 
 
