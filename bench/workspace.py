@@ -124,6 +124,7 @@ def hugetlb_hierarchy() -> Iterator[None]:
     if is_unified() or "hugetlb" not in controllers or point in hierarchies():
         yield
         return
+    is_new = not point.exists()
     point.mkdir(exist_ok=True)
     try:
         _run("mount", "-t", "cgroup", "-o", "hugetlb", "cgroup", str(point))
@@ -134,7 +135,8 @@ def hugetlb_hierarchy() -> Iterator[None]:
                 remove_cgroup(point / name)
             _run("umount", str(point))
     finally:
-        point.rmdir()
+        if is_new:  # engines make directories where a hierarchy would be
+            point.rmdir()
 
 
 def _run(*command: str) -> None:
