@@ -49,22 +49,25 @@ def keep_process(file: PlanFile, process: ProcessLike, record: ContainerRecord, 
 def keep_bundle(file: PlanFile, bundles: BundleCache, bundle_path: str, id: str, root: str, manner: Manner) -> None:
     """Of a container that has been created: the same for others of its kind, whose bundles differ in `file.values` alone.
 
-    Nobody says where in the plan those are. So it is made once more of a bundle with values drawn by lot: where these are found is where
-    another container's go, and if that is not all in which the two plans differ, something depends on them and nothing is kept.
+    Nobody says where in the plan those are. So, if there are any besides the id, it is made once more of a bundle with values drawn by lot:
+    where these are found is where another container's go, and if that is not all in which the two plans differ, something depends on them and
+    nothing is kept.
     """
     compiled = bundles.open(bundle_path)
     creation = _creation_of(compiled, file, id, root, manner)
     if creation is None:
         return
-    path = compiled.bundle.path
     drawn = [_drawn_like(value) for value in file.values]
     # the id is looked for only if it is such a name; if not, it may be any text
     indices = {value: index for index, value in enumerate(drawn) if file.exchange(file.values[index], drawn) == value != file.values[index]}
-    try:
-        other = OpenedBundle.decode(os.fsdecode(file.exchange(os.fsencode(path), drawn)), file.exchange(read_config(path), drawn))
-        model = _creation_of(bundles.compile(other), file, id, root, manner)
-    except InvalidBundleError:  # what looks like a name is none
-        return
+    model: _Creation | None = creation
+    if indices:
+        path = compiled.bundle.path
+        try:
+            other = OpenedBundle.decode(os.fsdecode(file.exchange(os.fsencode(path), drawn)), file.exchange(read_config(path), drawn))
+            model = _creation_of(bundles.compile(other), file, id, root, manner)
+        except InvalidBundleError:  # what looks like a name is none
+            return
     actual = {value: file.values[index] for value, index in indices.items()}
     if model is None or [_exchanged(part, actual) for part in model.parts] != [*creation.parts]:
         return
