@@ -53,8 +53,8 @@ class Notifications:
         self._caller = caller
         self._caller_reads = True
         self._has_awaited_caller = False
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
             # the path may be longer than an address; a start that has failed may have left one
             path = f"/proc/self/fd/{descriptor}/{NOTIFY_SOCKET}"
