@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -10,7 +11,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import prctl
@@ -82,6 +83,24 @@ def await_running(line: Line) -> None:
         time.sleep(0.05)
 
 
+@contextlib.contextmanager
+def service_that_starts(line: Line, manager: Manager, says: Path, pid_file: Path) -> Iterator[
+        tuple[subprocess.Popen[bytes], Callable[[], None]]]:
+    """p1 while `start` waits for it, and what has it say that it is ready."""
+    path = bundle(line, says, "says - 'READY=1'; exec sleep 1000")
+    with spawn(line, manager, "create", "--bundle", path, "--pid-file", str(pid_file), "p1") as created:
+        assert created.wait(TIMEOUT_S) == 0 and created.stdin is not None
+        pipe = created.stdin
+
+        def say() -> None:
+            pipe.write(b"\n")
+            pipe.flush()
+
+        with spawn(line, manager, "start", "p1") as made:
+            await_running(line)
+            yield made, say
+
+
 def test_a_service_that_is_waited_for(line: Line, manager: Manager, says: Path) -> None:
     """In the foreground: all that is a service's to say, and with it this command's pid, which the manager knows."""
     path = bundle(line, says, "says 'STATUS=begins' 'READY=1\nMAINPID=1\nFDSTORE=1' - 'STOPPING=1' 'BARRIER=1'; exit 3")
@@ -99,21 +118,16 @@ def test_a_service_that_is_waited_for(line: Line, manager: Manager, says: Path) 
 @pytest.mark.usefixtures("subreaper")
 def test_a_service_that_goes_on_by_itself(line: Line, manager: Manager, says: Path) -> None:
     """`start` ends when it is ready and the manager has read that; the pid is that of the container."""
-    path = bundle(line, says, "says - 'READY=1'; exec sleep 1000")
     pid_file = line.lab.directory / "pid"
-    with spawn(line, manager, "create", "--bundle", path, "--pid-file", str(pid_file), "p1") as created:
-        assert created.wait(TIMEOUT_S) == 0 and created.stdin is not None
-        with spawn(line, manager, "start", "p1") as made:
-            await_running(line)
-            with pytest.raises(subprocess.TimeoutExpired):
-                made.wait(0.3)
-            assert manager.hears_nothing()
-            created.stdin.write(b"\n")
-            created.stdin.flush()
-            assert manager.hear() == ["READY=1", f"MAINPID={pid_file.read_text()}"]
-            with pytest.raises(subprocess.TimeoutExpired):
-                made.wait(0.3)
-            assert manager.hear() == ["BARRIER=1"] and made.wait(TIMEOUT_S) == 0
+    with service_that_starts(line, manager, says, pid_file) as (made, say):
+        with pytest.raises(subprocess.TimeoutExpired):
+            made.wait(0.3)
+        assert manager.hears_nothing()
+        say()
+        assert manager.hear() == ["READY=1", f"MAINPID={pid_file.read_text()}"]
+        with pytest.raises(subprocess.TimeoutExpired):
+            made.wait(0.3)
+        assert manager.hear() == ["BARRIER=1"] and made.wait(TIMEOUT_S) == 0
     line.succeed("delete", "--force", "p1")
     os.waitpid(int(pid_file.read_text()), 0)
     assert list(line.lab.root.iterdir()) == []
@@ -122,17 +136,12 @@ def test_a_service_that_goes_on_by_itself(line: Line, manager: Manager, says: Pa
 @pytest.mark.usefixtures("subreaper")
 def test_what_is_refused_takes_nothing_from_who_waits(line: Line, manager: Manager, says: Path) -> None:
     """A second `start`: of one that runs, and of one that has ended."""
-    path = bundle(line, says, "says - 'READY=1'; exec sleep 1000")
     pid_file = line.lab.directory / "pid"
-    with spawn(line, manager, "create", "--bundle", path, "--pid-file", str(pid_file), "p1") as created:
-        assert created.wait(TIMEOUT_S) == 0 and created.stdin is not None
-        with spawn(line, manager, "start", "p1") as made:
-            await_running(line)
-            without, again = line("start", "p1"), line("start", "p1", env=manager.environment)
-            assert again.returncode == without.returncode != 0 and again.stderr == without.stderr
-            created.stdin.write(b"\n")
-            created.stdin.flush()
-            assert manager.hear()[0] == "READY=1" and manager.hear() == ["BARRIER=1"] and made.wait(TIMEOUT_S) == 0
+    with service_that_starts(line, manager, says, pid_file) as (made, say):
+        without, again = line("start", "p1"), line("start", "p1", env=manager.environment)
+        assert again.returncode == without.returncode != 0 and again.stderr == without.stderr
+        say()
+        assert manager.hear()[0] == "READY=1" and manager.hear() == ["BARRIER=1"] and made.wait(TIMEOUT_S) == 0
     os.kill(int(pid_file.read_text()), signal.SIGKILL)
     os.waitpid(int(pid_file.read_text()), 0)
     without, again = line("start", "p1"), line("start", "p1", env=manager.environment)
