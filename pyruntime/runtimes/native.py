@@ -45,15 +45,13 @@ if TYPE_CHECKING:
     from pyruntime.runtimes.events import ContainerEvents
 
 
-
 class NativeRuntime(HeldContainers):
     """OCI bundles run by this process, without a runtime binary.
 
     root   directory for the state of containers; 0700, made when needed. Every runtime object with the same root, in
            whatever process, sees the same containers. Without privileges the default stands for $XDG_RUNTIME_DIR/pyruntime.
     systemd_cgroup   each new container gets a systemd unit, without privileges one of the user's own manager, and `linux.cgroupsPath` is
-                     `slice:prefix:name`. Raises
-                     UnsupportedHostError where systemd does not run, SetupError where it does not answer.
+                     `slice:prefix:name`. Raises UnsupportedHostError where systemd does not run, SetupError where it does not answer.
 
     See `pyruntime.Runtime` for the operations. Needs Linux 5.14; without privileges only containers in a user namespace can be made.
     """
