@@ -62,6 +62,9 @@ enum filter_place { FILTER_BEFORE_START, FILTER_BEFORE_PROGRAM, FILTER_BEFORE_CL
 enum file_check {
     CHECK_NOTHING,
     CHECK_LINES,            /* for each text there is a line that begins with its first word and has the others */
+    CHECK_LINES_ALONE,      /* the same, and the line has no more words */
+    CHECK_NOT_OTHERWISE,    /* there is none that begins with a text's first word and lacks one of the others */
+    CHECK_CHANGED,          /* CHECK_LINES, or what was written has changed the file; nothing if it cannot be read */
     CHECK_WITHIN,           /* it is a list of numbers as `0-3,7`, and the text's has all of them */
     CHECK_WITHIN_EFFECTIVE  /* the same of the file that has `.effective` behind its name */
 };

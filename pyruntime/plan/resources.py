@@ -126,7 +126,7 @@ def resource_writes(cgroups: tuple[Cgroup, ...], resources: Resources, page_byte
     Raises UnsupportedFieldError for what this host or its version of cgroups has not.
     """
     from pyruntime.plan.resources_v1 import v1_settings  # nothing else needs them
-    from pyruntime.plan.resources_v2 import rdma_settings, unified_settings, v2_settings
+    from pyruntime.plan.resources_v2 import rdma_settings, v2_settings
 
     if resources.memory is not None and resources.memory.use_hierarchy is False:
         raise UnsupportedFieldError(None, f"{json_path}.memory.useHierarchy", "is false, but limits hold for what is below a cgroup, "
@@ -146,7 +146,11 @@ def resource_writes(cgroups: tuple[Cgroup, ...], resources: Resources, page_byte
                 raise UnsupportedFieldError(None, f"{json_path}.{setting.json_path}", f"this host has no v1 cgroup {setting.controller!r}")
             yield setting.operation(json_path, cgroup_of.path)
     # they may be of what was set above, and are what was asked for more exactly
-    for setting in unified_settings(resources.unified, page_bytes):
+    if not resources.unified:
+        return
+    from pyruntime.plan.unified import unified_settings  # nearly nobody asks for any
+
+    for setting in unified_settings(resources.unified, page_bytes, json_path):
         if unified is None:
             raise UnsupportedFieldError(None, f"{json_path}.{setting.json_path}", "this host has no v2 cgroup")
         yield setting.operation(json_path, unified.path)

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 from pyruntime.errors import UnsupportedFieldError
 from pyruntime.plan import flags
-from pyruntime.plan.setting import Setting, exact, huge_page_bytes, no_limit_v1, number_list, pages
+from pyruntime.plan.setting import U64_MAX, UINT_MAX, Setting, exact, huge_page_bytes, no_limit_v1, number_list, pages
 from pyruntime.spec import CPU, BlockIO, HugepageLimit, Memory, Network, Pids, Resources
 
-_UINT_MAX, _U64_MAX = 2**32 - 1, 2**64 - 1
 _LEAST_SHARES = 2
 
 
@@ -102,15 +101,15 @@ def _block_io(block_io: BlockIO, json_path: str) -> Iterator[Setting]:
         if device.weight:
             yield exact(f"blockIO.weightDevice[{i}]", "blkio", "blkio.bfq.weight_device", f"{device.major}:{device.minor} {device.weight}")
     for name, file, largest, devices in (
-            ("throttleReadBpsDevice", "read_bps", _U64_MAX, block_io.throttle_read_bps_device),
-            ("throttleWriteBpsDevice", "write_bps", _U64_MAX, block_io.throttle_write_bps_device),
-            ("throttleReadIOPSDevice", "read_iops", _UINT_MAX, block_io.throttle_read_iops_device),
-            ("throttleWriteIOPSDevice", "write_iops", _UINT_MAX, block_io.throttle_write_iops_device)):
+            ("throttleReadBpsDevice", "read_bps", U64_MAX, block_io.throttle_read_bps_device),
+            ("throttleWriteBpsDevice", "write_bps", U64_MAX, block_io.throttle_write_bps_device),
+            ("throttleReadIOPSDevice", "read_iops", UINT_MAX, block_io.throttle_read_iops_device),
+            ("throttleWriteIOPSDevice", "write_iops", UINT_MAX, block_io.throttle_write_iops_device)):
         for i, throttle in enumerate(devices):
             line = f"{throttle.major}:{throttle.minor} {throttle.rate}"
             # a rate of 0 takes the limit away, and the kernel lists no device without one
-            yield Setting(f"blockIO.{name}[{i}]", "blkio", f"blkio.throttle.{file}_device", (line,),
-                          (line,) if 0 < throttle.rate < largest else ())
+            yield Setting(f"blockIO.{name}[{i}]", "blkio", f"blkio.throttle.{file}_device", (line,), (line,),
+                          flags.CHECK_LINES if 0 < throttle.rate < largest else flags.CHECK_NOT_OTHERWISE)
 
 
 def _hugepages(limit: HugepageLimit, index: int, page_bytes: int) -> Iterator[Setting]:

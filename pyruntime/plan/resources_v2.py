@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 
 from pyruntime.errors import UnsupportedFieldError
 from pyruntime.plan import flags
 from pyruntime.plan.resources_v1 import pids
-from pyruntime.plan.setting import Setting, exact, huge_page_bytes, number_list, pages, parse_size
+from pyruntime.plan.setting import INT_MAX, U64_MAX, UINT_MAX, Setting, counter, exact, huge_page_bytes, number_list
 from pyruntime.spec import CPU, BlockIO, HugepageLimit, Memory, Rdma, Resources
 from pyruntime.spec.refusal import entry
-
-_UINT_MAX, _U64_MAX, _INT_MAX = 2**32 - 1, 2**64 - 1, 2**31 - 1
 
 
 def v2_settings(resources: Resources, json_path: str, page_bytes: int) -> Iterator[Setting]:
@@ -73,17 +70,6 @@ def swap_alone(memory: Memory, json_path: str) -> str | None:
     return str(swap - limit)
 
 
-def _size(json_path: str, controller: str, file: str, value: str, page_bytes: int, kernel_page_bytes: int, *,
-          is_optional: bool = False) -> Setting:
-    """A counter of pages: 'max', or bytes."""
-    size_bytes = parse_size(value)
-    expected: tuple[str, ...] = ()
-    if size_bytes is not None:
-        kept = pages(size_bytes, page_bytes, kernel_page_bytes)
-        expected = ("max" if kept is None else str(kept),)
-    return Setting(json_path, controller, file, (value,), expected, is_optional=is_optional)
-
-
 def _memory(memory: Memory, json_path: str, page_bytes: int) -> Iterator[Setting]:
     for name, value in (("kernel", memory.kernel), ("kernelTCP", memory.kernel_tcp)):
         if value is not None and value > 0:
@@ -96,11 +82,11 @@ def _memory(memory: Memory, json_path: str, page_bytes: int) -> Iterator[Setting
     swap = swap_alone(memory, json_path)
     if swap is not None:
         # a kernel without swap has no such file
-        yield _size("memory.swap" if memory.swap else "memory.limit", "memory", "memory.swap.max", swap, page_bytes, page_bytes,
-                    is_optional=swap in ("0", "max"))
+        yield counter("memory.swap" if memory.swap else "memory.limit", "memory", "memory.swap.max", swap, page_bytes, page_bytes,
+                      is_optional=swap in ("0", "max"))
     for name, file, limit in (("limit", "memory.max", memory.limit), ("reservation", "memory.low", memory.reservation)):
         if limit:
-            yield _size(f"memory.{name}", "memory", file, "max" if limit < 0 else str(limit), page_bytes, page_bytes)
+            yield counter(f"memory.{name}", "memory", file, "max" if limit < 0 else str(limit), page_bytes, page_bytes)
 
 
 def _cpu(cpu: CPU, json_path: str) -> Iterator[Setting]:
@@ -136,15 +122,16 @@ def _block_io(block_io: BlockIO, json_path: str) -> Iterator[Setting]:
         if device.weight:
             yield from _io_weight(f"blockIO.weightDevice[{i}]", f"{device.major}:{device.minor}", device.weight)
     for name, key, largest, devices in (
-            ("throttleReadBpsDevice", "rbps", _U64_MAX, block_io.throttle_read_bps_device),
-            ("throttleWriteBpsDevice", "wbps", _U64_MAX, block_io.throttle_write_bps_device),
-            ("throttleReadIOPSDevice", "riops", _UINT_MAX, block_io.throttle_read_iops_device),
-            ("throttleWriteIOPSDevice", "wiops", _UINT_MAX, block_io.throttle_write_iops_device)):
+            ("throttleReadBpsDevice", "rbps", U64_MAX, block_io.throttle_read_bps_device),
+            ("throttleWriteBpsDevice", "wbps", U64_MAX, block_io.throttle_write_bps_device),
+            ("throttleReadIOPSDevice", "riops", UINT_MAX, block_io.throttle_read_iops_device),
+            ("throttleWriteIOPSDevice", "wiops", UINT_MAX, block_io.throttle_write_iops_device)):
         for i, throttle in enumerate(devices):
             # on v1 a rate of 0 takes the limit away; the kernel lists no device without one
             rate = str(throttle.rate) if 0 < throttle.rate < largest else "max"
             line = f"{throttle.major}:{throttle.minor} {key}={rate}"
-            yield Setting(f"blockIO.{name}[{i}]", "io", "io.max", (line,), () if rate == "max" else (line,))
+            yield Setting(f"blockIO.{name}[{i}]", "io", "io.max", (line,), (line,),
+                          flags.CHECK_NOT_OTHERWISE if rate == "max" else flags.CHECK_LINES)
 
 
 _BFQ_WEIGHT = "io.bfq.weight"
@@ -160,45 +147,15 @@ def _io_weight(json_path: str, key: str, weight: int) -> Iterator[Setting]:
 
 def _hugepages(limit: HugepageLimit, index: int, page_bytes: int) -> Iterator[Setting]:
     for kind in ("", "rsvd."):
-        yield _size(f"hugepageLimits[{index}]", "hugetlb", f"hugetlb.{limit.page_size}.{kind}max", str(limit.limit),
-                    huge_page_bytes(limit.page_size), page_bytes, is_optional=bool(kind))
+        yield counter(f"hugepageLimits[{index}]", "hugetlb", f"hugetlb.{limit.page_size}.{kind}max", str(limit.limit),
+                      huge_page_bytes(limit.page_size), page_bytes, is_optional=bool(kind))
 
 
 def rdma_settings(devices: Mapping[str, Rdma]) -> Iterator[Setting]:
     """The same file on v1."""
     for name, limits in devices.items():
         # the largest number that the kernel takes is to it no limit
-        words = tuple(f"{key}={'max' if value >= _INT_MAX else value}"
+        words = tuple(f"{key}={'max' if value >= INT_MAX else value}"
                       for key, value in (("hca_handle", limits.hca_handles), ("hca_object", limits.hca_objects)) if value is not None)
         line = " ".join((name, *words))
         yield Setting(entry("rdma", name), "rdma", "rdma.max", (line,), (line,))
-
-
-# of which the kernel gives back what was written, and how
-_SIZES = frozenset(("memory.min", "memory.low", "memory.high", "memory.max", "memory.swap.max", "memory.swap.high", "memory.zswap.max"))
-_EXACT = frozenset(("cpu.max", "cpu.max.burst", "cpu.weight", "cpu.idle", "pids.max", "memory.oom.group", "cgroup.max.depth",
-                    "cgroup.max.descendants"))
-_LISTS = frozenset(("cpuset.cpus", "cpuset.mems"))
-_LIST = re.compile(r"\s*\d+(-\d+)?(\s*,\s*\d+(-\d+)?)*\s*", re.ASCII)
-_HUGE_PAGES = re.compile(r"hugetlb\.([1-9]\d*[KMG]B)\.(rsvd\.)?max", re.ASCII)
-_RATES = re.compile(r"\d+:\d+( [rw](bps|iops)=[1-9]\d{0,8})+", re.ASCII)
-
-
-def unified_settings(files: Mapping[str, str], page_bytes: int) -> Iterator[Setting]:
-    """Each line of a text is one write: the kernel takes no more at once. Files that are not known here are written all the same."""
-    for file, text in files.items():
-        json_path, controller = entry("unified", file), file.partition(".")[0]
-        # an empty text is one, too: it sets some files back
-        values = tuple(line for line in text.split("\n") if line.strip()) or ("\n",)
-        value = values[0].strip() if len(values) == 1 else ""
-        huge_pages = _HUGE_PAGES.fullmatch(file)
-        if value and (file in _SIZES or huge_pages):
-            yield _size(json_path, controller, file, value, huge_page_bytes(huge_pages[1]) if huge_pages else page_bytes, page_bytes)
-        elif value and file in _EXACT:
-            yield Setting(json_path, controller, file, values, (value,))
-        elif value and file in _LISTS and _LIST.fullmatch(value):
-            yield number_list(json_path, file, value, flags.CHECK_WITHIN_EFFECTIVE)
-        elif file == "io.max" and all(_RATES.fullmatch(line.strip()) for line in values):
-            yield Setting(json_path, controller, file, values, values)
-        else:
-            yield Setting(json_path, controller, file, values)

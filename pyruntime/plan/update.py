@@ -65,7 +65,7 @@ def _number(text: str | None) -> int:
 
 # what takes a line of a device away again, where the kernel keeps one for each that was given
 _WITHOUT_DEVICE = {"io.max": "rbps=max wbps=max riops=max wiops=max", "io.weight": "default", "io.bfq.weight": "default",
-                   "blkio.bfq.weight_device": "default",
+                   "io.latency": "target=0", "blkio.bfq.weight_device": "default",
                    **{f"blkio.throttle.{kind}_{unit}_device": "0" for kind in ("read", "write") for unit in ("bps", "iops")}}
 
 

@@ -312,7 +312,8 @@ def test_what_is_written_on_v2(tmp_path: Path, weight_file: str, line: str) -> N
                      "io.weight": "", weight_file: line}
 
 
-LINES, WITHIN = flags.CHECK_LINES, flags.CHECK_WITHIN
+LINES, ALONE, NOT_OTHERWISE, WITHIN = flags.CHECK_LINES, flags.CHECK_LINES_ALONE, flags.CHECK_NOT_OTHERWISE, flags.CHECK_WITHIN
+CHANGED = flags.CHECK_CHANGED
 
 
 @pytest.mark.parametrize(("content", "value", "check", "expected", "found"), [
@@ -321,6 +322,11 @@ LINES, WITHIN = flags.CHECK_LINES, flags.CHECK_WITHIN
     ("x\n8:0 a=1 b=2\n", "y", LINES, ["8:0 b=2", "8:0 a=1", "y"], None), ("x\n8:0 a=1\n", "y", LINES, ["y", "8:1 a=1"], "y"),
     ("x", "0-3", WITHIN, ["0-3,7"], None), ("x", "0-3", WITHIN, ["0,2-7"], "0-3"), ("", "all", WITHIN, ["0"], "all"),
     ("", "9000", WITHIN, ["9000"], None), ("", "0,", WITHIN, ["0"], "0,"),
+    ("", "isolated invalid", LINES, ["isolated"], None), ("", "isolated invalid", ALONE, ["isolated"], "isolated invalid"),
+    ("x\n8:0 a=1 b=2\n", "y", ALONE, ["8:0  b=2 a=1"], None), ("", "\n", LINES, [""], None), ("0-3\n", "0", LINES, [""], "0-3"),
+    ("x\n8:0 a=1\n", "y", NOT_OTHERWISE, ["8:1 a=2"], None), ("x\n8:0 a=1\n", "y", NOT_OTHERWISE, ["8:0 a=max"], "8:0 a=1"),
+    ("x\n8:0 a=max b=1\n", "y", NOT_OTHERWISE, ["8:0 a=max"], None), ("", "\n", NOT_OTHERWISE, ["8:0 a=1"], None),
+    ("5", "6", CHANGED, ["other"], None), ("5 7", "5", CHANGED, ["6"], "5 7"), ("5 7", "5", CHANGED, ["5"], None),
 ])
 def test_a_file_that_says_something_else(tmp_path: Path, content: str, value: str, check: int, expected: list[str], found: str | None) -> None:
     """Than was written, as the kernel's may."""
@@ -332,6 +338,21 @@ def test_a_file_that_says_something_else(tmp_path: Path, content: str, value: st
     else:
         wanted = expected[-1]
         assert failed == Failed(0, 0, f"'{wanted}' was wanted, but '{found}' is what it has")
+
+
+def test_a_file_that_cannot_be_read() -> None:
+    """There is nothing to compare then."""
+    (tmp_root,) = (cgroup.path for cgroup in cgroups_of(read_host(), "/") if cgroup.is_v2)
+    # which has no printer: the kernel says EINVAL
+    own = Path(tmp_root, "pyruntime-unreadable")
+    own.mkdir()
+    try:
+        with pytest.raises(OSError, match="Invalid argument"):
+            (own / "cgroup.kill").read_text()
+        kill = WriteFile("$", str(own / "cgroup.kill").encode(), (b"1", b"1"), 0, 1, CHANGED)
+        assert run_host_operations([kill]) is None
+    finally:
+        own.rmdir()
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

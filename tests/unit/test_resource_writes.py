@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pyruntime.cgroups.paths import Cgroup, cgroups_of
+from pyruntime.errors import UnsupportedFieldError
 from pyruntime.host import Hierarchy, Host
 from pyruntime.plan import flags
 from pyruntime.plan import operations as op
@@ -51,20 +52,33 @@ def test_block_io() -> None:
     assert written(V1, block_io) == [
         row(f"{at}.weight", "blkio.bfq.weight", "500"), row(f"{at}.weightDevice[0]", "blkio.bfq.weight_device", "8:16 300"),
         row(f"{at}.throttleReadBpsDevice[0]", f"{throttle}.read_bps_device", "8:16 600"),
-        row(f"{at}.throttleReadBpsDevice[1]", f"{throttle}.read_bps_device", "8:0 0", None),
-        row(f"{at}.throttleWriteBpsDevice[0]", f"{throttle}.write_bps_device", f"8:16 {2**64 - 1}", None),
-        row(f"{at}.throttleReadIOPSDevice[0]", f"{throttle}.read_iops_device", f"8:16 {2**32 - 1}", None),
+        row(f"{at}.throttleReadBpsDevice[1]", f"{throttle}.read_bps_device", "8:0 0"),
+        row(f"{at}.throttleWriteBpsDevice[0]", f"{throttle}.write_bps_device", f"8:16 {2**64 - 1}"),
+        row(f"{at}.throttleReadIOPSDevice[0]", f"{throttle}.read_iops_device", f"8:16 {2**32 - 1}"),
         row(f"{at}.throttleWriteIOPSDevice[0]", f"{throttle}.write_iops_device", "8:16 7"),
     ]
     assert written(V2, block_io) == [
         row(f"{at}.weight", "io.bfq.weight", "default 500"), row(f"{at}.weight", "io.weight", f"default {io_weight(500)}"),
         row(f"{at}.weightDevice[0]", "io.bfq.weight", "8:16 300"), row(f"{at}.weightDevice[0]", "io.weight", f"8:16 {io_weight(300)}"),
         row(f"{at}.throttleReadBpsDevice[0]", "io.max", "8:16 rbps=600"),
-        row(f"{at}.throttleReadBpsDevice[1]", "io.max", "8:0 rbps=max", None),
-        row(f"{at}.throttleWriteBpsDevice[0]", "io.max", "8:16 wbps=max", None),
-        row(f"{at}.throttleReadIOPSDevice[0]", "io.max", "8:16 riops=max", None),
+        row(f"{at}.throttleReadBpsDevice[1]", "io.max", "8:0 rbps=max"),
+        row(f"{at}.throttleWriteBpsDevice[0]", "io.max", "8:16 wbps=max"),
+        row(f"{at}.throttleReadIOPSDevice[0]", "io.max", "8:16 riops=max"),
         row(f"{at}.throttleWriteIOPSDevice[0]", "io.max", "8:16 wiops=7"),
     ]
+
+
+@pytest.mark.conformance(41)
+@pytest.mark.parametrize("cgroups", [V1, V2], ids=["v1", "v2"])
+@pytest.mark.parametrize(("name", "rate", "check"), [
+    ("throttleReadBpsDevice", 0, flags.CHECK_NOT_OTHERWISE), ("throttleReadBpsDevice", 2**32 - 1, flags.CHECK_LINES),
+    ("throttleWriteBpsDevice", 2**64 - 1, flags.CHECK_NOT_OTHERWISE), ("throttleReadIOPSDevice", 2**32 - 1, flags.CHECK_NOT_OTHERWISE),
+    ("throttleWriteIOPSDevice", 2**32 - 2, flags.CHECK_LINES),
+])
+def test_a_rate_that_is_no_limit(cgroups: tuple[Cgroup, ...], name: str, rate: int, check: int) -> None:
+    """The kernel lists no device without one."""
+    (write,) = resource_writes(cgroups, decode_resources({"blockIO": {name: [{**DISK, "rate": rate}]}}), 4096)
+    assert write.check == check
 
 
 @pytest.mark.conformance(41)
@@ -178,21 +192,70 @@ def test_pids(cgroups: tuple[Cgroup, ...], limit: int, value: str) -> None:
     assert limits_pids(decode_resources(resources)) is (limit >= 0)
 
 
+LINES, ALONE, NOT_OTHERWISE, CHANGED = flags.CHECK_LINES, flags.CHECK_LINES_ALONE, flags.CHECK_NOT_OTHERWISE, flags.CHECK_CHANGED
+
+
 @pytest.mark.conformance(46)
-@pytest.mark.parametrize(("file", "text", "values", "expected"), [
-    ("memory.high", "32M", ("32M",), (str(32 << 20),)), ("memory.high", "max", ("max",), ("max",)),
-    ("memory.low", "5000", ("5000",), ("4096",)),
-    ("memory.high", "0x1000", ("0x1000",), ()), ("pids.max", " 7 ", (" 7 ",), ("7",)), ("cpu.max", "5000", ("5000",), ("5000",)),
-    ("cpuset.cpus", "0-1, 3", ("0-1, 3",), ("0-1,3",)), ("cpuset.cpus", "", ("\n",), ()), ("cpuset.cpus", "0-6:1/2", ("0-6:1/2",), ()),
-    ("hugetlb.1GB.max", str(3 << 29), (str(3 << 29),), (str(1 << 30),)), ("hugetlb.2MB.rsvd.max", "max", ("max",), ("max",)),
-    ("io.max", "259:0 rbps=2097152 wiops=120\n253:0 rbps=max\n", ("259:0 rbps=2097152 wiops=120", "253:0 rbps=max"), ()),
-    ("io.max", "259:0 rbps=2097152 wiops=120", ("259:0 rbps=2097152 wiops=120",), ("259:0 rbps=2097152 wiops=120",)),
-    ("later.file", "what ever", ("what ever",), ()), ("memory.reclaim", "1M", ("1M",), ()),
+@pytest.mark.parametrize(("file", "text", "expected", "check"), [
+    ("memory.high", "32M", str(32 << 20), LINES), ("memory.high", "max", "max", LINES), ("memory.low", "5000", "4096", LINES),
+    ("memory.high", "0x2001", "8192", LINES), ("memory.high", "010K", "8192", LINES), ("memory.high", "32 M", "32 M", CHANGED),
+    ("hugetlb.1GB.max", str(3 << 29), str(1 << 30), LINES), ("hugetlb.2MB.rsvd.max", "max", "max", LINES),
+    ("pids.max", " 7 ", "7", ALONE), ("pids.max", "max", "max", ALONE), ("cpu.weight", "0x64", "100", ALONE),
+    ("cpu.weight.nice", "-5", "-5", ALONE), ("cpu.weight", "+1", "+1", CHANGED), ("cpu.weight", "1 2", "1 2", CHANGED),
+    ("cpu.max", "5000", "5000", LINES), ("cpu.max", "max 010000", "max 10000", LINES), ("cpu.max", "a b", "a b", CHANGED),
+    ("cpu.uclamp.min", "20", "20.00", ALONE), ("cpu.uclamp.max", "33.3", "33.30", ALONE), ("cpu.uclamp.max", "100", "max", ALONE),
+    ("cpu.uclamp.max", "1.234", "1.234", CHANGED), ("cpuset.cpus.partition", "isolated", "isolated", ALONE),
+    ("io.prio.class", "restrict-to-be", "restrict-to-be", ALONE),
+    ("cpuset.cpus", "0-1, 3", "0-1,3", flags.CHECK_WITHIN_EFFECTIVE), ("cpuset.cpus", "0 2", "0,2", flags.CHECK_WITHIN_EFFECTIVE),
+    ("cpuset.cpus", "0-6:1/2,9", "0-0,2-2,4-4,6-6,9", flags.CHECK_WITHIN_EFFECTIVE), ("cpuset.cpus", "0-N", "0-N", CHANGED),
+    ("cpuset.cpus.exclusive", "1-6:3/4", "1-3,5-6", flags.CHECK_WITHIN),
+    ("io.weight", "200", "default 200", LINES), ("io.bfq.weight", "default 7", "default 7", LINES),
+    ("io.weight", "08:0 200", "8:0 200", LINES), ("io.weight", "8:0 default", "8:0 default", NOT_OTHERWISE),
+    ("io.weight", "8:0 9 9", "8:0 9 9", CHANGED), ("io.weight", "8 9", "8 9", CHANGED), ("io.weight", "default", "default", CHANGED),
+    ("io.latency", "8:0 target=75000", "8:0 target=75000", LINES), ("io.latency", "8:0 target=0", "8:0 target=0", NOT_OTHERWISE),
+    ("io.latency", "8:0 target=max", "8:0 target=0", NOT_OTHERWISE), ("io.latency", "8:0 75000", "8:0 75000", CHANGED),
+    ("io.max", "259:0 rbps=2097152 wiops=120", "259:0 rbps=2097152 wiops=120", LINES),
+    ("io.max", "8:0 rbps=max wiops=5", "8:0 rbps=max wiops=5", LINES), ("io.max", "8:0 rbps=5 rbps=max", "8:0 rbps=max", NOT_OTHERWISE),
+    ("io.max", "8:0 riops=4294967295", "8:0 riops=max", NOT_OTHERWISE), ("io.max", "8:0 rbps", "8:0 rbps", CHANGED),
+    ("io.max", "8:0", "8:0", CHANGED),
+    ("misc.max", "sev 010", "sev 8", LINES), ("misc.max", "sev max", "sev max", LINES), ("misc.max", "sev", "sev", CHANGED),
+    ("dmem.max", "drm/card0/vram0 1G", f"drm/card0/vram0 {1 << 30}", LINES), ("dmem.low", "drm/card0/vram0 max", "drm/card0/vram0 max", LINES),
+    ("rdma.max", "mlx4_0 hca_handle=2 hca_object=max", "mlx4_0 hca_handle=2 hca_object=max", LINES),
+    ("rdma.max", "mlx4_0 hca_handle=2147483647", "mlx4_0 hca_handle=max", LINES), ("rdma.max", "mlx4_0", "mlx4_0", CHANGED),
+    ("rdma.max", "mlx4_0 hca_handle=x", "mlx4_0 hca_handle=x", CHANGED), ("later.file", "what  ever ", "what  ever", CHANGED),
 ])
-def test_unified(file: str, text: str, values: tuple[str, ...], expected: tuple[str, ...]) -> None:
-    """Each line is a write; what is not known here is written as well."""
-    assert written(V2, {"unified": {file: text}}) == [(f'$.unified["{file}"]', file, values, expected)]
+def test_unified(file: str, text: str, expected: str, check: int) -> None:
+    """How it is read again; what is not known here, or is not well formed, has at least to change the file."""
+    assert written(V2, {"unified": {file: text}}) == [(f'$.unified["{file}"]', file, (text,), (expected,))]
+    (write,) = resource_writes(V2, decode_resources({"unified": {file: text}}), 4096)
+    assert write.check == check
     assert written(HYBRID, {"unified": {file: text}}) == written(V2, {"unified": {file: text}})
+
+
+@pytest.mark.conformance(46)
+def test_unified_of_many_lines() -> None:
+    """Each is a write of its own, and is read again."""
+    path = '$.unified["io.max"]'
+    assert written(V2, {"unified": {"io.max": "259:0 rbps=2097152\n\n253:0 rbps=max\n"}}) == [
+        row(path, "io.max", "259:0 rbps=2097152"), row(path, "io.max", "253:0 rbps=max")]
+
+
+@pytest.mark.conformance(46)
+def test_unified_of_nothing() -> None:
+    assert written(V2, {"unified": {"cpuset.cpus": "", "memory.reclaim": "1M", "a.b": " "}}) == [
+        ('$.unified["cpuset.cpus"]', "cpuset.cpus", ("\n",), ("",)), ('$.unified["memory.reclaim"]', "memory.reclaim", ("1M",), ()),
+        ('$.unified["a.b"]', "a.b", ("\n",), ("",))]
+
+
+@pytest.mark.conformance(46)
+@pytest.mark.parametrize(("file", "why"), [
+    ("cgroup.procs", "acts on processes"), ("cgroup.threads", "acts on processes"), ("cgroup.kill", "acts on processes"),
+    ("cgroup.freeze", "pausing does it later"), ("memory.pressure", "while the file is open"), ("memory.peak", "while the file is open"),
+])
+def test_files_that_are_no_limits(file: str, why: str) -> None:
+    with pytest.raises(UnsupportedFieldError, match=why) as raised:
+        written(V2, {"unified": {file: "1"}})
+    assert raised.value.json_path == f'$.unified["{file}"]'
 
 
 @pytest.mark.conformance(46)
@@ -262,7 +325,8 @@ def test_whether_memory_is_limited(resources: dict[str, Any] | None, limited: bo
 
 @pytest.mark.parametrize(("text", "size"), [("max", -1), ("0", 0), ("12", 12), ("3k", 3072), (" 1M ", 1 << 20), ("2G", 2 << 30),
                                             ("1T", 1 << 40),
-                                            ("010", None), ("0x10", None), ("", None), ("M", None), ("1MB", None), ("-1", None)])
+                                            ("010", 8), ("0x10k", 16384), ("0x1E", 30), ("0x", None),
+                                            ("", None), ("M", None), ("1MB", None), ("-1", None), ("09", None)])
 def test_sizes_as_the_kernel_reads_them(text: str, size: int | None) -> None:
     assert parse_size(text) == size
 
