@@ -20,7 +20,7 @@ class ContainerEvents:
         self._held = contextlib.ExitStack()
         try:
             self._init = self._held.enter_context(require_process(record.pid, record.start_time))
-            self._memory = _memory_events(record.cgroups, self._held)
+            self._memory = memory_events(record.cgroups, self._held)
         except BaseException:
             self._held.close()
             raise
@@ -36,7 +36,7 @@ class ContainerEvents:
         after that time."""
         poll = select.poll()
         poll.register(self._init, select.POLLIN)
-        if self._memory is not None:
+        if self._memory is not None and not self._memory.is_gone:
             poll.register(self._memory.descriptor, self._memory.event)
         ready = dict(poll.poll(max(0, timeout_s * 1000)))
         count = self._memory.count() if self._memory is not None and self._memory.descriptor in ready else 0
@@ -44,9 +44,13 @@ class ContainerEvents:
 
 
 class _V1:
-    """An eventfd that the kernel adds to (cgroup-v1/memory.rst, "OOM Control")."""
+    """An eventfd that the kernel adds to (cgroup-v1/memory.rst, "OOM Control").
+
+    is_gone   the cgroup is, as far as was noticed; the descriptor may be ready for ever then
+    """
 
     event = select.POLLIN
+    is_gone = False
 
     def __init__(self, path: str, held: contextlib.ExitStack) -> None:
         self.descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -57,18 +61,20 @@ class _V1:
             register.write(b"%d %d" % (self.descriptor, control.fileno()))
 
     def count(self) -> int:
-        """The removal of the cgroup is an event too."""
+        """How often memory ran out since the last time. The removal of the cgroup is an event too."""
         try:
             told = os.eventfd_read(self.descriptor)
         except BlockingIOError:
             return 0
-        return told if os.path.exists(self._path) else 0
+        self.is_gone = not os.path.exists(self._path)
+        return 0 if self.is_gone else told
 
 
 class _V2:
-    """memory.events, which the kernel says has changed."""
+    """memory.events, which the kernel says has changed. is_gone as above."""
 
     event = select.POLLPRI
+    is_gone = False
 
     def __init__(self, path: str, held: contextlib.ExitStack) -> None:
         self.descriptor = os.open(f"{path}/memory.events", os.O_RDONLY | os.O_CLOEXEC)
@@ -82,14 +88,18 @@ class _V2:
     def count(self) -> int:
         try:
             now = self._kills()
-        except OSError:  # ENODEV: the cgroup is gone
+        except OSError:  # ENODEV
+            self.is_gone = True
             return 0
         before, self._last = self._last, now
         return now - before
 
 
-def _memory_events(cgroups: tuple[Cgroup, ...], held: contextlib.ExitStack) -> _V1 | _V2 | None:
-    """None where no memory controller tells."""
+MemoryEvents = _V1 | _V2
+
+
+def memory_events(cgroups: tuple[Cgroup, ...], held: contextlib.ExitStack) -> MemoryEvents | None:
+    """What is told of the container's memory, until `held` is closed; None where no memory controller tells. Raises OSError."""
     for cgroup in cgroups:
         if "memory" in cgroup.controllers:
             return _V1(cgroup.path, held)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import threading
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,6 +17,9 @@ from pyruntime.runtimes.compiled import ProcessCache
 from pyruntime.runtimes.pidfd import SharedPidfd
 from pyruntime.runtimes.stdio import close_pipes
 from pyruntime.state import ContainerRecord, ProcessRecord
+
+if TYPE_CHECKING:
+    from pyruntime.runtimes.events import MemoryEvents
 
 
 class LiveProcess:
@@ -99,6 +103,7 @@ class Entry:
 
     init, record, cgroups   of a container that it made itself
     has_started             that init, for certain
+    has_run_out_of_memory   as far as it was told while that init was waited for
     """
 
     def __init__(self, init: LiveProcess | None = None, record: ContainerRecord | None = None, has_started: bool = False) -> None:
@@ -107,6 +112,7 @@ class Entry:
         self.record = record
         self.cgroups = ContainerCgroups(record.cgroups) if record is not None else None
         self.has_started = has_started
+        self.has_run_out_of_memory = False
         self.processes: dict[int, LiveProcess] = {}
         self.process_cache = ProcessCache()
         self._wakers: list[int] = []
@@ -134,15 +140,30 @@ class Entry:
         waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._wakers.append(waker)
         try:
-            while not self._reap_until_event(init, waker):
-                pass
+            with contextlib.ExitStack() as held:
+                memory = self._memory_events(held)
+                while not self._reap_until_event(init, waker, memory):
+                    pass
         finally:
             self._wakers.remove(waker)
             os.close(waker)
         return init.wait(has_ended=True)
 
-    def _reap_until_event(self, init: LiveProcess, waker: int) -> bool:
-        """Wait until a process ends or is added; whether it was init that ended."""
+    def _memory_events(self, held: contextlib.ExitStack) -> MemoryEvents | None:
+        """For a container whose cgroup may be gone when its init has ended, because systemd removes it."""
+        if self.record is None or self.record.unit is None or not self.record.limits_memory:
+            return None
+        from pyruntime.runtimes.events import memory_events  # nobody else needs them
+
+        try:
+            memory = memory_events(self.record.cgroups, held)
+        except OSError:
+            return None
+        self.has_run_out_of_memory |= bool(ContainerCgroups(self.record.cgroups).oom_kills())
+        return memory
+
+    def _reap_until_event(self, init: LiveProcess, waker: int, memory: MemoryEvents | None) -> bool:
+        """Wait until a process ends or is added, or memory runs out; whether it was init that ended."""
         with contextlib.ExitStack() as held:
             poll = select.poll()
             poll.register(waker, select.POLLIN)
@@ -153,12 +174,16 @@ class Entry:
                         by_pidfd[held.enter_context(live.pidfd)] = live
             for pidfd in by_pidfd:
                 poll.register(pidfd, select.POLLIN)
+            if memory is not None and not memory.is_gone:
+                poll.register(memory.descriptor, memory.event)
             if init.is_reaped:
                 return True
             has_ended = False
             for fd, _ in poll.poll():
                 if fd == waker:
                     os.eventfd_read(waker)
+                elif memory is not None and fd == memory.descriptor:
+                    self.has_run_out_of_memory |= memory.count() > 0
                 elif by_pidfd[fd] is init:
                     has_ended = True
                 else:

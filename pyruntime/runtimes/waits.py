@@ -58,7 +58,10 @@ class Waits:
         if exit_state is not None and not init.is_waited_for:
             if exit_state.peak_memory_bytes is None:
                 exit_state = msgspec.structs.replace(exit_state, peak_memory_bytes=ContainerCgroups(record.cgroups).peak_memory())
-            exit_state = init.exit_state = _with_oom(record, exit_state, True)
+            exit_state = _with_oom(record, exit_state, True)
+            if entry.has_run_out_of_memory:
+                exit_state = msgspec.structs.replace(exit_state, oom_killed=True)
+            init.exit_state = exit_state
             init.is_waited_for = True
             self._store.save_exit(record.id, _with_exit(init, exit_state))
         return init.exit_state

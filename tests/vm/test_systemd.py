@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from jeepney.io.blocking import Proxy, open_dbus_connection
 from lab import Lab
 
 from pyruntime import NativeRuntime, StdioOptions
+from pyruntime.cgroups import ContainerCgroups
 from pyruntime.errors import InvalidBundleError, NotRunningError, SetupError
 from pyruntime.testing import ContainerContract
+from pyruntime.testing.case import in_thread
 
 CGROUPS = Path("/sys/fs/cgroup")
 MIB = 1 << 20
@@ -359,6 +362,33 @@ def test_the_unit_ends_with_the_container(units: Lab) -> None:
     units.runtime.delete_container("p1")
 
 
+@pytest.mark.conformance(38)
+def test_want_of_memory_is_told_when_the_cgroup_is_gone(units: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd removes it as soon as nothing runs in it, which may be before anybody has read what its memory was short of."""
+    read, is_waited_for = ContainerCgroups.oom_kills, threading.Event()
+
+    def late(cgroups: ContainerCgroups) -> int | None:
+        """The first time it is read when a wait begins."""
+        deadline = time.monotonic() + 60
+        while is_waited_for.is_set() and CGROUP.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        is_waited_for.set()
+        return read(cgroups)
+
+    monkeypatch.setattr(ContainerCgroups, "oom_kills", late)
+    limit = {"resources": {"memory": {"limit": 16 * MIB, "swap": 16 * MIB}}}
+    units.create("read x; x=0123456789abcdef; while :; do x=$x$x; done", stdio=StdioOptions(True), linux=limit)
+    units.runtime.start_container("p1")
+    ended = in_thread(lambda: units.runtime.wait_on_container("p1"), 120)
+    assert is_waited_for.wait(60)
+    pipe = units.runtime.get_stdio_pipes("p1", units.runtime.get_init_pid("p1")).in_
+    assert pipe is not None
+    pipe.close()
+    state = ended()
+    assert (state.signal, state.oom_killed) == (signal.SIGKILL, True)
+
+
 def test_the_same_name_again_at_once(units: Lab) -> None:
     for _ in range(5):
         assert units.run("echo yes") == "yes\n"
@@ -401,6 +431,7 @@ def test_a_create_that_fails_leaves_no_unit(units: Lab, changes: dict[str, Any])
 INTERRUPTED = """
 import os, sys
 from pyruntime import NativeRuntime, StdioOptions
+from pyruntime.cgroups import ContainerCgroups
 from pyruntime.runtimes import creation
 def die(*arguments, **more):
     os.kill(os.getpid(), 9)
