@@ -18,7 +18,9 @@ _HUGE_PAGES = re.compile(r"hugetlb\.([1-9]\d*[KMG]B)\.(rsvd\.)?max", re.ASCII)
 # those that are in force, and those that are the cgroup's own
 _LISTS = {"cpuset.cpus": flags.CHECK_WITHIN_EFFECTIVE, "cpuset.mems": flags.CHECK_WITHIN_EFFECTIVE,
           "cpuset.cpus.exclusive": flags.CHECK_WITHIN}
-_REGION = re.compile(r"(\d{1,4})(?:-(\d{1,4})(?::(\d{1,4})/([1-9]\d{0,3}))?)?", re.ASCII)
+_REGION = re.compile(r"(\d{1,4})(?:-(\d{1,4}|N)(?::(\d{1,4})/([1-9]\d{0,3}))?)?", re.ASCII)
+# more than any host has
+_LAST_NUMBER = 8191
 _DEVICE = re.compile(r"(\d{1,9}):(\d{1,9})", re.ASCII)
 _RATE = re.compile(r"([rw])(bps|iops)=(max|[1-9]\d{0,18})", re.ASCII)
 _PERCENTAGE = re.compile(r"(\d{1,3})(?:\.(\d{1,2}))?", re.ASCII)
@@ -55,7 +57,7 @@ def _setting(json_path: str, file: str, line: str, page_bytes: int) -> Setting:
         return counter(json_path, controller, file, line, huge_page_bytes(huge_pages[1]) if huge_pages else page_bytes, page_bytes)
     if file in _LISTS and (numbers := _number_list(line)) is not None:
         return Setting(json_path, controller, file, (line,), (numbers,), _LISTS[file] if numbers else flags.CHECK_LINES)
-    if file in _ONCE:
+    if file in _LISTS or file in _ONCE:
         return Setting(json_path, controller, file, (line,))
     said = _FORMS[file](words) if file in _FORMS and words else None
     expected, check = said or (line.strip(), flags.CHECK_CHANGED)
@@ -63,17 +65,18 @@ def _setting(json_path: str, file: str, line: str, page_bytes: int) -> Setting:
 
 
 def _number_list(text: str) -> str | None:
-    """As the kernel prints it, or nearly: without groups (`0-7:1/2`). None for what means something by the host (`all`, `N`)."""
+    """What may be there then, as `0-3,7`; None for what begins with the host's last one (`N`), or is no list."""
     found = []
     for region in text.replace(",", " ").split():
-        match = _REGION.fullmatch(region)
+        match = _REGION.fullmatch("0-N" if region == "all" else region)
         if match is None:
             return None
-        first, last, used, group = (int(number) if number else 0 for number in match.groups())
-        if group:
+        first, last = int(match[1]), _LAST_NUMBER if match[2] == "N" else int(match[2] or match[1])
+        if match[4]:
+            used, group = int(match[3]), int(match[4])
             found += [f"{begin}-{min(begin + used - 1, last)}" for begin in range(first, last + 1, group)]
         else:
-            found.append(region)
+            found.append(f"{first}-{last}" if match[2] else str(first))
     return ",".join(found)
 
 
@@ -85,8 +88,9 @@ _Said = tuple[str, int] | None
 def _number(words: list[str]) -> _Said:
     if len(words) != 1:
         return None
-    number = "max" if words == ["max"] else kernel_number(words[0].removeprefix("-"))
-    return None if number is None else (f"{'-' * words[0].startswith('-')}{number}", flags.CHECK_LINES_ALONE)
+    sign = words[0][:1] if words[0][:1] in "+-" else ""
+    number = "max" if words == ["max"] else kernel_number(words[0][len(sign):])
+    return None if number is None else (f"{sign.strip('+')}{number}", flags.CHECK_LINES_ALONE)
 
 
 def _word(words: list[str]) -> _Said:

@@ -201,13 +201,16 @@ LINES, ALONE, NOT_OTHERWISE, CHANGED = flags.CHECK_LINES, flags.CHECK_LINES_ALON
     ("memory.high", "0x2001", "8192", LINES), ("memory.high", "010K", "8192", LINES), ("memory.high", "32 M", "32 M", CHANGED),
     ("hugetlb.1GB.max", str(3 << 29), str(1 << 30), LINES), ("hugetlb.2MB.rsvd.max", "max", "max", LINES),
     ("pids.max", " 7 ", "7", ALONE), ("pids.max", "max", "max", ALONE), ("cpu.weight", "0x64", "100", ALONE),
-    ("cpu.weight.nice", "-5", "-5", ALONE), ("cpu.weight", "+1", "+1", CHANGED), ("cpu.weight", "1 2", "1 2", CHANGED),
+    ("cpu.weight.nice", "-5", "-5", ALONE), ("cpu.weight", "+1", "1", ALONE), ("cpu.weight", "+-1", "+-1", CHANGED),
+    ("cpu.weight", "1 2", "1 2", CHANGED),
     ("cpu.max", "5000", "5000", LINES), ("cpu.max", "max 010000", "max 10000", LINES), ("cpu.max", "a b", "a b", CHANGED),
     ("cpu.uclamp.min", "20", "20.00", ALONE), ("cpu.uclamp.max", "33.3", "33.30", ALONE), ("cpu.uclamp.max", "100", "max", ALONE),
     ("cpu.uclamp.max", "1.234", "1.234", CHANGED), ("cpuset.cpus.partition", "isolated", "isolated", ALONE),
     ("io.prio.class", "restrict-to-be", "restrict-to-be", ALONE),
     ("cpuset.cpus", "0-1, 3", "0-1,3", flags.CHECK_WITHIN_EFFECTIVE), ("cpuset.cpus", "0 2", "0,2", flags.CHECK_WITHIN_EFFECTIVE),
-    ("cpuset.cpus", "0-6:1/2,9", "0-0,2-2,4-4,6-6,9", flags.CHECK_WITHIN_EFFECTIVE), ("cpuset.cpus", "0-N", "0-N", CHANGED),
+    ("cpuset.cpus", "0-6:1/2,9", "0-0,2-2,4-4,6-6,9", flags.CHECK_WITHIN_EFFECTIVE),
+    ("cpuset.cpus", "all", "0-8191", flags.CHECK_WITHIN_EFFECTIVE),
+    ("cpuset.cpus", "2-N 01", "2-8191,1", flags.CHECK_WITHIN_EFFECTIVE),
     ("cpuset.cpus.exclusive", "1-6:3/4", "1-3,5-6", flags.CHECK_WITHIN),
     ("io.weight", "200", "default 200", LINES), ("io.bfq.weight", "default 7", "default 7", LINES),
     ("io.weight", "08:0 200", "8:0 200", LINES), ("io.weight", "8:0 default", "8:0 default", NOT_OTHERWISE),
@@ -241,9 +244,10 @@ def test_unified_of_many_lines() -> None:
 
 
 @pytest.mark.conformance(46)
-def test_unified_of_nothing() -> None:
-    assert written(V2, {"unified": {"cpuset.cpus": "", "memory.reclaim": "1M", "a.b": " "}}) == [
+def test_unified_of_what_says_nothing() -> None:
+    assert written(V2, {"unified": {"cpuset.cpus": "", "memory.reclaim": "1M", "cpuset.mems": "N", "a.b": " "}}) == [
         ('$.unified["cpuset.cpus"]', "cpuset.cpus", ("\n",), ("",)), ('$.unified["memory.reclaim"]', "memory.reclaim", ("1M",), ()),
+        ('$.unified["cpuset.mems"]', "cpuset.mems", ("N",), ()),
         ('$.unified["a.b"]', "a.b", ("\n",), ("",))]
 
 
