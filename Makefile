@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := gcc libc6-dev musl-tools linux-libc-dev libseccomp-dev libcap-dev python3-dev python3-venv busybox-static
 # golang-github-opencontainers-specs-dev has the specification's JSON schemas
-TEST_PACKAGES := runc crun podman netavark buildah docker.io containerd containernetworking-plugins iproute2 uidmap golang-github-opencontainers-specs-dev criu zsh fish man-db systemd dbus-user-session
+TEST_PACKAGES := runc crun podman netavark catatonit iptables slirp4netns buildah docker.io containerd containernetworking-plugins iproute2 uidmap golang-github-opencontainers-specs-dev criu zsh fish man-db systemd dbus-user-session
 VM_PACKAGES := linux-image-cloud-amd64 kmod qemu-system-x86 qemu-system-common busybox-static procps apparmor systemd dbus secilc
 # what `make test-vm` runs on cgroup v2 alone, and what under systemd; nothing is left out of the latter, of the former what CI runs
 TESTS := tests/contract/test_native.py $(addprefix tests/conformance/test_,process.py environment.py life_cycle.py) tests/privileged tests/security tests/vm/test_features.py $(addprefix tests/vm/test_,checkpoint.py checkpoint_commands.py hostile_checkpoints.py)

@@ -128,7 +128,7 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
     if draft.overlaps:
         _make_namespaces(draft, new)
     elif "user" not in joined:
-        draft.clone_flags = sum(flags.NAMESPACES[name] for name in new - {"cgroup", "time"})
+        draft.clone_flags = sum(flags.NAMESPACES[name] for name in new - {"cgroup", "ipc", "time"})
     make_cgroups(draft, cgroups, linux.resources, host.page_size, are_a_units=place.units is not None, has_path=bool(linux.cgroups_path),
                  limits_devices=not host.is_rootless)
     if host.is_unified and "cgroup" in new:
@@ -328,8 +328,10 @@ def _enter_namespaces(draft: Draft, linux: Linux, new: frozenset[str], joined: d
     if clocks is not None:
         offsets = b"".join(b"%s %d %d\n" % (str(clock).encode(), offset.secs, offset.nanosecs) for clock, offset in linux.time_offsets.items())
         draft.init.append(op.UnshareTimeNamespace("$.linux.timeOffsets", offsets, clocks))
-    # the cgroup namespace's root is where the process is by now; a joined user namespace has to own what is made
-    types = sum(flags.NAMESPACES[name] for name in (new - {"time"} if "user" in joined else new & {"cgroup"}))
+    # the cgroup namespace's root is where the process is by now; a joined user namespace has to own what is made; message queues belong to
+    # who makes the ipc namespace, which has to be somebody in the user namespace
+    late = new - {"time"} if "user" in joined else new & ({"cgroup", "ipc"} if "user" in new else {"cgroup"})
+    types = sum(flags.NAMESPACES[name] for name in late)
     if types:
         draft.init.append(op.UnshareNamespaces("$.linux.namespaces", types))
     if "user" in joined:

@@ -350,7 +350,9 @@ class FilesystemCompiler:
                 if path not in configured:
                     self._device("", path, stat.S_IFCHR | 0o666, os.makedev(major, minor), 0, 0)
         for i, device in enumerate(self.linux.devices):
-            self._configured_device(device, f"$.linux.devices[{i}]")
+            # engines list all of the host's for a privileged container; what is made there is the link
+            if self.binds_dev or inside(device.path) != "/dev/ptmx":
+                self._configured_device(device, f"$.linux.devices[{i}]")
         if not self.binds_dev:
             for path, target in _DEFAULT_LINKS:
                 self.after.append(op.MakeLink("", path, target, 0))

@@ -42,6 +42,8 @@ _WITHOUT_EFFECT = frozenset({"defaults", "loud", "silent"})
 _LOCKED = f.MOUNT_ATTR_RDONLY | f.MOUNT_ATTR_NOSUID | f.MOUNT_ATTR_NODEV | f.MOUNT_ATTR_NOEXEC
 _INHERITED = _LOCKED | f.MOUNT_ATTR_NOSYMFOLLOW
 _SET_ACCESS_TIMES = frozenset({"noatime", "nodiratime", "relatime", "strictatime"})
+# podman's own, of a volume that it has filled before; it passes them on
+_ENGINES = frozenset({"copy", "nocopy"})
 _OTHERS = frozenset({"bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap"})
 
 
@@ -145,8 +147,10 @@ def asks_for_writing(options: tuple[str, ...]) -> bool:
 def refuse_unknown_options(options: MountOptions, names: tuple[str, ...], json_path: str, why: str = "one that is mounted already is bound",
                            ) -> None:
     """Of what is bound no file system is made that could take them. As runc does; what the specification lists and is of the
-    file system, as `sync`, is let pass, as both runc and crun do. Raises UnsupportedFieldError."""
+    file system, as `sync`, is let pass, as both runc and crun do, and what an engine has seen to. Raises UnsupportedFieldError."""
     for i in options.unknown:
+        if names[i] in _ENGINES:
+            continue
         raise UnsupportedFieldError(None, f"{json_path}.options[{i}]", f"mount option {names[i]!r} is of a file system, and here {why}")
 
 

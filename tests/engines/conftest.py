@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from node import handler, node, nothing_left, pod
+from podman import podman
 
 from pyruntime.host import read_host
 
-__all__ = ["handler", "node", "nothing_left", "pod", "volume"]
+sys.path[:0] = [str(Path(__file__).parents[1] / name) for name in ("privileged", "contract")]
+
+from programs import hugetlb_hierarchy  # noqa: E402  # of the path above
+
+__all__ = ["handler", "hugetlb_hierarchy", "node", "nothing_left", "pod", "podman", "volume"]
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sysconfig
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from image import make_tree
@@ -29,6 +30,15 @@ def require(*programs: str) -> None:
         pytest.skip(f"not installed: {', '.join(missing)}")
     if missing:
         pytest.fail(f"not installed: {', '.join(missing)} (make test-packages)")
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    """Its value, once it is true; for what engines tell of by no event."""
+    deadline = time.monotonic() + COMMAND_TIMEOUT_S
+    while not (value := condition()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.03)
+    return value
 
 
 class Ended:

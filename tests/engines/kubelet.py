@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from containerd import BOX
 from cri_api import EXITED, NODE, POD, RUNTIME_DEFAULT, UNCONFINED, CallError, Cri
-from engine import CGROUP_DRIVER, COMMAND_TIMEOUT_S
+from engine import CGROUP_DRIVER, until
 
 # what Kubernetes hides of /proc in a container unless told otherwise
 MASKED = ["/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",
@@ -21,15 +20,6 @@ READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tri
 CGROUP_PARENT = "/pods.slice" if CGROUP_DRIVER == "systemd" else "/pods"
 _UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "m": 1e-3}
 _SECCOMP = {"RuntimeDefault": RUNTIME_DEFAULT, "Unconfined": UNCONFINED}
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    """Its value, once it is true. This version of the interface tells of no events."""
-    deadline = time.monotonic() + COMMAND_TIMEOUT_S
-    while not (value := condition()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.03)
-    return value
 
 
 class Pod:

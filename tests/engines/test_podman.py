@@ -4,88 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from documented import documented
-from engine import CGROUP_DRIVER, COMMAND_TIMEOUT_S, PYRUNTIME, Engine, import_image, leaving_no_files, remove_cgroups, require, unmount_below
+from engine import CGROUP_DRIVER, COMMAND_TIMEOUT_S, Engine
 from journey import Journey
+from podman import RUNTIMES, with_runtime
 
 pytestmark = pytest.mark.privileged
 SAYS = Path(__file__).parents[1] / "says/says.c"
-CONFIGURATION = """
-[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
-[network]
-network_backend = "netavark"
-"""
-ENGINE = """
-[engine]
-tmp_dir = "{directory}/tmp"
-cgroup_manager = "{driver}"
-events_logger = "none"
-"""
-STORAGE = """
-[storage]
-driver = "vfs"
-graphroot = "{directory}/storage"
-runroot = "{directory}/run"
-"""
-
-
-@pytest.fixture(scope="module")
-def podman() -> Iterator[Engine]:
-    """With directories of its own, which hold the image. All is said in files, which also the podman reads that conmon calls when a
-    container has ended."""
-    require("podman", "conmon", "crun", "script")
-    directory = Path(tempfile.mkdtemp(prefix="podman-"))
-    # podman passes no --root on
-    for name, program in (("pyruntime", PYRUNTIME), ("crun", "crun")):
-        runtime = directory / name
-        runtime.write_text(f'#!/bin/sh\nexec {program} --root {directory}/containers-{name} "$@"\n')
-        runtime.chmod(0o755)
-    runtimes = documented("/etc/containers/containers.conf", {
-        "[engine]\n": ENGINE.format(directory=directory, driver=CGROUP_DRIVER), '["pyruntime"]': '["pyruntime", "crun"]',
-        PYRUNTIME: f"{directory}/pyruntime"})
-    (directory / "containers.conf").write_text(f'{CONFIGURATION}{runtimes}crun = ["{directory}/crun"]\n')
-    (directory / "storage.conf").write_text(STORAGE.format(directory=directory))
-    # podman knows these hierarchies of v1, and makes directories where they would be mounted
-    places = (f"/sys/fs/cgroup/{name}" for name in ("hugetlb", "net_cls", "net_prio", "perf_event"))
-    with leaving_no_files("/run/libpod", "/run/containers", "/var/lib/containers", "/var/lib/cni", *places):
-        engine = Engine(["podman"], {"CONTAINERS_CONF": f"{directory}/containers.conf",
-                                     "CONTAINERS_STORAGE_CONF": f"{directory}/storage.conf"}, [])
-        try:
-            import_image(engine, directory)
-            yield engine
-        finally:
-            engine("rm", "-af")
-            await_cleaning(directory)
-            left = list(directory.glob("containers-*/[!.]*"))
-            remove_cgroups("libpod_parent/conmon", "libpod_parent")
-            unmount_below(directory)
-            shutil.rmtree(directory)
-            assert left == []
-
-
-def await_cleaning(directory: Path) -> None:
-    """Until the end of the commands that conmon has started when containers ended: they write to the storage."""
-    deadline = time.monotonic() + 60
-    while any(os.fsencode(directory) in command for command in commands()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def commands() -> Iterator[bytes]:
-    """Of all processes, with their arguments."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            yield path.read_bytes()
 
 
 @contextlib.contextmanager
@@ -100,9 +30,9 @@ def null_device(may_change: bool) -> Iterator[None]:
     assert may_change or (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
 
 
-@pytest.fixture(params=["pyruntime", "crun"])
+@pytest.fixture(params=RUNTIMES)
 def engine(request: pytest.FixtureRequest, podman: Engine) -> Engine:
-    return Engine([*podman.command, "--runtime", request.param], podman.environment, ["--network=none"])
+    return with_runtime(podman, request.param)
 
 
 class TestPodman(Journey):

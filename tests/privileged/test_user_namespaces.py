@@ -57,6 +57,24 @@ def test_a_mapping_without_root(reachable: Lab, how: str) -> None:
     assert out.split() == ["8", "9", "7", "100007", "5", "null", "CapEff:", "0" * 16]
 
 
+@pytest.mark.conformance(31, 32)
+def test_a_listed_ptmx_is_the_containers_own(reachable: Lab) -> None:
+    """As a privileged container of podman's lists it, among all devices of the host."""
+    listed = [{"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2, "fileMode": 0o666},
+              {"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11}]
+    for changes in (linux(), {}):
+        out = reachable.run("readlink /dev/ptmx; stat -c '%t:%T' /dev/ptmx -L /dev/kmsg; (: <>/dev/ptmx) && echo opened",
+                            linux={**changes, "devices": listed})
+        assert out.split() == ["pts/ptmx", "5:2", "1:b", "opened"]
+
+
+@pytest.mark.conformance(27, 29)
+def test_message_queues_belong_to_the_namespaces_root(reachable: Lab) -> None:
+    """The kernel makes their file system together with the ipc namespace, as whoever does that."""
+    out = reachable.run("cd /dev/mqueue; stat -c '%u:%g %a' .; : >queue; rm queue && chmod 1700 . && stat -c %a .", linux=linux())
+    assert out.split() == ["0:0", "1777", "1700"]
+
+
 @pytest.mark.conformance(27, 29)
 def test_namespaces_belong_to_the_user_namespace(reachable: Lab) -> None:
     pid = reachable.sleeper(linux=linux(kinds=(*NAMESPACES, "user", "time")))

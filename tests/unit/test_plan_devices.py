@@ -91,3 +91,14 @@ def test_a_default_device_that_is_configured_by_another_spelling() -> None:
     plan = plan_of(V2, linux={"devices": [{"path": "/dev//./null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o600}]})
     (made,) = [o for o in of_kind(plan.init, op.MakeNode) if o.path == b"/dev/null"]
     assert made.mode == stat.S_IFCHR | 0o600
+
+
+@pytest.mark.parametrize("linux", [{}, USER], ids=["", "user"])
+def test_ptmx_is_a_link_whatever_is_listed(linux: dict[str, Any]) -> None:
+    """Engines list all of the host's devices for a privileged container."""
+    listed = {"path": "/dev/./ptmx", "type": "c", "major": 5, "minor": 2}
+    plan = plan_of(V2, linux={**linux, "devices": [listed]})
+    at = [type(o) for o in plan.init if getattr(o, "path", None) == b"/dev/ptmx"]
+    assert at == [op.MakeLink]
+    plan = plan_of(V2, mounts=mounts(DEV), linux={**linux, "devices": [listed]})
+    assert [o.demands & f.NODE_EXISTS for o in of_kind(plan.init, op.MakeNode)] == [f.NODE_EXISTS]

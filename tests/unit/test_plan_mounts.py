@@ -281,6 +281,12 @@ def plan_with(kind: str, *options: str) -> Plan:
     return plan_of(host, mounts=[{**mount, "options": [*always, *options]}])
 
 
+@pytest.mark.parametrize("option", ["copy", "nocopy"])
+def test_what_podman_says_of_a_volume_means_nothing(option: str) -> None:
+    """It passes on whether it has filled the volume."""
+    assert plan_with("bind", "rprivate", option) == plan_with("bind", "rprivate")
+
+
 @pytest.mark.conformance(5)
 @pytest.mark.parametrize("kind", MOUNTS)
 def test_every_option_has_its_effect_on_every_kind_of_mount(kind: str) -> None:
