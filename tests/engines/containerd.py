@@ -40,10 +40,15 @@ class Containerd:
         self._running = contextlib.ExitStack()
 
     def start(self) -> None:
-        self._running.enter_context(daemon(["containerd", "--config", str(self._file)], self.directory, self.socket))
+        self._process = self._running.enter_context(daemon(["containerd", "--config", str(self._file)], self.directory, self.socket))
 
     def stop(self) -> None:
         self._running.close()
+
+    def kill(self) -> None:
+        """As a crash: nothing is told to anybody."""
+        self._process.kill()
+        self.stop()
 
     def client(self, namespace: str, run: list[str]) -> Engine:
         """ctr, for a namespace of containerd's; see Engine."""

@@ -108,17 +108,17 @@ def import_image(engine: Engine, directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def daemon(line: list[str], directory: Path, listens: Path) -> Iterator[None]:
-    """A daemon, from the moment that it accepts connections; its output is in the directory."""
+def daemon(line: list[str], directory: Path, listens: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A daemon, from the moment that it accepts connections; its output is in the directory. It may have been killed when it is to end."""
     log = directory / f"{Path(line[0]).name}.log"
-    with log.open("w") as output:
+    with log.open("a") as output:
         process = subprocess.Popen(line, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + COMMAND_TIMEOUT_S
         while not _accepts(listens):
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(COMMAND_TIMEOUT_S)
