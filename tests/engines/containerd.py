@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from engine import Engine, daemon, leaving_no_files, require, unmount_below
+from engine import COMMAND_TIMEOUT_S, Engine, daemon, leaving_no_files, require, unmount_below
 from image import make_tree, pack, write_layout
 
 CONFIGURATION = """
@@ -70,6 +71,16 @@ class Containerd:
                 if b"containerd-shim" in arguments[0] and os.fsencode(self.socket) in arguments:
                     found.append(int(entry.name))
         return found
+
+
+def end(pid: int) -> None:
+    """Kill a process, as a crash, and wait until it is gone."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        assert select.select([descriptor], [], [], COMMAND_TIMEOUT_S)[0]
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -5,13 +5,14 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import os
+import select
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containerd import BOX, Containerd, running
+from containerd import BOX, Containerd, end, running
 from engine import CGROUP_DRIVER, COMMAND_TIMEOUT_S, PYRUNTIME, Engine, remove_cgroups
 from journey import SERVICE
 
@@ -67,6 +68,13 @@ def await_text(file: Path, text: str) -> None:
     deadline = time.monotonic() + COMMAND_TIMEOUT_S
     while text not in (found := file.read_text()):
         assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+
+
+def until_stopped(engine: Engine, id: str) -> None:
+    deadline = time.monotonic() + COMMAND_TIMEOUT_S
+    while status(engine, id) != "STOPPED":
+        assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
@@ -185,10 +193,7 @@ def test_service(engine: Engine, tmp_path: Path) -> None:
         assert status(engine, "c1") == "RUNNING"
         engine.succeed("tasks", "kill", "--signal", "SIGTERM", "c1")
         await_text(log, "told to stop")
-        deadline = time.monotonic() + COMMAND_TIMEOUT_S
-        while status(engine, "c1") != "STOPPED":
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until_stopped(engine, "c1")
         again = engine("tasks", "kill", "--signal", "SIGTERM", "c1")
         assert again.code == 1 and "process already finished: not found" in again.err, again
         assert "non-zero exit code 9" in engine("tasks", "delete", "c1").err
@@ -231,6 +236,49 @@ def test_several_at_once(engine: Engine) -> None:
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         ended = list(pool.map(lambda number: engine.run("--rm", BOX, f"c{number}", "sh", "-c", f"exit {number}"), range(4)))
     assert [end.code for end in ended] == [0, 1, 2, 3], ended
+
+
+def test_a_container_without_containerd(containerd: Containerd, engine: Engine, tmp_path: Path) -> None:
+    """Its shim has it go on, and tells the next containerd of its end."""
+    log = tmp_path / "log"
+    log.touch()
+    assert engine.run("-d", "--log-uri", f"file://{log}", BOX, "c1", "sh", "-c", SERVICE).code == 0
+    try:
+        await_text(log, "started")
+        pid = pid_of(engine, "c1")
+        containerd.kill()
+        containerd.start()
+        assert (status(engine, "c1"), pid_of(engine, "c1")) == ("RUNNING", pid)
+        assert engine("tasks", "exec", "--exec-id", "e1", "c1", "sh", "-c", "exit 6").code == 6
+        engine.succeed("tasks", "kill", "--signal", "SIGTERM", "c1")
+        await_text(log, "told to stop")
+        until_stopped(engine, "c1")
+        assert "non-zero exit code 9" in engine("tasks", "delete", "c1").err
+    finally:
+        remove(engine, "c1")
+
+
+@pytest.mark.parametrize("is_told", [True, False], ids=["beside_containerd", "with_containerd"])
+def test_a_shim_that_is_killed(containerd: Containerd, engine: Engine, is_told: bool) -> None:
+    """containerd then has the container deleted, at once or when it comes back; the runtime's command alone knows of it meanwhile."""
+    assert engine.run("-d", "--null-io", BOX, "c1", "sleep", "1000").code == 0
+    try:
+        pid = int(pid_of(engine, "c1"))
+        descriptor = os.pidfd_open(pid)
+        (shim,) = containerd.shims()
+        if not is_told:
+            containerd.kill()
+        end(shim)
+        if not is_told:
+            program, root = engine.run_options[1], engine.run_options[3]
+            state = [program, "--root", f"{root}/{NAMESPACE}", "state", "c1"]
+            shown = json.loads(subprocess.run(state, capture_output=True, check=True).stdout)
+            assert (shown["status"], shown["pid"]) == ("running", pid)
+            containerd.start()
+        assert select.select([descriptor], [], [], COMMAND_TIMEOUT_S)[0]
+        os.close(descriptor)
+    finally:
+        remove(engine, "c1")
 
 
 def test_checkpoint(engine: Engine, tmp_path: Path) -> None:

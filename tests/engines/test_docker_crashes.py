@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import select
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
+from containerd import end
 from docker_daemon import Docker, running
 from engine import COMMAND_TIMEOUT_S, PYRUNTIME, Engine
 
@@ -39,16 +39,6 @@ def service(docker: Docker, engine: Engine) -> int:
     return int(docker.state("c1", "Pid"))
 
 
-def kill(pid: int) -> None:
-    """And wait for its end."""
-    descriptor = os.pidfd_open(pid)
-    try:
-        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        assert select.select([descriptor], [], [], COMMAND_TIMEOUT_S)[0]
-    finally:
-        os.close(descriptor)
-
-
 def say(pid: int, line: str) -> None:
     """To the container's program, without the engine."""
     with open(f"/proc/{pid}/root/line", "w") as fifo:
@@ -69,10 +59,10 @@ def kill_both(docker: Docker) -> None:
     docker.containerd.start()
 
 
-@pytest.mark.parametrize("end", [stop_daemon, kill_daemon, kill_both])
-def test_a_container_without_its_daemon(docker: Docker, engine: Engine, service: int, end: Callable[[Docker], None]) -> None:
+@pytest.mark.parametrize("leave", [stop_daemon, kill_daemon, kill_both])
+def test_a_container_without_its_daemon(docker: Docker, engine: Engine, service: int, leave: Callable[[Docker], None]) -> None:
     """It runs and writes; the next daemon has it as it was, with what it wrote, executes in it and hears of its end."""
-    end(docker)
+    leave(docker)
     say(service, "alone")
     docker.start()
     assert (docker.state("c1", "Pid"), docker.state("c1", "Status")) == (service, "running")
@@ -101,7 +91,7 @@ def test_a_shim_that_is_killed(docker: Docker, engine: Engine, service: int) -> 
     """containerd deletes the container by the runtime's command, and it is gone by the time that Docker hears of it."""
     descriptor = os.pidfd_open(service)
     (shim,) = docker.containerd.shims()
-    kill(shim)
+    end(shim)
     docker.await_state("c1", "Status", "exited")
     assert select.select([descriptor], [], [], COMMAND_TIMEOUT_S)[0]
     os.close(descriptor)
@@ -117,7 +107,7 @@ def test_everything_is_killed(docker: Docker, engine: Engine, service: int) -> N
     id = docker.succeed("inspect", "-f", "{{.Id}}", "c1")
     docker.kill()
     docker.containerd.kill()
-    kill(shim)
+    end(shim)
     say(service, "alone")
     program = PYRUNTIME if "pyruntime" in engine.run_options else "runc"
     command = [program, "--root", str(docker.runtime_root())]

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 from docker_daemon import Docker, running
-from engine import COMMAND_TIMEOUT_S, PYRUNTIME, Engine
+from engine import CGROUP_DRIVER, COMMAND_TIMEOUT_S, PYRUNTIME, Engine
 
 pytestmark = pytest.mark.privileged
 MEBIBYTE = 1 << 20
 UNITS = {"KiB": 1 << 10, "MiB": MEBIBYTE, "GiB": 1 << 30, "B": 1}
+LIMITED = ("--memory=32m", "--memory-swap=32m")
 GREEDY = "dd if=/dev/zero of=/dev/null count=1 bs=200M"
 
 
@@ -36,6 +37,10 @@ def byte_count(text: str) -> int:
     """`24.5MiB` is 25690112."""
     unit = next(unit for unit in UNITS if text.endswith(unit))
     return int(float(text.removesuffix(unit)) * UNITS[unit])
+
+
+def wait_for(file: str) -> str:
+    return f"until test -e {file}; do sleep 0.05; done"
 
 
 def test_the_daemon_knows_the_runtime(docker: Docker) -> None:
@@ -76,24 +81,28 @@ def test_statistics(docker: Docker, engine: Engine) -> None:
 
 
 def test_memory_that_ran_out(docker: Docker, engine: Engine) -> None:
-    assert engine.run("-d", "--name", "c1", "--memory=32m", "--memory-swap=32m", "box", *GREEDY.split()).code == 0
-    assert docker.succeed("wait", "c1") == "137"
-    assert docker.state("c1", "OOMKilled") is True
-
-
-def test_memory_that_ran_out_for_one_process(docker: Docker, engine: Engine) -> None:
-    """It is told of while the container goes on."""
-    script = f"{GREEDY}; code=$?; until test -e /go; do sleep 0.1; done; exit $code"
+    """For one process: it is told of while the container goes on. The shim watches for it from when the start has returned."""
+    script = f"{wait_for('/go')}; {GREEDY}; code=$?; {wait_for('/end')}; exit $code"
     before = len(docker.events("c1"))
-    assert engine.run("-d", "--name", "c1", "--memory=32m", "--memory-swap=32m", "box", "sh", "-c", script).code == 0
+    assert engine.run("-d", "--name", "c1", *LIMITED, "box", "sh", "-c", script).code == 0
+    docker.succeed("exec", "c1", "touch", "/go")
     deadline = time.monotonic() + COMMAND_TIMEOUT_S
     while "oom" not in docker.events("c1")[before:]:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert docker.state("c1", "Running") is True
-    docker.succeed("exec", "c1", "touch", "/go")
+    docker.succeed("exec", "c1", "touch", "/end")
     assert docker.succeed("wait", "c1") == "137"
     assert docker.state("c1", "OOMKilled") is True
+
+
+def test_memory_that_ran_out_for_the_first_process(docker: Docker, engine: Engine) -> None:
+    """systemd removes its cgroup at once, and with it what the shim would read, whichever runtime it is."""
+    assert engine.run("-d", "--name", "c1", *LIMITED, "box", "sh", "-c", f"{wait_for('/go')}; exec {GREEDY}").code == 0
+    docker.succeed("exec", "c1", "touch", "/go")
+    assert docker.succeed("wait", "c1") == "137"
+    if CGROUP_DRIVER != "systemd":
+        docker.await_state("c1", "OOMKilled", True)
 
 
 def test_restart(docker: Docker, engine: Engine) -> None:

@@ -2,8 +2,9 @@
 
 from command_lab import line, service
 from delegation import delegated
+from interruption import orphanage
 from lab import lab, reachable, volume
 from probing import probe, probe_program
 from users import user
 
-__all__ = ["delegated", "lab", "line", "probe", "probe_program", "reachable", "service", "user", "volume"]
+__all__ = ["delegated", "lab", "line", "orphanage", "probe", "probe_program", "reachable", "service", "user", "volume"]

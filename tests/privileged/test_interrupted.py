@@ -10,23 +10,17 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
-import prctl
 import pytest
+from interruption import CGROUPS_PATH, cgroups, end_of
 from lab import NAMESPACES, Lab, namespaces
 
 from pyruntime import NativeRuntime, StdioOptions
 from pyruntime.errors import ContainerNotFoundError
-from pyruntime.host import read_host
 from pyruntime.runtimes.reaper import children_of_this_process
 
-pytestmark = pytest.mark.privileged
+pytestmark = [pytest.mark.privileged, pytest.mark.usefixtures("orphanage")]
 
-CGROUPS_PATH = "/pyruntime/p-interrupted"
-# what is killed or has lost its caller ends at once
-END_TIMEOUT_S = 2.0
 # where a caller can be: the function that it is about to call, or has called, of all those that a create consists of
 MOMENTS = {
     "before the directory is made": ("Store", "add", "before"),
@@ -58,38 +52,6 @@ runtime.create_container("p1", bundle, StdioOptions())
 print("created", flush=True)
 signal.pause()
 """
-
-
-@pytest.fixture(autouse=True)
-def _subreaper() -> Iterator[None]:
-    """Whoever loses its parent becomes a child of these tests, and is not overlooked."""
-    prctl.set_child_subreaper(1)
-    yield
-    prctl.set_child_subreaper(0)
-
-
-def cgroups() -> list[Path]:
-    """Those of the path that exist."""
-    paths = [Path(hierarchy.mount_point + CGROUPS_PATH) for hierarchy in read_host().hierarchies]
-    return [path for path in paths if path.exists()]
-
-
-def end_of(pids: set[int]) -> list[str]:
-    """Reap those that end by themselves; what is left of the others, which are killed."""
-    left = []
-    for pid in pids:
-        try:
-            descriptor = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        try:
-            if not select.select([descriptor], [], [], END_TIMEOUT_S)[0]:
-                left.append(f"process {Path(f'/proc/{pid}/cmdline').read_bytes()!r}")
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-            os.waitid(os.P_PIDFD, descriptor, os.WEXITED)
-        finally:
-            os.close(descriptor)
-    return left
 
 
 def interrupt(lab: Lab, bundle: str, moment: tuple[str, str, str], delay_s: float | None = None) -> tuple[str, list[str]]:
