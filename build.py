@@ -24,7 +24,7 @@ NATIVE = ROOT / "native"
 INIT_SOURCES = ("init", "plan", "namespaces", "paths", "mounts", "tree", "filesystem", "copy_up", "devices", "credentials", "scheduling",
                 "filter", "listener", "program", "hook", "run_hooks")
 HOST_SOURCES = ("plan", "host", "userns", "cgroups", "settings", "id_maps", "tree", "child", "hook", "spawn", "wire", "wait", "status",
-                "priority", "files", "network", "front_line", "front_place", "front_record", "kept", "kept_values",
+                "signals", "priority", "files", "network", "front_line", "front_place", "front_record", "kept", "kept_values",
                 "seccomp")
 # of the program `pyruntime`, besides those of the host that need no library
 FRONT_SOURCES = ("front", "front_life", "front_process", "front_exec", "front_create")

@@ -342,6 +342,16 @@ int derive_status(const char *directory, const char *name, int pid, int64_t star
 int open_pidfd(int pid);
 int signal_pidfd(int pidfd, int signal);
 
+/* Block the signals that whoever waits for a process passes on to it: nearly all. A descriptor in which they wait, or -errno. A fault of the
+ * caller's own ends it as ever. */
+int catch_signals(uint64_t *ret_before);
+
+/* The number of the next one in it, 0: there is none. */
+int take_signal(int signals);
+
+/* Close it, and have blocked what was before: what is left in it comes in. */
+void release_signals(int signals, uint64_t before);
+
 /* Wait until the process ends (timeout_ms -1: for ever). 1: ended, 0: timeout, -EINTR: a signal came in. */
 int poll_pidfd(int pidfd, int timeout_ms);
 

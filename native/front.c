@@ -10,6 +10,8 @@
 #include <string.h>
 
 #define PYTHON_PROGRAM "pyruntime-python"
+/* words before the command; an engine writes half a dozen */
+#define TOLD_OPTIONS_MAX 64
 
 static const struct {
     const char *name;
@@ -74,6 +76,22 @@ static int execute_python(char **arguments)
         execv(path, arguments);
     dprintf(STDERR_FILENO, "pyruntime: execute '%s': %s\n", path, strerror(errno));
     return 127;
+}
+
+int tell_failure(const struct front *front, const char *doing, const char *object, int error)
+{
+    char command[32], number[16];
+    char *arguments[TOLD_OPTIONS_MAX + 6] = {(char *)(uintptr_t)PYTHON_PROGRAM};
+    int count = 1;
+
+    snprintf(command, sizeof command, "%s-failed", front->line.command);
+    snprintf(number, sizeof number, "%d", -error);
+    /* the options before the command: where the log is */
+    for (char **at = front->arguments; *at != front->line.command && count <= TOLD_OPTIONS_MAX; at++)
+        arguments[count++] = *at;
+    char *told[] = {command, (char *)(uintptr_t)doing, (char *)(uintptr_t)object, number, NULL};
+    memcpy(arguments + count, told, sizeof told);
+    return execute_python(arguments);
 }
 
 int main(int count, char **arguments)

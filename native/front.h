@@ -78,6 +78,9 @@ int remove_cgroups(const struct record *record);
 /* Of front.c: the program in Python. */
 int name_python(char *ret_path, uint64_t size);
 
+/* Have it say why the command has failed: what was tried, on what, and the error (-errno). Returns only where it cannot be executed. */
+int tell_failure(const struct front *front, const char *doing, const char *object, int error);
+
 /* The name of a file in the container's directory: 0 or HAND_OVER. */
 int name_in_directory(const struct front *front, const char *name, char *ret_path, uint64_t size);
 

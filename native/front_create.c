@@ -1,5 +1,6 @@
 /* create and run of a bundle whose plan is kept. */
 #define _GNU_SOURCE
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -144,15 +145,23 @@ static void clean_up(struct front *front)
 static int run_container(struct front *front, struct kept *kept, struct pid_file *file, int signals)
 {
     struct conversation heard;
-    int pid;
+    int pid, unwritten = 0;
     AUTO_FD init = make_container(front, kept, &pid);
 
     if (init < 0)
         return HAND_OVER;
     {
         AUTO_FD lock = lock_directory(front->directory);
-        if (lock < 0 || write_pid_file(file, pid) || load_record(front) || start_container(front, &heard))
+        if (lock < 0 || load_record(front) || start_container(front, &heard))
             return undo(front);
+        /* last: one that cannot be started has none */
+        unwritten = write_pid_file(file, pid);
+        if (unwritten)
+            undo(front);
+    }
+    if (unwritten) {
+        discard_pid_file(file);
+        return tell_failure(front, "write pid file", file->path, unwritten);
     }
     tell_warnings(&front->line, kept);
     if (signals < 0)
@@ -167,16 +176,17 @@ int command_run(struct front *front)
     bool is_detached = option_of(&front->line, "detach");
     AUTO_KEPT kept = {0};
     AUTO_PID_FILE file;
-    sigset_t before;
+    uint64_t before;
 
     file.fd = -1;
     if (!has_only(&front->line, "bundle pid_file no_pivot no_new_keyring detach no_subreaper") || open_kept(front, &kept, &file))
         return HAND_OVER;
-    AUTO_FD signals = is_detached ? -1 : catch_signals(&before);
+    int signals = is_detached ? -1 : catch_signals(&before);
     if (!is_detached && signals < 0)
         return HAND_OVER;
     int code = run_container(front, &kept, &file, signals);
-    if (!is_detached)
-        sigprocmask(SIG_SETMASK, &before, NULL);
+    /* at the end they are left blocked: those that came too late for the process are not to end the command either */
+    if (!is_detached && code == HAND_OVER)
+        release_signals(signals, before);
     return code;
 }

@@ -1,6 +1,7 @@
 /* exec of a process whose plan is kept. */
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -33,14 +34,16 @@ static int execute(struct front *front, struct kept *kept, struct pid_file *file
         return HAND_OVER;
     AUTO_FD pidfd = spawned.pidfd;
     int length = snprintf(record, sizeof record, "%s/process-%d.%ld", front->directory, spawned.pid, read_start_time(spawned.pid));
-    bool is_noted = length < (int)sizeof record && mknod(record, S_IFREG | 0600, 0) == 0;
-    if (!is_noted || write_pid_file(file, spawned.pid)) {
+    int unnoted = length < (int)sizeof record ? (int)checked(mknod(record, S_IFREG | 0600, 0)) : -ENAMETOOLONG;
+    int unwritten = unnoted ? 0 : write_pid_file(file, spawned.pid);
+    if (unnoted || unwritten) {
         signal_pidfd(pidfd, SIGKILL);
         wait_for(pidfd, -1);
-        if (is_noted)
+        if (!unnoted)
             unlink(record);
-        dprintf(STDERR_FILENO, "pyruntime: note process %d of container '%s': %s\n", spawned.pid, front->id, strerror(errno));
-        return 255;
+        discard_pid_file(file);
+        return unnoted ? tell_failure(front, "note a process of container", front->id, unnoted)
+                       : tell_failure(front, "write pid file", file->path, unwritten);
     }
     tell_warnings(&front->line, kept);
     if (signals < 0) {
@@ -58,18 +61,19 @@ int command_exec(struct front *front)
     bool is_detached = option_of(line, "detach");
     AUTO_KEPT kept = {0};
     AUTO_PID_FILE file;
-    sigset_t before;
+    uint64_t before;
 
     file.fd = -1;
     if (!has_only(line, "process detach pid_file env user additional_gids cwd cap no_new_privs apparmor process_label")
         || !option_of(line, "process") == !*line->rest || load_record(front) || !front->record.may_execute
         || find_kept(front->arguments, &kept) || status_of(front) != STATUS_RUNNING || open_pid_file(option_of(line, "pid_file"), &file))
         return HAND_OVER;
-    AUTO_FD signals = is_detached ? -1 : catch_signals(&before);
+    int signals = is_detached ? -1 : catch_signals(&before);
     if (!is_detached && signals < 0)
         return HAND_OVER;
     int code = execute(front, &kept, &file, signals);
-    if (!is_detached)
-        sigprocmask(SIG_SETMASK, &before, NULL);
+    /* at the end they are left blocked: those that came too late for the process are not to end the command either */
+    if (!is_detached && code == HAND_OVER)
+        release_signals(signals, before);
     return code;
 }

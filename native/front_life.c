@@ -53,7 +53,7 @@ int command_kill(struct front *front)
 }
 
 /* What was heard of a start that failed, for Python, which starts anew and finds it: HAND_OVER. */
-static int tell_failure(struct front *front, const struct conversation *heard)
+static int note_failure(struct front *front, const struct conversation *heard)
 {
     char path[PATH_MAX];
     AUTO_FD init = open_container_init(&front->record);
@@ -105,7 +105,7 @@ int command_start(struct front *front)
     if (lock < 0 || load_record(front) || !front->record.may_start)
         return HAND_OVER;
     int failed = start_container(front, &heard);
-    return failed == 1 ? tell_failure(front, &heard) : failed ? HAND_OVER : 0;
+    return failed == 1 ? note_failure(front, &heard) : failed ? HAND_OVER : 0;
 }
 
 /* Whether there is a process on record that is not gone: exec processes' records are names, `process-PID.START` and how it ended behind it. */

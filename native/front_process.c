@@ -3,15 +3,13 @@
 #include "front_process.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <time.h>
 
 #define WARNINGS_LIMIT 65536
-
-static const int forwarded[] = {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGCONT};
 
 /* Which one stands there; NULL: none that the command line has. */
 static const struct kept_value *value_of(const struct kept *kept, uint32_t number)
@@ -96,17 +94,18 @@ int write_pid_file(struct pid_file *file, int pid)
     if (!file->path)
         return 0;
     if (dprintf(file->fd, "%d", pid) < 0 || rename(file->beside, file->path) < 0)
-        return HAND_OVER;
+        return -errno;
     close_fd(&file->fd);
     file->fd = -1;
     return 0;
 }
 
-void discard_pid_file(const struct pid_file *file)
+void discard_pid_file(struct pid_file *file)
 {
     if (file->fd < 0)
         return;
-    close(file->fd);
+    close_fd(&file->fd);
+    file->fd = -1;
     unlink(file->beside);
 }
 
@@ -169,32 +168,17 @@ int follow_init(const struct kept *kept, struct spawn_result *spawned, uint32_t 
     return is_done ? 0 : HAND_OVER;
 }
 
-int catch_signals(sigset_t *ret_before)
-{
-    sigset_t wanted;
-
-    sigemptyset(&wanted);
-    for (size_t i = 0; i < sizeof forwarded / sizeof *forwarded; i++)
-        sigaddset(&wanted, forwarded[i]);
-    if (sigprocmask(SIG_BLOCK, &wanted, ret_before) < 0)
-        return -errno;
-    int signals = (int)checked(signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK));
-    if (signals < 0)
-        sigprocmask(SIG_SETMASK, ret_before, NULL);
-    return signals;
-}
-
 int wait_for(int pidfd, int signals)
 {
     struct pollfd entries[] = {{.fd = pidfd, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
-    struct signalfd_siginfo info;
     struct exit_report report = {.code = CLD_EXITED, .status = 1};
 
     while (!entries[0].revents) {
         if (poll(entries, 2, -1) < 0 && errno != EINTR)
             break;
-        while (entries[1].revents && read(signals, &info, sizeof info) == sizeof info)
-            signal_pidfd(pidfd, (int)info.ssi_signo);
+        for (int number; entries[1].revents && (number = take_signal(signals));)
+            if (number != SIGWINCH)  /* the size of a terminal that the process does not have */
+                signal_pidfd(pidfd, number);
     }
     while (reap_pidfd(pidfd, &report) == -EINTR)
         ;

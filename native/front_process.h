@@ -2,8 +2,6 @@
 #ifndef PYRUNTIME_FRONT_PROCESS_H
 #define PYRUNTIME_FRONT_PROCESS_H
 
-#include <signal.h>
-
 #include "kept.h"
 
 /* What is not known before a plan is executed. */
@@ -31,10 +29,12 @@ struct pid_file {
 
 /* 0, or HAND_OVER before anything is made. */
 int open_pid_file(const char *path, struct pid_file *ret_file);
+
+/* 0 or -errno */
 int write_pid_file(struct pid_file *file, int pid);
 
 /* Remove what was not put in its place. */
-void discard_pid_file(const struct pid_file *file);
+void discard_pid_file(struct pid_file *file);
 #define AUTO_PID_FILE __attribute__((cleanup(discard_pid_file))) struct pid_file
 
 /* Put the values in their places, run the host operations and start the init: 0 or HAND_OVER, and then nothing of it is left. */
@@ -44,10 +44,8 @@ int spawn_kept(struct kept *kept, const int *descriptors, int count, struct spaw
  * was killed and reaped. The pid and its pidfd, which is the caller's, may be those of a successor. */
 int follow_init(const struct kept *kept, struct spawn_result *spawned, uint32_t until);
 
-/* Signals that are passed on to the process: from here on they wait in the descriptor. */
-int catch_signals(sigset_t *ret_before);
-
-/* Wait for a child's end, and pass signals on to it meanwhile: its exit code, 128 and the number of the signal that ended it. */
+/* Wait for a child's end, and pass signals on to it meanwhile (of catch_signals; -1: none): its exit code, 128 and the number of the signal
+ * that ended it. */
 int wait_for(int pidfd, int signals);
 
 #endif

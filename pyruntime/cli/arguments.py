@@ -218,6 +218,12 @@ def _restore(parser: Parser) -> None:
     _id(parser)
 
 
+def _failed(parser: Parser) -> None:
+    parser.add_argument("doing", metavar="DOING", help="what was tried")
+    parser.add_argument("object", metavar="OBJECT", help="on what")
+    parser.add_argument("number", type=_count, metavar="ERRNO", help="why not")
+
+
 COMMANDS = {
     "create": Command("life_cycle:create", "apply everything of a bundle's config.json but its program", _create),
     "start": Command("life_cycle:start", "run the program of a created container", _id),
@@ -240,8 +246,13 @@ COMMANDS = {
     "completion": Command("completion:print_completion", "print what makes a shell complete this command line", _completion),
     "features": Command("documents:print_features", "print what this runtime can do as JSON", lambda parser: None),
 }
+# what the front end has Python say (native/front.c)
+_OF_THE_FRONT_END = {
+    "exec-failed": Command("failures:repeat_failure", "say why", _failed, 255),
+    "run-failed": Command("failures:repeat_failure", "say why", _failed),
+}
 # the functions that need no runtime
-WITHOUT_RUNTIME = frozenset({"write_spec", "print_features", "print_plan", "print_diagnosis", "print_completion"})
+WITHOUT_RUNTIME = frozenset({"repeat_failure", "write_spec", "print_features", "print_plan", "print_diagnosis", "print_completion"})
 
 
 def declare_global(parser: Parser) -> None:
@@ -289,7 +300,7 @@ def parse_command(options: Options, arguments: Sequence[str]) -> Command:
     if arguments[0] == "help":
         arguments = (*arguments[1:2], "--help")
     name = arguments[0]
-    command = COMMANDS.get(name)
+    command = COMMANDS.get(name) or _OF_THE_FRONT_END.get(name)
     if command is not None:
         plain = Declarations()
         command.fill(plain)

@@ -10,21 +10,21 @@ import signal
 import struct
 import termios
 import tty
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyruntime.cli.notify import Notifications
+    from pyruntime.native.signals import CaughtSignals
     from pyruntime.runtimes.native import NativeRuntime
 
-_FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGCONT)
 _CHUNK = 65536
 
 
-def follow(runtime: NativeRuntime, id: str, pid: int, signals: int, relay: Relay | None, told: Notifications | None = None) -> None:
+def follow(runtime: NativeRuntime, id: str, pid: int, signals: CaughtSignals, relay: Relay | None,
+           told: Notifications | None = None) -> None:
     """Return once the process, a child of this one, has ended.
 
-    signals   of `received_signals`, entered before the process could run: whoever sees it run may send one
+    signals   entered before the process could run: whoever sees it run may send one
     relay     of its terminal, if it has one
     told      by its program, if somebody wants to know
     """
@@ -32,7 +32,7 @@ def follow(runtime: NativeRuntime, id: str, pid: int, signals: int, relay: Relay
     try:
         poll = select.poll()
         while True:
-            wanted = {pidfd: select.POLLIN, signals: select.POLLIN, **(relay.wanted() if relay is not None else {}),
+            wanted = {pidfd: select.POLLIN, signals.fileno(): select.POLLIN, **(relay.wanted() if relay is not None else {}),
                       **({told.fileno(): select.POLLIN} if told is not None else {})}
             for descriptor, events in wanted.items():
                 poll.register(descriptor, events)
@@ -43,12 +43,11 @@ def follow(runtime: NativeRuntime, id: str, pid: int, signals: int, relay: Relay
                 relay.pass_on(ready)
             if told is not None:
                 told.pass_on(os.getpid())
-            if signals in ready:
-                for number in os.read(signals, _CHUNK):
-                    if number == signal.SIGWINCH and relay is not None:
-                        relay.resize()
-                    elif number in _FORWARDED:
-                        runtime.kill_process(id, pid, number)
+            while number := signals.take():
+                if number != signal.SIGWINCH:
+                    runtime.kill_process(id, pid, number)
+                elif relay is not None:
+                    relay.resize()
             if pidfd in ready:
                 if relay is not None:
                     relay.drain()
@@ -62,22 +61,6 @@ def relay_of(terminal: int | None) -> contextlib.AbstractContextManager[Relay | 
     return contextlib.nullcontext() if terminal is None else Relay(terminal)
 
 
-@contextlib.contextmanager
-def received_signals() -> Iterator[int]:
-    """A descriptor from which the numbers of the signals that come in are read."""
-    read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    before = {number: signal.signal(number, lambda *_: None) for number in (*_FORWARDED, signal.SIGWINCH)}
-    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-    try:
-        yield read
-    finally:
-        signal.set_wakeup_fd(-1)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(read)
-        os.close(write)
-
-
 class Relay:
     """Between standard input and output of this command and a terminal's master. A terminal of the command's own is raw meanwhile:
     what is typed means what the other one makes of it."""
@@ -86,22 +69,29 @@ class Relay:
         self._master = master
         self._is_open = True
         self._reads_input = True
+        self._shows_output = True
         self._typed = b""
         self._before: list[Any] | None = None
 
     def __enter__(self) -> Relay:
-        os.set_blocking(self._master, False)
-        if os.isatty(0):
-            self._before = termios.tcgetattr(0)
-            tty.setraw(0, termios.TCSANOW)
-        if not os.isatty(1):
-            self._leave_line_ends()
-        self.resize()
+        try:
+            os.set_blocking(self._master, False)
+            if not os.isatty(1):
+                self._leave_line_ends()
+            self.resize()
+            # last: what fails before leaves the command's terminal as it is
+            if os.isatty(0):
+                self._before = termios.tcgetattr(0)
+                tty.setraw(0, termios.TCSANOW)
+        except termios.error as error:
+            raise OSError(*error.args) from error
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._before is not None:
-            termios.tcsetattr(0, termios.TCSADRAIN, self._before)
+            with contextlib.suppress(termios.error):  # one that was hung up meanwhile
+                # at once: output that nobody takes is not waited for
+                termios.tcsetattr(0, termios.TCSANOW, self._before)
 
     def _leave_line_ends(self) -> None:
         """A file or a pipe gets the lines that the program writes, without the carriage returns that only a terminal needs."""
@@ -127,7 +117,10 @@ class Relay:
 
     def pass_on(self, ready: dict[int, int]) -> None:
         if 0 in ready:
-            self._typed = os.read(0, _CHUNK)
+            try:
+                self._typed = os.read(0, _CHUNK)
+            except OSError:  # EIO: it was hung up, of which SIGHUP tells the process
+                self._typed = b""
             self._reads_input = bool(self._typed)
         if self._typed and self._is_open:
             try:
@@ -148,8 +141,11 @@ class Relay:
         except OSError:  # EIO: nobody has the other side open
             data = b""
         self._is_open = bool(data)
-        while data:
-            data = data[os.write(1, data):]
+        while data and self._shows_output:
+            try:
+                data = data[os.write(1, data):]
+            except OSError:  # nobody sees it any more; the process goes on, as with runc, and is not held up
+                self._shows_output = False
         return self._is_open
 
     def drain(self) -> None:

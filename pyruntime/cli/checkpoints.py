@@ -9,7 +9,7 @@ from pyruntime.checkpoint import CgroupsMode, CheckpointOptions, RestoreOptions
 from pyruntime.checkpoint.options import check_parent_path
 from pyruntime.cli.failures import CommandError
 from pyruntime.cli.life_cycle import deleted_on_failure
-from pyruntime.cli.streams import console_socket, hand_over_terminal, terminal_of, write_pid_file
+from pyruntime.cli.streams import PidFile, console_socket, hand_over_terminal, terminal_of
 from pyruntime.interface import StdioOptions
 
 if TYPE_CHECKING:
@@ -40,22 +40,24 @@ def restore(runtime: NativeRuntime, options: Options) -> int:
                             **_permissions(options))
     stdio = StdioOptions(in_fd=0, out_fd=1, err_fd=2)
     with contextlib.ExitStack() as held:
+        pid_file = held.enter_context(PidFile(options.pid_file))
         console = console_socket(options, held)
         if options.detach:
             pid = runtime.restore_container(options.id, options.bundle, options.image_path, stdio, chosen)
             with deleted_on_failure(runtime, options.id):
                 hand_over_terminal(terminal_of(runtime, options.id, pid), console)
-                write_pid_file(options.pid_file, pid)
+                pid_file.write(pid)
             return 0
-        from pyruntime.cli.attached import follow, received_signals, relay_of
+        from pyruntime.cli.attached import follow, relay_of
+        from pyruntime.native.signals import CaughtSignals
 
-        signals = held.enter_context(received_signals())
+        signals = held.enter_context(CaughtSignals())
         pid = runtime.restore_container(options.id, options.bundle, options.image_path, stdio, chosen)
         with deleted_on_failure(runtime, options.id), relay_of(terminal_of(runtime, options.id, pid)) as relay:
-            write_pid_file(options.pid_file, pid)
+            pid_file.write(pid)
             follow(runtime, options.id, pid, signals, relay)
             exit_state = runtime.wait_on_container(options.id)
-    runtime.delete_container(options.id)
+        runtime.delete_container(options.id)
     return exit_state.exit_code
 
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import TYPE_CHECKING, NoReturn
 
 from pyruntime.errors import HookFailedError
 
+if TYPE_CHECKING:
+    from pyruntime.cli.plain import Options
+
 
 class CommandError(Exception):
-    """The command cannot do what was asked; with the exit code that it ends with."""
+    """The command cannot do what was asked."""
 
-    def __init__(self, message: str, exit_code: int = 1) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+
+def repeat_failure(options: Options) -> NoReturn:
+    """What the front end has failed with when it was too late to hand the command over. Raises CommandError."""
+    raise CommandError(f"{options.doing} {options.object!r}: {words_of(options.number)}")
 
 
 def explain(error: Exception) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pyruntime.cli.failures import CommandError, words_of
 from pyruntime.cli.kept import plan_file
-from pyruntime.cli.streams import console_socket, hand_over_terminal, inherited, pidfd_socket, terminal_of, write_pid_file
+from pyruntime.cli.streams import PidFile, console_socket, hand_over_terminal, inherited, pidfd_socket, terminal_of
 from pyruntime.errors import ContainerNotFoundError, NotRunningError, NotStoppedError
 from pyruntime.interface import Status
 
@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 def create(runtime: NativeRuntime, options: Options) -> int:
     """Leave a created container, whose terminal somebody else has."""
-    _create(runtime, options, inherited(options), detaches=True)
+    stdio = inherited(options)
+    with PidFile(options.pid_file) as pid_file:
+        pid = _create(runtime, options, stdio, detaches=True)
+        with deleted_on_failure(runtime, options.id):
+            pid_file.write(pid)
     return 0
 
 
@@ -43,7 +47,6 @@ def _create(runtime: NativeRuntime, options: Options, stdio: StdioOptions, *, de
                 hand_over_terminal(terminal_of(runtime, options.id, pid), console)
             if pidfds is not None:
                 pidfds.send(pid)
-            write_pid_file(options.pid_file, pid)
         if file is not None and not options.environment and not _is_notified():
             runtime.keep_plan(file, options.id, bundle_path=options.bundle, no_pivot=options.no_pivot, keeps_keyring=options.no_new_keyring)
     return pid
@@ -52,22 +55,31 @@ def _create(runtime: NativeRuntime, options: Options, stdio: StdioOptions, *, de
 def run(runtime: NativeRuntime, options: Options) -> int:
     """The exit code of the container's program; 0 for a detached one once it runs."""
     stdio = inherited(options)
-    if options.detach:
-        pid = _create(runtime, options, stdio, detaches=True)
-        with deleted_on_failure(runtime, options.id):
-            _start_until_ready(runtime, options.id, pid)
-        return 0
-    from pyruntime.cli.attached import follow, received_signals, relay_of
+    with PidFile(options.pid_file) as pid_file:
+        return _run_detached(runtime, options, stdio, pid_file) if options.detach else _run_attached(runtime, options, stdio, pid_file)
 
-    with received_signals() as signals:
+
+def _run_detached(runtime: NativeRuntime, options: Options, stdio: StdioOptions, pid_file: PidFile) -> int:
+    pid = _create(runtime, options, stdio, detaches=True)
+    with deleted_on_failure(runtime, options.id):
+        _start_until_ready(runtime, options.id, pid, pid_file)
+    return 0
+
+
+def _run_attached(runtime: NativeRuntime, options: Options, stdio: StdioOptions, pid_file: PidFile) -> int:
+    from pyruntime.cli.attached import follow, relay_of
+    from pyruntime.native.signals import CaughtSignals
+
+    with CaughtSignals() as signals:
         pid = _create(runtime, options, stdio, detaches=False)
         with (deleted_on_failure(runtime, options.id), relay_of(terminal_of(runtime, options.id, pid)) as relay,
               _notifications(runtime, options.id) as told):
             runtime.start_container(options.id)
+            pid_file.write(pid)
             follow(runtime, options.id, pid, signals, relay, told)
             exit_state = runtime.wait_on_container(options.id)
-    if not options.keep:
-        runtime.delete_container(options.id)
+        if not options.keep:
+            runtime.delete_container(options.id)
     return exit_state.exit_code
 
 
@@ -92,7 +104,7 @@ def start(runtime: NativeRuntime, options: Options) -> int:
     return 0
 
 
-def _start_until_ready(runtime: NativeRuntime, id: str, pid: int) -> None:
+def _start_until_ready(runtime: NativeRuntime, id: str, pid: int, pid_file: PidFile | None = None) -> None:
     with _notifications(runtime, id) as told, contextlib.ExitStack() as held:
         pidfd = None
         if told is not None:
@@ -100,6 +112,8 @@ def _start_until_ready(runtime: NativeRuntime, id: str, pid: int) -> None:
                 pidfd = os.pidfd_open(pid)
                 held.callback(os.close, pidfd)
         runtime.start_container(id)
+        if pid_file is not None:
+            pid_file.write(pid)
         if told is not None and pidfd is not None:
             told.await_ready(pid, pidfd)
 

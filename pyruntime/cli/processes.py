@@ -11,7 +11,7 @@ import msgspec
 from pyruntime.cli.failures import CommandError
 from pyruntime.cli.kept import plan_file
 from pyruntime.cli.states import print_json
-from pyruntime.cli.streams import console_socket, hand_over_terminal, inherited, pidfd_socket, terminal_of, write_pid_file
+from pyruntime.cli.streams import PidFile, console_socket, hand_over_terminal, inherited, pidfd_socket, terminal_of
 from pyruntime.errors import InvalidBundleError, NotRunningError
 from pyruntime.interface import Status
 from pyruntime.spec import Capabilities, ConsoleSize, Process, User, decode_process, load_bundle
@@ -32,32 +32,42 @@ def execute(runtime: NativeRuntime, options: Options) -> int:
     if options.console_socket and not (process.terminal and options.detach):
         raise CommandError("--console-socket is for detached processes with a terminal")
     with contextlib.ExitStack() as held:
-        signals = -1
+        signals = None
         if not options.detach:
-            from pyruntime.cli.attached import follow, received_signals, relay_of
+            from pyruntime.native.signals import CaughtSignals
 
-            signals = held.enter_context(received_signals())
+            signals = held.enter_context(CaughtSignals())
+        pid_file = held.enter_context(PidFile(options.pid_file))
         console = console_socket(options, held)
         pidfds = pidfd_socket(options, held)
         pid = _execute(runtime, options, process, stdio)
-        terminal = terminal_of(runtime, options.id, pid)
         try:
+            terminal = terminal_of(runtime, options.id, pid)
             if options.detach:
                 hand_over_terminal(terminal, console)
             if pidfds is not None:
                 pidfds.send(pid)
-            write_pid_file(options.pid_file, pid)
+            pid_file.write(pid)
+            if file is not None and not options.ignore_paused and not process.terminal:
+                runtime.keep_plan(file, options.id, process)
+            if signals is None:
+                runtime.forget_reaped_processes(options.id)
+                return 0
+            from pyruntime.cli.attached import follow, relay_of
+
+            with relay_of(terminal) as relay:
+                follow(runtime, options.id, pid, signals, relay)
         except BaseException:
             runtime.kill_process(options.id, pid, 9)
+            _forget(runtime, options.id, pid)
             raise
-        if file is not None and not options.ignore_paused and not process.terminal:
-            runtime.keep_plan(file, options.id, process)
-        if options.detach:
-            runtime.forget_reaped_processes(options.id)
-            return 0
-        follow(runtime, options.id, pid, signals, held.enter_context(relay_of(terminal)))
-    exit_state = runtime.wait_on_process(options.id, pid)
-    runtime.delete_process(options.id, pid)
+        return _forget(runtime, options.id, pid)
+
+
+def _forget(runtime: NativeRuntime, id: str, pid: int) -> int:
+    """The exit code of a process that ends."""
+    exit_state = runtime.wait_on_process(id, pid)
+    runtime.delete_process(id, pid)
     return exit_state.exit_code
 
 
@@ -69,7 +79,7 @@ def _execute(runtime: NativeRuntime, options: Options, process: Process, stdio: 
     except NotRunningError as error:
         if error.status != Status.PAUSED:
             raise
-        raise CommandError(f"{error}: cannot exec in a paused container without --ignore-paused", 255) from error
+        raise CommandError(f"{error}: cannot exec in a paused container without --ignore-paused") from error
 
 
 def _cgroups(given: list[str]) -> dict[str, str]:

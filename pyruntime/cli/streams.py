@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from pyruntime.cli.failures import CommandError, words_of
 from pyruntime.interface import StdioOptions
@@ -58,20 +59,42 @@ def hand_over_terminal(master: int | None, console: ConsoleSocket | None) -> Non
         console.send(master)
 
 
-def write_pid_file(path: str | None, pid: int) -> None:
-    """All at once, since somebody may be waiting for it. Raises CommandError."""
-    if path is None:
-        return
-    new = f"{path}.{os.getpid()}.new"
-    try:
-        with open(new, "w", opener=_open_new) as file:
-            file.write(str(pid))
-        os.rename(new, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(new)
-        raise CommandError(f"write pid file {path!r}: {words_of(error.errno or 0)}") from error
+class PidFile:
+    """Of --pid-file (None: none is wanted). It is made beside its place before there is a process, and put there at once, with the pid:
+    somebody may be waiting for it. Raises CommandError."""
 
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._beside: str | None = None
 
-def _open_new(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_EXCL, 0o644)
+    def __enter__(self) -> Self:
+        if self._path is None:
+            return self
+        beside = f"{self._path}.{os.getpid()}.new"
+        try:
+            if os.path.isdir(self._path):
+                raise IsADirectoryError(errno.EISDIR, "")
+            os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+        except OSError as error:
+            raise self._explained(error) from error
+        self._beside = beside
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._beside is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._beside)
+
+    def write(self, pid: int) -> None:
+        if self._path is None or self._beside is None:
+            return
+        try:
+            with open(self._beside, "w") as file:
+                file.write(str(pid))
+            os.rename(self._beside, self._path)
+        except OSError as error:
+            raise self._explained(error) from error
+        self._beside = None
+
+    def _explained(self, error: OSError) -> CommandError:
+        return CommandError(f"write pid file {self._path!r}: {words_of(error.errno or 0)}")

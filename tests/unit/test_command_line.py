@@ -17,7 +17,7 @@ from pyruntime.cli.arguments import COMMANDS, UsageError, parse_command, parse_g
 from pyruntime.cli.failures import CommandError, explain
 from pyruntime.cli.life_cycle import signal_number
 from pyruntime.cli.main import main
-from pyruntime.cli.streams import write_pid_file
+from pyruntime.cli.streams import PidFile
 from pyruntime.errors import HookFailedError, SetupError
 from pyruntime.spec import load_spec
 from pyruntime.testing import make_bundle
@@ -279,10 +279,26 @@ def test_features_of_network_devices_and_resctrl(capfd: pytest.CaptureFixture[st
 
 
 def test_a_pid_file_that_cannot_be_in_its_place(tmp_path: Path) -> None:
+    """Is found before there is a process, or, where somebody takes its place meanwhile, after."""
     (tmp_path / "pid").mkdir()
-    with pytest.raises(CommandError, match="write pid file .*: EISDIR: is a directory"):
-        write_pid_file(str(tmp_path / "pid"), 7)
+    with pytest.raises(CommandError, match="write pid file .*: EISDIR: is a directory"), PidFile(str(tmp_path / "pid")):
+        raise AssertionError("entered")
+    (tmp_path / "pid").rmdir()
+    with pytest.raises(CommandError, match="write pid file .*: EISDIR: is a directory"), PidFile(str(tmp_path / "pid")) as file:
+        (tmp_path / "pid").mkdir()
+        file.write(7)
     assert [path.name for path in tmp_path.iterdir()] == ["pid"]
+
+
+def test_a_pid_file_is_there_once_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "pid").write_text("an earlier one")
+    with PidFile(str(tmp_path / "pid")) as file:
+        assert (tmp_path / "pid").read_text() == "an earlier one"
+        file.write(7)
+        assert (tmp_path / "pid").read_text() == "7"
+    with PidFile(str(tmp_path / "pid")):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["pid"] and (tmp_path / "pid").read_text() == "7"
 
 
 def test_as_a_module() -> None:
