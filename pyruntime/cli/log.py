@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import fcntl
 import os
-import sys
 
 import msgspec
 
@@ -30,14 +30,22 @@ class Log:
             os.close(self._file)
 
     def write(self, level: str, message: str) -> None:
-        """One line, in the file or else on standard error."""
-        os.write(2 if self._file < 0 else self._file, rendered(level, message, self._is_json, _now()))
+        """One line, in the file or else on standard error. One that is full keeps the command from nothing."""
+        with contextlib.suppress(OSError):
+            os.write(2 if self._file < 0 else self._file, rendered(level, message, self._is_json, _now()))
 
     def error(self, message: str) -> None:
         """Why the command fails: a line on standard error, and a record in the file if there is one."""
-        print(f"pyruntime: {message}".encode(errors="backslashreplace").decode(), file=sys.stderr, flush=True)
+        message = _escaped(message)
+        with contextlib.suppress(OSError):
+            os.write(2, f"pyruntime: {message}\n".encode(errors="backslashreplace"))
         if self._file >= 0:
             self.write("error", message)
+
+
+def _escaped(message: str) -> str:
+    """Whoever reads lines is not to take a path for two of them, nor a terminal for its own business."""
+    return "".join(repr(character)[1:-1] if ord(character) < 32 or ord(character) == 127 else character for character in message)
 
 
 def rendered(level: str, message: str, is_json: bool, time: str) -> bytes:

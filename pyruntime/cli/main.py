@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None, new_runtime: NewRuntime = open_
     except UsageError as error:
         refused = error
     try:
-        log = Log(options.log, options.log_format == "json", 3 + getattr(options, "preserve_fds", 0))
+        log = Log(options.log or None, options.log_format == "json", 3 + getattr(options, "preserve_fds", 0))
     except OSError as error:
         Log().error(f"open log {explain(error)}")
         return 1
@@ -65,10 +65,12 @@ def _run(command: Command, options: Options, new_runtime: NewRuntime, log: Log) 
             function = getattr(importlib.import_module(f"pyruntime.cli.{module}"), name)
             code: int = function(options) if name in WITHOUT_RUNTIME else function(new_runtime(options), options)
         return code
-    except (ContainerRuntimeError, CommandError, OSError) as error:
+    except Exception as error:
         if options.debug:
             log.write("debug", f"where it failed:\n{_trace_of(error)}")
-        log.error(explain(error))
+        # of what nobody has thought of whoever called hears as of all else
+        is_known = isinstance(error, ContainerRuntimeError | CommandError | OSError)
+        log.error(explain(error) if is_known else f"internal error: {type(error).__name__}: {error} (--debug tells where)")
         return command.failure_code
     except KeyboardInterrupt:
         return 130
