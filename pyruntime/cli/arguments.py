@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from pyruntime.cli.plain import REST, Declarations, Options
+from pyruntime.cli.plain import BOOLEANS, REST, Declarations, Options
 
 if TYPE_CHECKING:
     from pyruntime.cli import parser
@@ -46,6 +46,11 @@ def _count(text: str) -> int:
     if number < 0:
         raise _refusal(f"{text} is less than 0")
     return number
+
+
+def _truth(text: str) -> str:
+    """In all spellings that runc has."""
+    return str(BOOLEANS[text]).lower() if text in BOOLEANS else text.lower() or "auto"
 
 
 def _refusal(message: str) -> Exception:
@@ -260,14 +265,17 @@ def declare_global(parser: Parser) -> None:
     parser.add_argument("--root", default=DEFAULT_ROOT, metavar="DIRECTORY",
                         help="where the containers' state is; by default %(default)s, for others than root $XDG_RUNTIME_DIR/pyruntime")
     parser.add_argument("--log", metavar="FILE", help="where to write errors and warnings besides standard error")
-    parser.add_argument("--log-format", choices=("text", "json"), default="text", help="of its records; by default %(default)s")
+    parser.add_argument("--log-format", type=lambda text: text or "text", choices=("text", "json"), default="text",
+                        help="of its records; by default %(default)s")
     parser.add_argument("--debug", action="store_true", help="log what is done, and where errors come from")
     parser.add_argument("--systemd-cgroup", action="store_true", help="leave the containers' cgroups to systemd")
-    parser.add_argument("--rootless", choices=("true", "false", "auto"), default="auto", help="accepted for callers of runc, of no effect")
+    parser.add_argument("--rootless", type=_truth, choices=("true", "false", "auto"), default="auto",
+                        help="accepted for callers of runc, of no effect")
+    parser.add_argument("--criu", metavar="FILE", help="accepted for callers of runc, of no effect: PATH tells where criu is")
     parser.add_argument("-v", "--version", action="store_true", help="print the version")
 
 
-_WITH_VALUE = ("--root", "--log", "--log-format", "--rootless")
+_WITH_VALUE = ("--root", "--log", "--log-format", "--rootless", "--criu")
 
 
 def _split(arguments: Sequence[str]) -> int:

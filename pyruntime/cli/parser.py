@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from pyruntime.cli.arguments import COMMANDS, UsageError, declare_global
-from pyruntime.cli.plain import Options
+from pyruntime.cli.plain import BOOLEANS, Options
 
 
 class Parser(argparse.ArgumentParser):
@@ -16,11 +16,16 @@ class Parser(argparse.ArgumentParser):
     _given: Sequence[str] = ()
 
     def add_argument(self, *names: Any, **how: Any) -> argparse.Action:
-        """As argparse. A long option may have one dash too, as with runc; containerd passes `-no-subreaper`."""
+        """As argparse. A long option may have one dash too, as with runc; containerd passes `-no-subreaper`. One without a value may have one
+        of BOOLEANS behind `=`."""
         action = super().add_argument(*names, **how)
-        for name in action.option_strings:
-            if name.startswith("--"):
-                self._option_string_actions.setdefault(name[1:], action)
+        spellings = [*action.option_strings, *(name[1:] for name in action.option_strings if name.startswith("--"))]
+        for spelling in spellings:
+            self._option_string_actions.setdefault(spelling, action)
+        if isinstance(action, argparse._StoreTrueAction):
+            for text, value in BOOLEANS.items():
+                stated = argparse._StoreConstAction([], action.dest, value)
+                self._option_string_actions.update(dict.fromkeys((f"{spelling}={text}" for spelling in spellings), stated))
         return action
 
     def read(self, arguments: Sequence[str], options: Options | None = None) -> Options:

@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace as Options
 from typing import Any
 
-__all__ = ["REST", "Declarations", "Options"]
+__all__ = ["BOOLEANS", "REST", "Declarations", "Options"]
 
 REST = "..."  # argparse.REMAINDER
+# what may stand behind `=` of an option without a value, as Go has it
+BOOLEANS = {**dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True), **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False)}
 
 
 class _Argument:
@@ -77,9 +79,7 @@ class Declarations:
             if option is None or (equals and not (text and name.startswith("--"))):
                 return None
             if option.action == "store_true":
-                if equals:
-                    return None
-                values[option.destination] = True
+                values[option.destination] = BOOLEANS[text] if equals else True
                 continue
             if not equals:
                 if at == len(arguments) or arguments[at].startswith("-"):

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pyruntime.cli.arguments import DEFAULT_ROOT
+from pyruntime.errors import ContainerNotFoundError
 from pyruntime.interface import ContainerState
 from pyruntime.state.front import rendered, state_document
 
@@ -30,12 +31,26 @@ def list_containers(runtime: NativeRuntime, options: Options) -> int:
         for container in states:
             print(container.id)
     elif options.format == "json":
-        print_json([_described(container) for container in states], indent=0)
+        print_json([{**_described(container), "owner": _owner(runtime, container.id)} for container in states], indent=0)
     else:
-        print_table(("ID", "PID", "STATUS", "BUNDLE", "CREATED"), [
-            (container.id, str(container.pid), container.status, container.bundle_path, container.created.isoformat())
-            for container in states])
+        print_table(("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"), [
+            (container.id, str(container.pid), container.status, container.bundle_path, container.created.isoformat(),
+             _owner(runtime, container.id)) for container in states])
     return 0
+
+
+def _owner(runtime: NativeRuntime, id: str) -> str:
+    """As runc has it: who has the container's directory, by name or as `#1000`; nobody where it is gone by now."""
+    import pwd  # nothing else needs it
+
+    try:
+        uid = runtime.container_owner(id)
+    except ContainerNotFoundError:
+        return ""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
 
 
 def _described(container: ContainerState) -> dict[str, Any]:

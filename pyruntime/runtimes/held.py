@@ -23,6 +23,10 @@ class HeldContainers:
         self._entries: dict[str, Entry] = {}
         self._entries_lock = threading.Lock()
 
+    def container_owner(self, id: str) -> int:
+        """The uid of who has made a container. Raises ContainerNotFoundError."""
+        return self._store.owner(id)
+
     def _open(self, id: str) -> tuple[ContainerRecord, Entry]:
         """What is on disk and what is held of a container. Raises ContainerNotFoundError, DamagedStateError."""
         check_id(id)

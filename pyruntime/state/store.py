@@ -120,6 +120,13 @@ class Store:
         check_id(id)
         return os.path.isdir(self.directory(id))
 
+    def owner(self, id: str) -> int:
+        """The uid of a directory's owner. Raises ContainerNotFoundError."""
+        try:
+            return os.stat(self.directory(id)).st_uid
+        except FileNotFoundError as error:
+            raise ContainerNotFoundError(id, self.root) from error
+
     def ids(self) -> list[str]:
         """Names of all entries, sorted; those with a dot in front are of no container. Raises SetupError where the root cannot be read."""
         try:

@@ -18,7 +18,7 @@ from pyruntime.cli.failures import CommandError, explain
 from pyruntime.cli.life_cycle import signal_number
 from pyruntime.cli.main import main
 from pyruntime.cli.streams import PidFile
-from pyruntime.errors import HookFailedError, SetupError
+from pyruntime.errors import ContainerNotFoundError, HookFailedError, SetupError
 from pyruntime.spec import load_spec
 from pyruntime.testing import make_bundle
 
@@ -87,6 +87,33 @@ def test_an_engine_finds_out_that_there_are_checkpoints(capfd: pytest.CaptureFix
 def test_what_checkpoints_cannot_be_asked(arguments: list[str], said: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(arguments, new_runtime=lambda _: None) == 1  # type: ignore[arg-type,return-value]
     assert said in capfd.readouterr().err
+
+
+TRUE, FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
+
+
+@pytest.mark.parametrize(("text", "value"), [*((text, True) for text in TRUE), *((text, False) for text in FALSE)])
+def test_an_option_without_a_value_may_have_one(text: str, value: bool) -> None:
+    """As runc takes it, which has it of Go's `flag`; the last one counts."""
+    options = parse(f"--systemd-cgroup={text}", "--debug", f"--debug={text}", "run", f"--no-pivot={text}", f"-d={text}", "c1", f"--keep={text}")
+    assert (options.systemd_cgroup, options.debug, options.no_pivot, options.detach, options.keep) == (value,) * 5
+    assert parse("exec", f"--detach={text}", f"-tty={text}", "c1", "ls", "--detach=x").detach is value
+    assert parse("--rootless", text, "list").rootless == parse(f"--rootless={text}", "list").rootless == str(value).lower()
+
+
+@pytest.mark.parametrize("arguments", [
+    ["--debug=2", "list"], ["--debug=", "list"], ["--rootless=yes", "list"], ["create", "--no-pivot=TrUe", "c1"], ["create", "--keep=1", "c1"],
+    ["--log-format=TEXT", "list"]])
+def test_values_that_runc_refuses_too(arguments: list[str]) -> None:
+    with pytest.raises(UsageError):
+        parse(*arguments)
+
+
+def test_global_options_that_may_be_empty_or_are_for_runc() -> None:
+    options = parse("--rootless", "", "--log-format", "", "--log", "", "--criu", "/usr/sbin/criu", "state", "c1")
+    assert (options.rootless, options.log_format, options.log, options.id) == ("auto", "text", "", "c1")
+    options = parse("--rootless=", "--log-format=", "-criu=/usr/sbin/criu", "-rootless=AUTO", "state", "c1")
+    assert (options.rootless, options.log_format, options.id) == ("auto", "text", "c1")
 
 
 def test_the_programs_arguments_are_its_own() -> None:
@@ -169,11 +196,20 @@ def test_state(mock: Call, tmp_path: Path) -> None:
     assert state["annotations"] == {"a.b": "c"} and state["pid"] > 0 and state["ociVersion"] == "1.0.2"
 
 
-def test_list(mock: Call) -> None:
-    assert [entry["id"] for entry in json.loads(mock("list", "--format", "json")[1])] == ["c1"]
+@pytest.mark.parametrize(("uid", "owner"), [(0, "root"), (54321, "#54321"), (None, "")], ids=["name", "number", "gone"])
+def test_list(mock: Call, monkeypatch: pytest.MonkeyPatch, uid: int | None, owner: str) -> None:
+    """With the owner, as runc tells it."""
+    def container_owner(self: MockRuntime, id: str) -> int:
+        if uid is None:
+            raise ContainerNotFoundError(id)
+        return uid
+
+    monkeypatch.setattr(MockRuntime, "container_owner", container_owner, raising=False)
+    assert [(entry["id"], entry["owner"]) for entry in json.loads(mock("list", "--format", "json")[1])] == [("c1", owner)]
     assert mock("list", "-q")[1] == "c1\n"
     head, row = mock("list")[1].splitlines()
-    assert head.split() == ["ID", "PID", "STATUS", "BUNDLE", "CREATED"] and row.split()[2] == "running"
+    assert head.split() == ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"] and row.split()[2] == "running"
+    assert row.split()[5:] == ([owner] if owner else [])
 
 
 def test_ps(mock: Call) -> None:

@@ -35,7 +35,9 @@ def lines() -> Iterator[tuple[str, list[str]]]:
         for name, option in declared(command).options.items():
             choices = option._choices
             value = VALUES.get(name, choices[-1] if choices else "7")
-            forms = [[name]] if option.action == "store_true" else [[name, value], *([[f"{name}={value}"]] if name.startswith("--") else [])]
+            takes_value, is_long = option.action != "store_true", name.startswith("--")
+            forms = [[name, value] if takes_value else [name]]
+            forms += [[f"{name}={text}"] for text in ([value] if takes_value else ["1", "false"]) if is_long]
             for form in forms:
                 yield command, [*form, *operands]
                 yield command, [*form, *form, *operands]
@@ -68,8 +70,8 @@ def test_what_is_left_to_argparse(command: str, line: list[str]) -> None:
 @pytest.mark.parametrize(("command", "line"), [
     ("create", []), ("create", ["c1", "c2"]), ("create", ["--bundle"]), ("create", ["--bundle", "--no-pivot", "c1"]),
     ("create", ["--bund", "/b", "c1"]),    ("create", ["--preserve-fds", "many", "c1"]), ("create", ["--preserve-fds", "-1", "c1"]),
-    ("create", ["--no-pivot=1", "c1"]),    ("list", ["-f", "yaml"]), ("completion", ["tcsh"]), ("kill", ["--help"]),
-    ("", ["--rootless", "maybe"])])
+    ("create", ["--no-pivot=2", "c1"]),    ("list", ["-f", "yaml"]), ("completion", ["tcsh"]), ("kill", ["--help"]),
+    ("", ["--rootless", "maybe"]), ("", ["--debug=maybe"]), ("create", ["-d=1", "c1"])])
 def test_what_is_refused_is_left_to_argparse(command: str, line: list[str]) -> None:
     options = Options()
     assert not declared(command).read(line, options) and vars(options) == {}

@@ -43,7 +43,8 @@ def test_a_list_with_damaged_entries(options: list[str], root: Path, tmp_path: P
     before = entries(root)
     code, records = call(root, tmp_path, "list", *options)
     out, err = capfd.readouterr()
-    assert (code, err) == (0, "") and out == {"-q": "", "--format": "[]\n"}.get("".join(options[:1]), "ID  PID  STATUS  BUNDLE  CREATED\n")
+    table = "ID  PID  STATUS  BUNDLE  CREATED  OWNER\n"
+    assert (code, err) == (0, "") and out == {"-q": "", "--format": "[]\n"}.get("".join(options[:1]), table)
     assert [record["level"] for record in records] == ["warning"] * 3
     assert [[name for name in (EMPTY, NO_JSON, "with space") if f"'{name}'" in record["msg"]] for record in records] == [
         [EMPTY], [NO_JSON], ["with space"]]
