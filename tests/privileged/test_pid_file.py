@@ -43,6 +43,7 @@ class Watched:
             data = os.read(self._descriptor, 65536)
             while data:
                 mask, length = struct.unpack_from("4xI4xI", data)
+                print(hex(mask), data[16:16 + length])
                 found += [mask] if data[16:16 + length].rstrip(b"\0") == b"pid" else []
                 data = data[16 + length:]
         return found
