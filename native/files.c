@@ -11,7 +11,8 @@
 
 int64_t read_file(const char *path, char *ret_data, uint64_t size)
 {
-    AUTO_FD fd = open_at(AT_FDCWD, path, O_RDONLY, 0, 0);
+    /* nobody is waited for who would write into a FIFO */
+    AUTO_FD fd = open_at(AT_FDCWD, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, 0);
     uint64_t length = 0;
 
     if (fd < 0)

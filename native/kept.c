@@ -119,9 +119,12 @@ static void add_options(struct key *key, const struct line *line, const char *wi
 static void add_exec(struct key *key, struct front *front)
 {
     char path[PATH_SIZE];
+    struct stat st;
     const char *process = option_of(&front->line, "process");
 
-    if (load_record(front) || name_in_directory(front, "state.json", path, sizeof path)) {
+    /* what comes through a pipe can be read once, by Python */
+    if ((process && (stat(process, &st) < 0 || !S_ISREG(st.st_mode))) || load_record(front)
+        || name_in_directory(front, "state.json", path, sizeof path)) {
         key->error = -EINVAL;
         return;
     }
