@@ -80,16 +80,17 @@ static int execute_python(char **arguments)
 
 int tell_failure(const struct front *front, const char *doing, const char *object, int error)
 {
-    char command[32], number[16];
+    char command[32], number[16], given[PATH_MAX + 16];
     char *arguments[TOLD_OPTIONS_MAX + 6] = {(char *)(uintptr_t)PYTHON_PROGRAM};
     int count = 1;
 
     snprintf(command, sizeof command, "%s-failed", front->line.command);
     snprintf(number, sizeof number, "%d", -error);
+    snprintf(given, sizeof given, "--object=%s", object);  /* which may begin with a dash */
     /* the options before the command: where the log is */
     for (char **at = front->arguments; *at != front->line.command && count <= TOLD_OPTIONS_MAX; at++)
         arguments[count++] = *at;
-    char *told[] = {command, (char *)(uintptr_t)doing, (char *)(uintptr_t)object, number, NULL};
+    char *told[] = {command, given, (char *)(uintptr_t)doing, number, NULL};
     memcpy(arguments + count, told, sizeof told);
     return execute_python(arguments);
 }

@@ -224,8 +224,8 @@ def _restore(parser: Parser) -> None:
 
 
 def _failed(parser: Parser) -> None:
+    parser.add_argument("--object", metavar="OBJECT", help="on what")
     parser.add_argument("doing", metavar="DOING", help="what was tried")
-    parser.add_argument("object", metavar="OBJECT", help="on what")
     parser.add_argument("number", type=_count, metavar="ERRNO", help="why not")
 
 
@@ -314,6 +314,8 @@ def parse_command(options: Options, arguments: Sequence[str]) -> Command:
         command.fill(plain)
         if plain.read(arguments[1:], options):
             return command
+        if name not in COMMANDS:
+            command = None  # no person's, and so without help
     from pyruntime.cli.parser import command_parser, global_parser
 
     if name == "--help":

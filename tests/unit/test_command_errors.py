@@ -127,4 +127,8 @@ def test_an_empty_name_is_no_log(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "code"), [("exec-failed", 255), ("run-failed", 1)])
 def test_what_the_front_end_cannot_hand_over(name: str, code: int) -> None:
     """It is too late to do the command again: Python is told what has failed."""
-    assert fail(name, "write pid file", "/a\n'b", "21", code=code) == "write pid file \"/a\\n'b\": EISDIR: is a directory"
+    assert fail(name, "--object=/a\n'b", "write pid file", "21", code=code) == "write pid file \"/a\\n'b\": EISDIR: is a directory"
+    assert fail(name, "--object=-f", "write pid file", "13", code=code) == "write pid file '-f': EACCES: permission denied"
+    # and nobody else has such a command
+    for others in ([], ["-h"], ["write pid file"], ["--object=/a", "write pid file", "many"]):
+        assert fail(name, *others, code=3).startswith(f"no command '{name}'")
