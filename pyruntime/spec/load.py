@@ -23,6 +23,7 @@ from pyruntime.spec.resources import Resources
 S = TypeVar("S", bound=msgspec.Struct)
 
 LARGEST_CONFIG_BYTES: Final = 64 * 2**20
+_LIMIT_MAY_BE_0: Final = 3  # minor version of runtime-spec
 
 
 @functools.cache
@@ -46,7 +47,17 @@ def load_spec(data: bytes, file: str | None = None) -> Spec:
         check_spec(spec)
     except Refused as refused:
         raise _error(file, refused) from None
-    return spec
+    return _without_unset_limit(spec)
+
+
+def _without_unset_limit(spec: Spec) -> Spec:
+    """Before runtime-spec 1.3 `pids.limit` could not be left out, and who writes an older version means none by 0: so podman does for
+    `--pids-limit=-1`."""
+    resources = spec.linux.resources
+    if resources is None or resources.pids is None or resources.pids.limit != 0 or int(spec.oci_version.split(".")[1]) >= _LIMIT_MAY_BE_0:
+        return spec
+    limits = msgspec.structs.replace(resources, pids=None)
+    return msgspec.structs.replace(spec, linux=msgspec.structs.replace(spec.linux, resources=limits))
 
 
 def refuse_for_host(spec: Spec, file: str | None = None) -> None:

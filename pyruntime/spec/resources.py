@@ -137,7 +137,7 @@ class Network(Section, frozen=True, kw_only=True):
 
 
 class Pids(Section, frozen=True, kw_only=True):
-    """Number of tasks: -1 is no limit, 0 is none at all (config-linux.md "PIDs")."""
+    """Number of tasks: -1 is no limit, 0 is none at all from runtime-spec 1.3 on (config-linux.md "PIDs")."""
 
     limit: Limit | None = None
 

@@ -14,6 +14,7 @@ from spec_examples import full, load, put, small
 
 from pyruntime.errors import InvalidBundleError
 from pyruntime.spec import (
+    Memory,
     Pids,
     Process,
     Resources,
@@ -204,6 +205,16 @@ def test_process_that_is_not_json() -> None:
     with pytest.raises(InvalidBundleError, match="line 1") as caught:
         decode_process(b"{")
     assert caught.value.json_path is None
+
+
+@pytest.mark.conformance(44)
+@pytest.mark.parametrize(("version", "limit", "loaded"), [
+    ("1.0.0", 0, None), ("1.0.2-dev", 0, None), ("1.2.1", 0, None), ("1.3.0-rc.1", 0, Pids(limit=0)), ("1.3.0", 0, Pids(limit=0)),
+    ("1.10.0", 0, Pids(limit=0)), ("1.0.2", -1, Pids(limit=-1)), ("1.0.2", 1, Pids(limit=1))])
+def test_limit_of_processes_that_could_not_be_left_out(version: str, limit: int, loaded: Pids | None) -> None:
+    """0 was none before runtime-spec 1.3; all else stays."""
+    config = put(small() | {"ociVersion": version}, ("linux", "resources"), {"pids": {"limit": limit}, "memory": {"limit": 4096}})
+    assert load(config).linux.resources == Resources(pids=loaded, memory=Memory(limit=4096))
 
 
 def test_resources_on_their_own() -> None:

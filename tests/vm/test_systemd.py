@@ -297,7 +297,7 @@ def test_block_io_is_the_units_too(units: Lab) -> None:
 @pytest.mark.conformance(44)
 def test_no_further_process(units: Lab) -> None:
     """systemd knows no limit of 0."""
-    units.sleeper(linux={"resources": {"pids": {"limit": 0}}})
+    units.sleeper(linux={"resources": {"pids": {"limit": 0}}}, ociVersion="1.3.0")
     assert files(CGROUP, "pids.max") == ["1"] and show(SCOPE, "TasksMax") == {"TasksMax": "1"}
 
 
