@@ -59,16 +59,17 @@ def test_want_of_memory(engine: Engine, tmp_path: Path) -> None:
     """A process of the container holds more than it may; another one within the limit goes on. conmon hears of it and writes that to a file
     in its working directory, where podman finds it from 5.0 on; before, `.State.OOMKilled` stays false
     (https://github.com/containers/conmon/issues/504, https://github.com/podman-container-tools/podman/pull/21523)."""
-    # conmon may see the end before the want if it is the container's own process that is killed
-    script = "dd if=/dev/zero of=/dev/null bs=200M count=1; code=$?; sleep 0.3; exit $code"
+    # conmon may see the end before the want, so the container waits
+    script = "dd if=/dev/zero of=/dev/null bs=200M count=1; code=$?; until cat /go 2>/dev/null; do sleep 0.1; done; exit $code"
     limits = ("--memory=24m", "--memory-swap=24m", "box")
     engine = Engine(["env", f"--chdir={tmp_path}", *engine.command], engine.environment, engine.run_options)
     assert engine.run("--rm", *limits, "dd", "if=/dev/zero", "of=/dev/null", "bs=8M", "count=1").code == 0
     assert not (tmp_path / "oom").exists()
     id = engine.succeed("run", "-d", *engine.run_options, *limits, "sh", "-c", script)
+    until((tmp_path / "oom").exists, "conmon has heard of it")
+    engine.succeed("exec", id, "touch", "/go")
     assert engine.succeed("wait", id) == "137"
     assert inspect(engine, id, ".State.Status", ".State.ExitCode") == ["exited", "137"]
-    assert (tmp_path / "oom").exists()
     engine.succeed("rm", id)
     assert engine.run("--rm", *limits, "dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1").code == 137
 
