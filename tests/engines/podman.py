@@ -70,10 +70,20 @@ def podman_alone() -> Iterator[Engine]:
             engine("rm", "-af")
             await_cleaning(directory)
             left = list(directory.glob("containers-*/[!.]*"))
-            remove_cgroups("libpod_parent/conmon", "libpod_parent")
+            remove_parents()
             unmount_below(directory)
             shutil.rmtree(directory)
             assert left == []
+
+
+def remove_parents() -> None:
+    """Of the containers' cgroups. A conmon that has ended is in its own for a moment more; who else has containers there keeps them."""
+    deadline = time.monotonic() + 2
+    while True:
+        remove_cgroups("libpod_parent/conmon", "libpod_parent")
+        if time.monotonic() > deadline or not list(Path("/sys/fs/cgroup").glob("*/libpod_parent")):
+            return
+        time.sleep(0.05)
 
 
 def await_cleaning(directory: Path) -> None:
