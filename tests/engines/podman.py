@@ -58,7 +58,8 @@ def configure(directory: Path, cgroup_manager: str) -> dict[str, str]:
 def podman_alone() -> Iterator[Engine]:
     """With directories of its own, which hold the image."""
     require("podman", "conmon", "crun", "script")
-    directory = Path(tempfile.mkdtemp(prefix="podman-"))
+    # podman takes no run directory whose path is longer than 50 characters
+    directory = Path(tempfile.mkdtemp(prefix="podman-", dir="/tmp"))
     # podman knows these hierarchies of v1, and makes directories where they would be mounted
     places = (f"/sys/fs/cgroup/{name}" for name in ("hugetlb", "net_cls", "net_prio", "perf_event"))
     with leaving_no_files("/run/libpod", "/run/containers", "/var/lib/containers", "/var/lib/cni", *places):

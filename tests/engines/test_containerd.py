@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from containerd import BOX, Containerd, end, running
-from engine import CGROUP_DRIVER, COMMAND_TIMEOUT_S, PYRUNTIME, Engine, remove_cgroups
+from engine import CGROUP_DRIVER, COMMAND_TIMEOUT_S, PYRUNTIME, Engine, remove_cgroups, until
 from journey import SERVICE
 
 from pyruntime.host import read_host
@@ -279,6 +279,9 @@ def test_a_shim_that_is_killed(containerd: Containerd, engine: Engine, is_told: 
         os.close(descriptor)
     finally:
         remove(engine, "c1")
+    # what the shim was to remove, containerd has removed in its own time
+    records = Path(engine.run_options[3])
+    until(lambda: not cgroups() and not list(records.glob("*/[!.]*")), f"{cgroups()} and {list(records.glob('*/*'))} are gone")
 
 
 def test_checkpoint(engine: Engine, tmp_path: Path) -> None:

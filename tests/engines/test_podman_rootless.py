@@ -24,7 +24,8 @@ def rootless() -> Iterator[Engine]:
     """Of a user that has a name and ranges in files that nobody else sees, as each command of the client sees them."""
     require("podman", "conmon", "crun", "newuidmap", "slirp4netns", "setpriv")
     # not below pytest's own directory, which is closed to others
-    directory = Path(tempfile.mkdtemp(prefix="podman-user-"))
+    # podman takes no run directory whose path is longer than 50 characters
+    directory = Path(tempfile.mkdtemp(prefix="podman-user-", dir="/tmp"))
     files = {"passwd": f"root:x:0:0::/root:/bin/sh\n{NAME}:x:{UID}:{GID}::{directory}:/bin/sh\n", "group": f"root:x:0:\n{NAME}:x:{GID}:\n",
              "subuid": f"{NAME}:{FIRST_ID}:{IDS}\n", "subgid": f"{NAME}:{FIRST_ID}:{IDS}\n"}
     for name, text in files.items():
