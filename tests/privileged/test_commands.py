@@ -14,6 +14,14 @@ import pytest
 from command_lab import TIMEOUT_S, Line, receive
 from lab import cgroup_file
 
+from pyruntime.testing.case import read_line
+
+
+def line_from(terminal: int) -> bytes:
+    """A terminal may give a line and its end one after the other."""
+    with os.fdopen(os.dup(terminal), "rb", 0) as file:
+        return read_line(file)
+
 
 @pytest.mark.conformance(56, 57, 58, 59, 60)
 def test_life_of_a_container(line: Line) -> None:
@@ -178,10 +186,10 @@ def test_console_socket(line: Line, length: int) -> None:
         name, master = receive(listener)
         assert name == b"/dev/pts/0"
         line.succeed("start", "p1")
-        assert os.read(master, 100) == b"/dev/pts/0\r\n"
+        assert line_from(master) == b"/dev/pts/0\r\n"
         line.succeed("exec", "--tty", "--detach", "--console-socket", f"{directory}/console", "p1", "tty")
         name, second = receive(listener)
-        assert name == b"/dev/pts/1" and os.read(second, 100) == b"/dev/pts/1\r\n"
+        assert name == b"/dev/pts/1" and line_from(second) == b"/dev/pts/1\r\n"
     line.succeed("delete", "--force", "p1")
     for descriptor in (here, master, second):
         os.close(descriptor)
