@@ -1,5 +1,6 @@
 /* Kill a program at a moment that can be chosen: interrupt CALL COUNT PROGRAM ARGUMENT...
- * From its first system call of the name CALL on, the beginning and the end of each call are moments, of which this is the one COUNT.
+ * From its first system call of the name CALL on, or from when it stops itself by SIGSTOP if CALL is `stop`, the beginning and the end of each
+ * call are moments, of which this is the one COUNT.
  * The exit code is 0 if it was killed, 1 if it has ended before. Processes that it makes are let alone. */
 #define _GNU_SOURCE
 #include <signal.h>
@@ -44,7 +45,8 @@ int main(int count, char **arguments)
     if (count < 4)
         return 2;
     long left = atol(arguments[2]);
-    bool counts = false;
+    /* a program of many calls is let alone until it says that it begins */
+    bool awaits_stop = !strcmp(arguments[1], "stop"), counts = false;
     int status, passed_on = 0;
     pid_t pid = fork();
 
@@ -56,14 +58,16 @@ int main(int count, char **arguments)
     waitpid(pid, &status, 0);
     ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL);
     for (;;) {
-        ptrace(PTRACE_SYSCALL, pid, NULL, passed_on);
+        ptrace(awaits_stop && !counts ? PTRACE_CONT : PTRACE_SYSCALL, pid, NULL, passed_on);
         if (waitpid(pid, &status, 0) < 0 || !WIFSTOPPED(status))
             return 1;
         passed_on = WSTOPSIG(status);
         if (passed_on != AT_CALL) {
             /* one is its own, of an execution */
-            if (passed_on == SIGTRAP)
+            if (passed_on == SIGTRAP || (awaits_stop && passed_on == SIGSTOP)) {
+                counts = counts || passed_on == SIGSTOP;
                 passed_on = 0;
+            }
             continue;
         }
         passed_on = 0;
