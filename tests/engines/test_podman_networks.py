@@ -50,7 +50,7 @@ def test_published_ports(engine: Engine) -> None:
         assert address.startswith("198.51.100.")
         for at, port in (("127.0.0.1", 18080), ("127.0.0.1", 18081), ("198.51.100.1", 18080), (address, 8080)):
             assert until(lambda at=at, port=port: fetch(at, port), f"{at}:{port} answers") == "hello from server"  # type: ignore[misc]
-        assert engine.succeed("port", id).splitlines() == ["8080/tcp -> 0.0.0.0:18080", "8080/tcp -> 127.0.0.1:18081"]
+        assert sorted(engine.succeed("port", id).splitlines()) == ["8080/tcp -> 0.0.0.0:18080", "8080/tcp -> 127.0.0.1:18081"]
         # between two connections nobody listens
         ended = engine.run("--rm", "box", "sh", "-c", f"until busybox nc -w 5 {address} 8080 </dev/null; do sleep 0.1; done; "
                            "busybox ip -o -4 address show eth0; busybox ip route | grep default")
