@@ -24,6 +24,8 @@ class Side:
     """One of the two, with a container of its own."""
 
     def __init__(self, lab: Lab, program: str) -> None:
+        # what sanitizers need is not for runc, nor for the ps(1) that it executes
+        self._environment = {name: value for name, value in os.environ.items() if program != "runc" or name != "LD_PRELOAD"}
         self._words = [program, "--root", str(lab.directory / f"root-of-{Path(program).name}")]
         self.id = RUNC_ID if program == "runc" else "p1"
         self._pid_file = lab.directory / f"pid-of-{Path(program).name}"
@@ -31,13 +33,14 @@ class Side:
     def call(self, *words: str) -> tuple[int, bool]:
         """The exit code, and whether there are words on standard error; `ID` is its container."""
         ended = subprocess.run([*self._words, *(self.id if word == "ID" else word for word in words)], stdin=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False, timeout=TIMEOUT_S)
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False, env=self._environment, timeout=TIMEOUT_S)
         return ended.returncode, bool(ended.stderr)
 
     def make(self, bundle: str, status: str) -> None:
         """A container of that status; standard error is the null device, which it keeps open."""
         words = [*self._words, "create", "--bundle", bundle, "--pid-file", str(self._pid_file), self.id]
-        subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True, timeout=TIMEOUT_S)
+        subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True,
+                       env=self._environment, timeout=TIMEOUT_S)
         pidfd = os.pidfd_open(int(self._pid_file.read_text()))
         if status != "created":
             assert self.call("start", "ID") == (0, False)
