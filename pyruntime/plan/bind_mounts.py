@@ -37,8 +37,8 @@ class BindMounts:
         self._mappings = mappings
         self._mounts = mounts
 
-    def bind(self, mount: Mount, options: MountOptions, target: bytes, json_path: str) -> Slot:
-        """One that is attached nowhere yet."""
+    def bind(self, mount: Mount, options: MountOptions, target: bytes, json_path: str, late: int) -> Slot:
+        """One that is attached nowhere yet. late: attributes that somebody sets later."""
         assert mount.source is not None  # by spec.checks; the bundle itself is none of the container's business
         source = os.path.join(self._bundle_path, mount.source)
         if self._in_user_namespace and options.recursive_bind and options.set & f.MOUNT_ATTR_RDONLY and _shows_hosts_cgroups(source):
@@ -47,6 +47,7 @@ class BindMounts:
         # without privileges the kernel itself sees to it
         is_checked = self._in_user_namespace and not self._draft.is_rootless and options.may_unlock()
         options = options.of_bind_mount(self._in_user_namespace)
+        options = msgspec.structs.replace(options, set=options.set & ~late)
         inner = source_inside_root(mount.source, self._bundle_path, self._rootfs_path)
         slot = self.copy(f"{json_path}.source", source, options, f"{json_path}.options", target, inner, is_checked)
         if options.mapping is not None or mount.uid_mappings:

@@ -163,7 +163,10 @@ class FilesystemCompiler:
         below = target.rstrip(b"/") + b"/"
         self.mounted = {path: mounted for path, mounted in self.mounted.items() if not path.startswith(below)}
         if options.is_bind:
-            slot = self.binds.bind(mount, options, target, json_path)
+            protects_late = bool(options.set & f.MOUNT_ATTR_RDONLY) and self._may_get_places(below)
+            slot = self.binds.bind(mount, options, target, json_path, f.MOUNT_ATTR_RDONLY if protects_late else 0)
+            if protects_late:
+                self._protect(slot, json_path, target)
             self._attach(target, slot, json_path)
         elif is_cgroup:
             slot = self._mount_cgroups(mount, options, target, json_path)
@@ -172,6 +175,14 @@ class FilesystemCompiler:
         self.mounted[target] = _Mounted(slot, not options.is_bind and mount.type in _NEW_AT_EACH_MOUNT,
                                         is_cgroup and not options.is_bind and self.protects_cgroups)
         self._propagate(slot, options, json_path, target)
+
+    def _may_get_places(self, below: bytes) -> bool:
+        """Whether places may have to be made in a mount for what the configuration wants below it. What is bound out of the root would be a
+        copy of the mount as it is by then, so who does that has the places there already."""
+        if any(mount.source and source_inside_root(mount.source, self.bundle_path, self.rootfs_path) for mount in self.spec.mounts):
+            return False
+        paths = (*(mount.destination for mount in self.spec.mounts), *(device.path for device in self.linux.devices))
+        return any(inside(path).encode().startswith(below) for path in paths)
 
     def _check(self, mount: Mount, options: MountOptions, json_path: str) -> None:
         """What does not go together. Raises InvalidBundleError, UnsupportedFieldError."""

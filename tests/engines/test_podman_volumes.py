@@ -82,6 +82,15 @@ def test_owners(engine: Engine, shared: Path) -> None:
     assert ((shared / "file").stat().st_uid, (shared / "file").stat().st_gid) == (100000, 200000)
 
 
+def test_read_only_on_what_podman_binds_into(engine: Engine, shared: Path) -> None:
+    """It binds its own hosts, hostname and resolv.conf below /etc, for which the volume has no place."""
+    script = "hostname; cat /etc/hostname; echo; cat /etc/file; touch /etc/new; echo $?"
+    ended = engine.run("--rm", "-v", f"{shared}:/etc:ro", "box", "sh", "-c", script)
+    name, *others = ended.out.split()
+    assert others == [name, "text", "1"], ended
+    assert {"file", "hostname", "hosts", "program"} <= set(os.listdir(shared)), "places, as crun makes them"
+
+
 def test_an_overlay(engine: Engine, shared: Path) -> None:
     """O: the container writes, and the host's files stay."""
     ended = engine.run("--rm", "-v", f"{shared}:/volume:O", "box", "sh", "-c",

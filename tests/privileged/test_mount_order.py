@@ -53,6 +53,21 @@ def test_a_chain_of_sources_and_places_as_the_host_has_them(lab: Lab, volume: Pa
     assert not (root / str(root)[1:]).exists()
 
 
+@pytest.mark.conformance(3, 5)
+@every_case
+@pytest.mark.parametrize("kind", ["bind", "rbind"])
+def test_places_in_what_is_read_only(reachable: Lab, volume: Path, kind: str, changes: dict[str, Any]) -> None:
+    """They are made, for a directory and for a file, and afterwards nobody writes there."""
+    volume.chmod(0o777)
+    mounts = [bind(volume, kind, "ro", to="/data"), {"destination": "/data/new/place", "type": "tmpfs"},
+              bind(volume / "file", "bind", to="/data/copy")]
+    script = "cat /data/copy; touch /data/x /data/new/x; touch /data/new/place/x && echo made"
+    shown = reachable.run(script, mounts=with_mounts(*mounts), **changes)
+    assert shown.split() == ["text", "made"]
+    assert sorted(path.name for path in volume.iterdir()) == ["back", "copy", "file", "late", "new", "sub"]
+    assert (volume / "copy").read_bytes() == b"" and [path.name for path in (volume / "new").iterdir()] == ["place"]
+
+
 @pytest.mark.conformance(2)
 @every_case
 def test_the_root_with_what_is_mounted_in_it(reachable: Lab, volume: Path, changes: dict[str, Any]) -> None:

@@ -137,6 +137,38 @@ ATTRIBUTES: list[tuple[tuple[str, ...], int, int, int, bool]] = [
 ]
 
 
+def protections(plan: Plan, path: bytes) -> list[op.SetMountAttributes]:
+    """Of what is attached at a path: whatever makes it read-only, in the init and before it."""
+    attach = plan.init[attached(plan, path)]
+    assert isinstance(attach, op.AttachMount)
+    changes = of_kind((*plan.child, *plan.init), op.SetMountAttributes)
+    return [change for change in changes if change.slot == attach.slot and change.set & RO]
+
+
+@pytest.mark.parametrize("below", [{"mounts": [mount("/t", to="/data/sub")]}, {"mounts": [mount("/t", to="data/./sub/../x")]},
+                                   {"linux": {"devices": [{"path": "/data/null", "type": "c", "major": 1, "minor": 3}]}}],
+                         ids=["mount", "spelling", "device"])
+def test_what_is_read_only_can_be_made_places_in_first(below: dict[str, Any]) -> None:
+    """As with crun, and as it is with a tmpfs: what comes below it may have no place there yet."""
+    plan = plan_of(V2, **{**below, "mounts": [mount("/s", "ro", "nosuid", to="/data"), *below.get("mounts", [])]})
+    (late,) = protections(plan, b"/data")
+    assert (late.set, late.clear, late.recursive) == (RO, 0, 0) and late in plan.init
+    places = [i for i, one in enumerate(plan.init) if isinstance(one, op.AttachMount | op.MakeNode) and one.path.startswith(b"/data/")]
+    assert len(places) == 1 and places[0] < plan.init.index(late)
+    # all else of it is there at once
+    (nosuid,) = [change for change in of_kind(plan.child, op.SetMountAttributes) if change.set & NOSUID]
+    assert (nosuid.slot, nosuid.set, nosuid.clear) == (late.slot, NOSUID, NODEV | NOEXEC | NOSYMFOLLOW)
+
+
+@pytest.mark.parametrize("others", [(), (mount("/t", to="/data2"),), (mount("/t", to="/data/sub"), mount("rootfs/data"))],
+                         ids=["alone", "beside", "copied"])
+def test_what_needs_no_place_is_read_only_from_the_beginning(others: tuple[dict[str, Any], ...]) -> None:
+    """And so is what is bound a second time out of the root: the copy would be one that can be written to."""
+    plan = plan_with(mount("/s", "ro", to="/data"), *others)
+    (early,) = protections(plan, b"/data")
+    assert early in plan.child
+
+
 @pytest.mark.conformance(5, 6)
 @pytest.mark.parametrize(("options", "set", "clear", "in_user_namespace", "is_checked"), ATTRIBUTES,
                          ids=[",".join(row[0]) for row in ATTRIBUTES])
