@@ -5,7 +5,8 @@
 #include <stdint.h>
 
 /* Of a path, or with an empty one of the descriptor itself. number: 1 for recursive, propagation, the device that it must be (0: anything),
- * 1 for a block device. A descriptor, or -errno and what was being done. */
+ * 1 for a block device; where another or nothing is there, the host's node of that device is taken. A descriptor, or -errno and what was
+ * being done. */
 int copy_tree(int directory, const char *path, const uint64_t *number, const char **ret_doing);
 
 /* What the EPERM of the next one means. */

@@ -109,6 +109,12 @@ def test_devices(engine: Engine) -> None:
     assert ended.out.splitlines() == ["read", "refused"], ended
 
 
+def test_a_device_of_another_name_in_a_user_namespace(engine: Engine) -> None:
+    ended = engine.run("--rm", "--uidmap=0:100000:65536", "--device=/dev/zero:/dev/nothing", "--device=/dev/null:/dev/some/where", "box", "sh",
+                       "-c", "stat -c '%F %t:%T' /dev/nothing /dev/some/where; head -c 4 /dev/nothing | wc -c")
+    assert ended.out.splitlines() == ["character special file 1:5", "character special file 1:3", "4"], ended
+
+
 @pytest.mark.parametrize("options", [["--uidmap=0:100000:65536"], ["--uidmap=0:100000:65536", "--privileged"],
                                      ["--userns=auto:size=2000"]], ids=["mapped", "privileged", "auto"])
 def test_user_namespaces(engine: Engine, options: list[str], subordinate_ids: range) -> None:

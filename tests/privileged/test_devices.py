@@ -255,6 +255,22 @@ def test_a_device_of_the_image_that_is_as_stated(lab: Lab) -> None:
         assert lab.run("stat -c '%a %u:%g %t:%T' /opt/zero", linux={"devices": [device]}) == "604 5:6 1:5\n"
 
 
+@pytest.mark.conformance(31)
+@pytest.mark.parametrize(("path", "kind", "major", "minor", "name"), [
+    ("/dev/nothing", "c", 1, 5, "zero"), ("/dev/some/nothing", "c", 1, 5, "zero"), ("/dev/null", "c", 1, 5, "zero"),
+    ("/dev/disk", "b", 7, 0, "loop0"),
+    # where its module is not there the kernel has no name for it
+    *([("/dev/tunnel", "c", 10, 200, "net/tun")] if Path("/dev/net/tun").exists() else [])])
+def test_a_device_of_a_user_namespace_has_the_name_that_is_wanted(reachable: Lab, path: str, kind: str, major: int, minor: int,
+                                                                 name: str) -> None:
+    """The host's node is what the kernel calls it; what has that path there is another one, or none."""
+    node = Path("/dev", name).stat()
+    assert (os.major(node.st_rdev), os.minor(node.st_rdev)) == (major, minor)
+    out = reachable.run(f"stat -c '%F %t:%T %i' {path}", linux={
+        "namespaces": namespaces(*NAMESPACES, "user"), **MAPS, "devices": [{"path": path, "type": kind, "major": major, "minor": minor}]})
+    assert out == f"{'block' if kind == 'b' else 'character'} special file {major:x}:{minor:x} {node.st_ino}\n"
+
+
 def test_devices_of_a_user_namespace_are_warned_of(reachable: Lab, caplog: pytest.LogCaptureFixture) -> None:
     """No node can be made there: the host's is bound, and the mode and owner that engines copy from it cannot be compared."""
     device = {"path": "/dev/zero", "fileMode": 0o600, "uid": 0, "gid": 0, **ZERO}
