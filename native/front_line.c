@@ -44,7 +44,9 @@ static int take_global(const struct given_option *option, struct line *line)
     else if (!strcmp(option->name, "log"))
         line->log = option->value;
     else if (!strcmp(option->name, "systemd_cgroup"))
-        line->has_systemd_cgroup = true;
+        line->has_other_cgroups = true;
+    else if (!strcmp(option->name, "cgroup_manager") && is_among(option->value, "cgroupfs systemd disabled"))
+        line->has_other_cgroups |= strcmp(option->value, "cgroupfs") != 0;
     else if (!strcmp(option->name, "log_format") && (!strcmp(option->value, "text") || !strcmp(option->value, "json")))
         line->logs_json = *option->value == 'j';
     else

@@ -32,7 +32,7 @@ struct line {
     int option_count;
     const char *log;        /* NULL: none */
     bool logs_json;
-    bool has_systemd_cgroup;
+    bool has_other_cgroups; /* than those that it makes by itself below /sys/fs/cgroup, or none */
     const char *id;
     char **rest;            /* what stands behind the id, ends with NULL */
 };

@@ -144,7 +144,7 @@ static void add_bundle(struct key *key, struct front *front, struct kept_values 
     char path[PATH_SIZE];
     uint64_t length = strlen(front->id);
 
-    if (bundle_of(&front->line, path, sizeof path - sizeof "/config.json") || front->line.has_systemd_cgroup) {
+    if (bundle_of(&front->line, path, sizeof path - sizeof "/config.json") || front->line.has_other_cgroups) {
         key->error = -EINVAL;
         return;
     }

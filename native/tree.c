@@ -31,9 +31,10 @@ static char *append_number(char *end, unsigned int number)
 /* "/sys/dev/char/1:3/uevent" */
 static void place_of_event(char *ret_path, dev_t device, bool is_block)
 {
-    char *end = stpcpy(ret_path, is_block ? "/sys/dev/block/" : "/sys/dev/char/");
+    char *end;
 
-    end = append_number(end, major(device));
+    strcpy(ret_path, is_block ? "/sys/dev/block/" : "/sys/dev/char/");
+    end = append_number(ret_path + strlen(ret_path), major(device));
     *end++ = ':';
     strcpy(append_number(end, minor(device)), "/uevent");
 }
@@ -41,14 +42,15 @@ static void place_of_event(char *ret_path, dev_t device, bool is_block)
 /* Where the kernel has made its own node of a device: below /dev, by the line "DEVNAME=net/tun" of its uevent. */
 static int find_node(dev_t device, bool is_block, char *ret_path)
 {
-    static const char key[] = "\nDEVNAME=";
+    static const char directory[] = "/dev/", key[] = "\nDEVNAME=";
     char event[sizeof "/sys/dev/block/:/uevent" + 2 * NUMBER_SIZE];
 
     place_of_event(event, device, is_block);
     AUTO_FD fd = open_at(AT_FDCWD, event, O_RDONLY, 0, 0);
     if (fd < 0)
         return fd;
-    char *text = stpcpy(ret_path, "/dev/");
+    strcpy(ret_path, directory);
+    char *text = ret_path + sizeof directory - 1;
     ssize_t length = read(fd, text, UEVENT_SIZE - 1);
     if (length < 0)
         return -errno;

@@ -37,6 +37,7 @@ class Host(msgspec.Struct, frozen=True):
 
     caller              None if it may make what belongs to the host
     in_user_namespace   whether the caller is in another user namespace than the first one
+    makes_cgroups       whether containers get any: if not, it has no hierarchies
     delegated           from the v2 hierarchy's root, the cgroup below which such a caller may make others; None: there is none. Its
                         hierarchies are of v2 alone
     """
@@ -52,6 +53,7 @@ class Host(msgspec.Struct, frozen=True):
     caller: Unprivileged | None = None
     in_user_namespace: bool = False
     delegated: str | None = None
+    makes_cgroups: bool = True
 
     @property
     def is_rootless(self) -> bool:
@@ -62,6 +64,11 @@ class Host(msgspec.Struct, frozen=True):
     def is_unified(self) -> bool:
         """Whether every controller is on v2: there is no v1 hierarchy."""
         return all(hierarchy.is_v2 for hierarchy in self.hierarchies)
+
+
+def without_cgroups(host: Host) -> Host:
+    """The same, but that containers stay in their caller's cgroups."""
+    return msgspec.structs.replace(host, hierarchies=(), delegated=None, makes_cgroups=False)
 
 
 def parse_kernel(release: str) -> tuple[int, int]:

@@ -46,8 +46,8 @@ class ContainerCgroups:
         found = freezer_of(self.cgroups)
         if found is not None:
             return (found[0], b"1", b"0") if found[1] else (found[0], b"FROZEN", b"THAWED")
-        raise SetupError("freeze", None, errno.ENODEV, None, "no freezer is mounted on this host" if self.cgroups else "the container has "
-                         "no cgroup, since none is delegated to the user who made it")
+        raise SetupError("freeze", None, errno.ENODEV, None, "no freezer is mounted on this host" if self.cgroups else
+                         "the container has no cgroup")
 
     def is_frozen(self) -> bool:
         """Whether the container is paused, or about to be."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     Parser = Declarations | parser.Parser
 
 DEFAULT_ROOT = "/run/pyruntime"
+CGROUP_MANAGERS = ("cgroupfs", "systemd", "disabled")
 
 
 class UsageError(Exception):
@@ -269,13 +270,16 @@ def declare_global(parser: Parser) -> None:
                         help="of its records; by default %(default)s")
     parser.add_argument("--debug", action="store_true", help="log what is done, and where errors come from")
     parser.add_argument("--systemd-cgroup", action="store_true", help="leave the containers' cgroups to systemd")
+    parser.add_argument("--cgroup-manager", choices=CGROUP_MANAGERS, metavar="MANAGER",
+                        help="as crun has it: cgroupfs, the default; systemd, the same as --systemd-cgroup; disabled: new containers stay in "
+                        "the caller's cgroups")
     parser.add_argument("--rootless", type=_truth, choices=("true", "false", "auto"), default="auto",
                         help="accepted for callers of runc, of no effect")
     parser.add_argument("--criu", metavar="FILE", help="accepted for callers of runc, of no effect: PATH tells where criu is")
     parser.add_argument("-v", "--version", action="store_true", help="print the version")
 
 
-_WITH_VALUE = ("--root", "--log", "--log-format", "--rootless", "--criu")
+_WITH_VALUE = ("--root", "--cgroup-manager", "--log", "--log-format", "--rootless", "--criu")
 
 
 def _split(arguments: Sequence[str]) -> int:
@@ -284,6 +288,12 @@ def _split(arguments: Sequence[str]) -> int:
     while at < len(arguments) and arguments[at].startswith("-"):
         at += 2 if f"--{arguments[at].lstrip('-')}" in _WITH_VALUE else 1
     return at
+
+
+def cgroups_asked(options: Options) -> tuple[bool, bool]:
+    """What the global options say: whether systemd makes the containers' cgroups, and whether there are none."""
+    manager = options.cgroup_manager or ("systemd" if options.systemd_cgroup else "cgroupfs")
+    return manager == "systemd", manager == "disabled"
 
 
 def parse_global(arguments: Sequence[str]) -> tuple[Options, list[str]]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pyruntime import notices
-from pyruntime.cli.arguments import WITHOUT_RUNTIME, Command, UsageError, parse_command, parse_global
+from pyruntime.cli.arguments import WITHOUT_RUNTIME, Command, UsageError, cgroups_asked, parse_command, parse_global
 from pyruntime.cli.failures import CommandError, explain
 from pyruntime.cli.log import Log
 from pyruntime.errors import ContainerRuntimeError
@@ -25,7 +25,8 @@ def open_runtime(options: Options) -> NativeRuntime:
     """The runtime that the global options ask for. Raises UnsupportedHostError, SetupError."""
     from pyruntime.runtimes.native import NativeRuntime
 
-    return NativeRuntime(options.root, systemd_cgroup=options.systemd_cgroup)
+    systemd_cgroup, no_cgroups = cgroups_asked(options)
+    return NativeRuntime(options.root, systemd_cgroup=systemd_cgroup, no_cgroups=no_cgroups)
 
 
 def main(arguments: Sequence[str] | None = None, new_runtime: NewRuntime = open_runtime) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from pyruntime.cli.arguments import cgroups_asked
 from pyruntime.cli.failures import explain
 from pyruntime.cli.plain import Options
 from pyruntime.cli.states import print_json
@@ -23,9 +24,11 @@ _WHAT_WIDTH = 80
 def print_plan(options: Options) -> int:
     """Lines for people, or one document for programs; of a bundle that is refused the error, for programs as a document too."""
     manner = Manner(options.no_pivot, options.no_new_keyring, True, options.preserve_fds)
+    systemd_cgroup, no_cgroups = cgroups_asked(options)
     previewer = None
     try:
-        previewer = Previewer(options.bundle, options.id, root=options.root, systemd_cgroup=options.systemd_cgroup, manner=manner)
+        previewer = Previewer(options.bundle, options.id, root=options.root, systemd_cgroup=systemd_cgroup, no_cgroups=no_cgroups,
+                              manner=manner)
         found = previewer.preview()
     except InvalidBundleError as error:
         # what nobody could make a container of is the same for all

@@ -124,7 +124,11 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
     if host.is_rootless:
         from pyruntime.plan.rootless import refuse_without_privileges  # nobody else needs it
 
-        refuse_without_privileges(spec, cgroups, host)
+        refuse_without_privileges(spec, host)
+    if not cgroups:
+        from pyruntime.plan.without_cgroups import refuse_cgroups  # few have none
+
+        refuse_cgroups(linux, host)
     if draft.overlaps:
         _make_namespaces(draft, new)
     elif "user" not in joined:

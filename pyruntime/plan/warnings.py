@@ -17,6 +17,9 @@ def warnings_of(spec: Spec, host: Host) -> tuple[str, ...]:
     in_user_namespace = spec.linux.namespace(NamespaceType.USER) is not None
     is_any_users = in_user_namespace or host.in_user_namespace
     found = [*_of_mappings(spec.linux), *_of_mounts(spec, is_any_users), *_of_devices(spec.linux, is_any_users)]
+    if not host.hierarchies and not host.is_rootless:
+        found.append("not applied: linux.resources.devices, since the container has no cgroup: each device that it has or makes a node of is "
+                     "open to it")
     if spec.process is not None:
         found += process_warnings(spec.process, host, in_user_namespace)
     return tuple(found)

@@ -48,6 +48,8 @@ def checkpoint(record: ContainerRecord, status: Status, made: Iterable[ProcessRe
     options = options or CheckpointOptions()
     if status not in (Status.RUNNING, Status.PAUSED):
         raise NotRunningError("checkpoint", record.id, status)
+    if not record.cgroups:
+        raise CheckpointError(STEP, 0, "the container has no cgroup", None)
     require_privileges(host)
     spec = _load(record)
     _refuse_processes(made)
@@ -71,6 +73,8 @@ def require_privileges(host: Host) -> None:
     """Raises UnsupportedHostError."""
     if host.is_rootless:
         raise UnsupportedHostError("criu, which makes and restores checkpoints, needs to be run by root")
+    if not host.hierarchies:
+        raise UnsupportedHostError("only containers with cgroups have checkpoints, and here none are made")
 
 
 def _load(record: ContainerRecord) -> Spec:

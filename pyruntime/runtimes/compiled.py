@@ -233,6 +233,8 @@ class BundleCache:
     """
 
     def __init__(self, host: Host, root: str, units: str | None = None) -> None:
+        if units is not None and not host.makes_cgroups:
+            raise ValueError("containers without cgroups have no units of systemd")
         self._host = host
         self._units = units
         self._filters = FilterCache(root)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pyruntime.errors import SetupError
 from pyruntime.host import Host, Unprivileged
 from pyruntime.plan.id_maps import GIDS, UIDS, host_id
-from pyruntime.plan.rootless import NO_DELEGATION
+from pyruntime.plan.without_cgroups import NO_DELEGATION
 from pyruntime.spec import IDMapping, Linux, NamespaceType, Spec
 
 _REFUSED = (errno.EPERM, errno.EACCES)

@@ -13,7 +13,7 @@ import msgspec
 from pyruntime import errors
 from pyruntime.cgroups import ContainerCgroups, cgroups_of, default_path_of, systemd
 from pyruntime.errors import SetupError
-from pyruntime.host import read_host
+from pyruntime.host import read_host, without_cgroups
 from pyruntime.interface import ContainerProcessState, ContainerState, ProcessExitState, ProcessLike, Status, StdioOptions, StdioPipes
 from pyruntime.native import process as native
 from pyruntime.native.start import recorded_failure, start
@@ -53,11 +53,13 @@ class NativeRuntime(HeldContainers):
     systemd_cgroup   each new container gets a systemd unit, without privileges one of the user's own manager, and `linux.cgroupsPath` is
                      `slice:prefix:name`. Raises UnsupportedHostError where systemd does not run, SetupError where it does not answer.
 
+    no_cgroups       new containers get no cgroups: they stay in the caller's, and what would limit them is refused
+
     See `pyruntime.Runtime` for the operations. Needs Linux 5.14; without privileges only containers in a user namespace can be made.
     """
 
-    def __init__(self, root: str = "/run/pyruntime", *, systemd_cgroup: bool = False) -> None:
-        self._host = read_host()
+    def __init__(self, root: str = "/run/pyruntime", *, systemd_cgroup: bool = False, no_cgroups: bool = False) -> None:
+        self._host = without_cgroups(read_host()) if no_cgroups else read_host()
         super().__init__(Store(root_for(os.fspath(root), self._host.is_rootless)))
         self._bundles = BundleCache(self._host, self._store.root, systemd.control_group() if systemd_cgroup else None)
         self._waits = Waits(self._store)

@@ -11,7 +11,7 @@ import msgspec
 
 from pyruntime.cgroups import systemd
 from pyruntime.errors import InvalidBundleError
-from pyruntime.host import Host, Unprivileged, parse_hierarchies, program_path, read_host
+from pyruntime.host import Host, Unprivileged, parse_hierarchies, program_path, read_host, without_cgroups
 from pyruntime.native.encoder import encode
 from pyruntime.native.seccomp import compile_filter
 from pyruntime.plan.compile import Manner
@@ -68,10 +68,12 @@ class Previewer:
     host   another one than this
     """
 
-    def __init__(self, bundle_path: str, id: str = "ID", *, root: str = DEFAULT_ROOT, systemd_cgroup: bool = False, manner: Manner = Manner(),
-                 host: Host | None = None) -> None:
+    def __init__(self, bundle_path: str, id: str = "ID", *, root: str = DEFAULT_ROOT, systemd_cgroup: bool = False, no_cgroups: bool = False,
+                 manner: Manner = Manner(), host: Host | None = None) -> None:
         check_id(id)
         self._host = read_host() if host is None else host
+        if no_cgroups:
+            self._host = without_cgroups(self._host)
         self._units = systemd.control_group() if systemd_cgroup else None
         self._id, self._root, self._manner = id, root, manner
         path = os.path.abspath(bundle_path)

@@ -9,20 +9,20 @@ import contextlib
 import os
 import signal
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pyruntime.native import files
-from pyruntime.runtimes.identity import is_alive
+from pyruntime.native import process as native
+from pyruntime.runtimes.identity import is_alive, open_process
 from pyruntime.state import ContainerRecord, ProcessRecord
 
 
 def pids_of(record: ContainerRecord, made: Iterable[ProcessRecord]) -> set[int]:
     """made: the exec processes on record."""
-    begun = [(record.pid, record.start_time), *((process.pid, process.start_time) for process in made if process.exit_code is None)]
-    return descendants({pid for pid, start_time in begun if is_alive(pid, start_time)}, _parents())
+    return set(_found(record, made))
 
 
-def descendants(roots: set[int], parents: dict[int, int]) -> set[int]:
+def descendants(roots: set[int], parents: Mapping[int, int]) -> set[int]:
     """These and all below them. parents: of each process."""
     children = defaultdict(list)
     for pid, parent in parents.items():
@@ -38,28 +38,41 @@ def descendants(roots: set[int], parents: dict[int, int]) -> set[int]:
 
 
 def signal_each(record: ContainerRecord, made: Iterable[ProcessRecord], number: int) -> None:
-    """Also those that others start meanwhile and that are seen in time."""
-    signalled: set[int] = set()
+    """Also those that others start meanwhile and that are seen in time. What is to be killed is stopped first, until all are: it starts no
+    others then, and of one that has ended the children would not be found."""
     made = list(made)
-    while left := pids_of(record, made) - signalled:
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError):
-                descriptor = os.pidfd_open(pid)
-                try:
-                    # a pid that was given to another process before it was opened is not among them any more
-                    if pid in pids_of(record, made):
-                        signal.pidfd_send_signal(descriptor, number)
-                finally:
-                    os.close(descriptor)
-        signalled |= left
+    seen: dict[int, int] = {}
+    first = signal.SIGSTOP if number == signal.SIGKILL else number
+    while new := {pid: start for pid, start in _found(record, made).items() if seen.get(pid) != start}:
+        _signal(new, first)
+        seen |= new
+    if first != number:
+        _signal(seen, number)
 
 
-def _parents() -> dict[int, int]:
-    found = {}
+def _signal(processes: Mapping[int, int], number: int) -> None:
+    for pid, start_time in processes.items():
+        with open_process(pid, start_time) as pidfd, contextlib.suppress(ProcessLookupError):
+            if pidfd is not None:
+                native.send_signal(pidfd, number)
+
+
+def _found(record: ContainerRecord, made: Iterable[ProcessRecord]) -> dict[int, int]:
+    """Pids with their start times."""
+    begun = [(record.pid, record.start_time), *((process.pid, process.start_time) for process in made if process.exit_code is None)]
+    parents, start_times = _all()
+    roots = {pid for pid, start_time in begun if is_alive(pid, start_time)}
+    return {pid: start_times[pid] for pid in descendants(roots, parents) if pid in start_times}
+
+
+def _all() -> tuple[dict[int, int], dict[int, int]]:
+    """Of the host's processes: their parents and their start times."""
+    parents, start_times = {}, {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 data = files.read(f"/proc/{name}/stat")
                 # the command in parentheses may hold anything
-                found[int(name)] = int(data[data.rindex(b")") + 2:].split()[1])
-    return found
+                fields = data[data.rindex(b")") + 2:].split()
+                parents[int(name)], start_times[int(name)] = int(fields[1]), int(fields[19])
+    return parents, start_times

@@ -33,9 +33,9 @@ def update(record: ContainerRecord, resources: Resources | Mapping[str, Any] | b
     is_unified = all(cgroup.is_v2 for cgroup in cgroups)
     decoded = completed(decode_resources(resources), is_unified, lambda controller, file: _read_of(cgroups, controller, file))
     if not cgroups:
-        from pyruntime.plan.rootless import refuse_limits  # nobody else needs it
+        from pyruntime.plan.without_cgroups import refuse_limits  # few have none
 
-        refuse_limits(decoded, host.page_size, PATH)
+        refuse_limits(decoded, host.page_size, PATH, "the container has no cgroup")
     devices = _Devices(cgroups, device_rules(decoded.devices)) if decoded.devices else None
     writes = list(resource_writes(cgroups, decoded, host.page_size, PATH))
     properties = _properties(decoded, is_unified, devices) if record.unit is not None else []

@@ -92,6 +92,24 @@ def test_masks(engine: Engine) -> None:
     assert whole.out == "0", whole
 
 
+def test_no_cgroups(engine: Engine) -> None:
+    """The container is in those of who monitors it, and ends as any other. Limits are refused, which crun forgets."""
+    id = engine.succeed("run", "-d", *engine.run_options, "--cgroups=disabled", "box", "sleep", "1000")
+    try:
+        pid = int(engine.succeed("inspect", "-f", "{{.State.Pid}}", id))
+        monitor = Path(engine.succeed("inspect", "-f", "{{.ConmonPidFile}}", id)).read_text()
+        assert Path(f"/proc/{pid}/cgroup").read_text() == Path(f"/proc/{monitor}/cgroup").read_text()
+        assert engine.succeed("exec", id, "sh", "-c", "echo $$").isdecimal()
+        assert engine("pause", id).code != 0
+        assert engine.succeed("inspect", "-f", "{{.State.Status}}", id) == "running"
+        assert engine.succeed("stop", "-t", "0", id) == id
+        assert engine.succeed("inspect", "-f", "{{.State.ExitCode}}", id) == "137"
+    finally:
+        remove(engine, id)
+    ended = engine.run("--rm", "--cgroups=disabled", "--memory=100m", "box", "true")
+    assert (ended.code, "$.linux.resources.memory" in ended.err) == ((0, False) if "crun" in engine.command else (126, True)), ended
+
+
 def test_devices(engine: Engine) -> None:
     """One of another name, and what may be done with it; one that is not asked for may be made, and not opened."""
     script = ("stat -c '%F %t:%T' /dev/nothing; head -c 4 /dev/nothing | wc -c; (: >/dev/nothing) 2>&1; "

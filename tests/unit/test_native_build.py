@@ -14,7 +14,7 @@ OF_THE_INIT = {
     "futimens", "getpid", "getsockopt", "ioctl", "isatty", "kill", "linkat", "lseek",
     "memchr", "memcmp", "memfd_create", "memmove", "mkdirat", "mknodat", "mmap", "pipe2", "poll", "pread", "prctl", "pwrite", "read",
     "readlinkat", "recvmsg", "send", "sendmsg", "sethostname", "setsid", "socket", "strchr", "strcmp", "strcpy", "strcspn", "strlen",
-    "strncmp", "strnlen", "strrchr", "strspn", "symlinkat", "syscall", "umask", "unlinkat", "utimensat", "write"}
+    "strncmp", "strnlen", "strrchr", "strspn", "strstr", "symlinkat", "syscall", "umask", "unlinkat", "utimensat", "write"}
 # and what the clone's child calls, which has its errno in common with a thread of the caller
 OF_THE_CHILD: set[str] = set()
 # what a compiler may call by itself
