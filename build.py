@@ -30,8 +30,10 @@ HOST_SOURCES = ("plan", "host", "userns", "cgroups", "settings", "id_maps", "tre
 FRONT_SOURCES = ("front", "front_life", "front_process", "front_exec", "front_create")
 OF_LIBRARIES = ("seccomp",)
 FRONT_COMMANDS = ("state", "start", "kill", "delete", "exec", "create", "run")
-HEADERS = ("abi", "plan", "syscalls", "raw", "init", "host", "child", "clone", "listener", "tree", "front", "front_line", "front_process",
-           "kept")
+# the contract between Python and C
+ABI_HEADERS = ("abi", "abi_filters", "abi_kept")
+HEADERS = (*ABI_HEADERS, "plan", "syscalls", "raw", "init", "host", "child", "clone", "listener", "tree", "front", "front_line",
+           "front_process", "kept")
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Wstrict-prototypes",
             "-Wmissing-prototypes", "-Wformat=2", "-Wno-format-nonliteral", "-Wvla")
 # what cffi generates after its preamble warns of; our own sources do not
@@ -178,10 +180,12 @@ def make_ffibuilder() -> cffi.FFI:
     image_source = embed(build_init(directory), directory)
     write_if_new(directory / "front_options.h", option_table())
     ffi = cffi.FFI()
-    ffi.cdef((NATIVE / "abi.h").read_text())
+    for name in ABI_HEADERS:
+        ffi.cdef((NATIVE / f"{name}.h").read_text())
     sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"] if SANITIZE else []
     generated = "".join(f'#pragma GCC diagnostic ignored "{warning}"\n' for warning in CFFI_WARNINGS)
-    ffi.set_source("pyruntime._native", '#include "plan.h"\n' + generated, py_limited_api=True,
+    included = "".join(f'#include "{name}.h"\n' for name in ("plan", *ABI_HEADERS[1:]))
+    ffi.set_source("pyruntime._native", included + generated, py_limited_api=True,
                    sources=[os.path.relpath(path, ROOT) for path in
                             (*(NATIVE / f"{name}.c" for name in HOST_SOURCES), image_source)],
                    depends=[os.path.relpath(NATIVE / f"{name}.h", ROOT) for name in HEADERS],

@@ -3,6 +3,7 @@
 #define PYRUNTIME_KEPT_H
 
 #include "front.h"
+#include "abi_kept.h"
 
 /* A file with a kept plan, mapped: the parts of it. */
 struct kept {

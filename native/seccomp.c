@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "plan.h"
+#include "abi_filters.h"
 #include "syscalls.h"
 
 /* From so many rules on a binary tree is shorter to walk. Up to 2.5.4 the library makes wrong ones of no rules. */
