@@ -8,7 +8,7 @@ TEST_PACKAGES := runc crun podman netavark catatonit iptables slirp4netns builda
 VM_PACKAGES := linux-image-cloud-amd64 kmod qemu-system-x86 qemu-system-common busybox-static procps apparmor systemd dbus secilc
 # what `make test-vm` runs on cgroup v2 alone, and what under systemd; nothing is left out of the latter, of the former what CI runs
 TESTS := tests/contract/test_native.py $(addprefix tests/conformance/test_,process.py environment.py life_cycle.py) tests/privileged tests/security tests/vm/test_features.py $(addprefix tests/vm/test_,checkpoint.py checkpoint_commands.py hostile_checkpoints.py)
-SYSTEMD_TESTS := tests/vm/test_systemd.py tests/vm/test_delegation.py tests/engines
+SYSTEMD_TESTS := tests/vm/test_systemd.py tests/vm/test_systemd_properties.py tests/vm/test_delegation.py tests/engines
 SELECTED_TESTS := tests/vm/test_features.py $(addprefix tests/vm/test_checkpoint.py::test_,a_running_counter_goes_on files_and_binds) $(addprefix tests/privileged/test_,cgroups.py cgroup_owner.py rootless_cgroups.py devices.py limits.py update.py accounting.py)
 SELECTED_SYSTEMD_TESTS := $(SYSTEMD_TESTS) -k 'not TestSystemd and (test_systemd or test_delegation or (pyruntime and test_cgroup))'
 

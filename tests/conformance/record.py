@@ -29,7 +29,8 @@ COMMANDS = {"cgroup-v1": PYTEST, "cgroup-v2": [*VIRTUAL_MACHINE, *PYTEST, "-o", 
 # the tests that there are for each, or that another kernel can make a difference to
 TESTS = {"cgroup-v1": [],
          "cgroup-v2": ["tests/conformance", "tests/privileged", "tests/security", "tests/contract/test_native.py", "tests/vm/test_features.py"],
-         "systemd": ["tests/vm/test_systemd.py", "tests/vm/test_delegation.py"], "selinux": ["tests/vm/test_selinux.py"]}
+         "systemd": [f"tests/vm/test_{name}.py" for name in ("systemd", "systemd_properties", "delegation")],
+         "selinux": ["tests/vm/test_selinux.py"]}
 
 
 def run_in(place: str, arguments: list[str]) -> tuple[str, Run] | None:
