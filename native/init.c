@@ -180,14 +180,25 @@ static void fail(struct init *init, int operation, int error)
     end_process(127);
 }
 
-/* Signals that the caller ignores (Python ignores SIGPIPE) would stay ignored in the user program. By raw calls: the C
- * library keeps 32 to 34 for itself and leaves them alone. */
+/* The kernel drops what the first process of a pid namespace has no handler for, and its own signals too. */
+static void end_as_asked(int number)
+{
+    kill(getpid(), number);
+    end_process(128 + number);
+}
+
+/* Signals that the caller ignores (Python ignores SIGPIPE) would stay ignored in the user program. By which a process is asked to end, that
+ * ends this one, before the start too; the program does not inherit handlers. By raw calls: the C library keeps 32 to 34 for itself and
+ * leaves them alone. */
 static void reset_signals(void)
 {
-    const uint64_t none = 0, defaults[4] = {0};  /* struct sigaction of the kernel: SIG_DFL, no flags, empty mask */
+    const uint64_t none = 0, asks = 1U << SIGHUP | 1U << SIGINT | 1U << SIGQUIT | 1U << SIGTERM;
+    /* struct sigaction of the kernel: handler, flags, restorer, mask; what never returns needs a restorer in name only */
+    const uint64_t defaults[4] = {0}, ends[4] = {(uint64_t)(uintptr_t)end_as_asked, SA_RESETHAND | SA_NODEFER | SA_RESTORER,
+                                                 (uint64_t)(uintptr_t)end_as_asked, 0};
 
     for (int number = 1; number < 65; number++)
-        syscall(SYS_rt_sigaction, number, defaults, NULL, sizeof none);
+        syscall(SYS_rt_sigaction, number, number < 32 && asks >> number & 1 ? ends : defaults, NULL, sizeof none);
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
 }
 

@@ -84,7 +84,9 @@ def test_signals_that_are_passed_on(line: Line, command: str, who: str) -> None:
 @pytest.mark.parametrize("who", ["python", "front end"])
 def test_signals_that_a_program_does_not_expect_end_it(service: Line, who: str) -> None:
     """And the command tells of it, as runc does: it ends with 128 and the signal's number."""
-    words = ["exec", "p1", "/bin/sh", "-c", "echo ready; exec sleep 1000"]
+    # a shell catches SIGQUIT until it executes another program
+    (service.lab.rootfs / "ready").write_text("ready\n")
+    words = ["exec", "p1", "/bin/tail", "-f", "/ready"]
     with ready(runs(service, "python", *words)) as first:
         first.send_signal(signal.SIGTERM)
         assert first.wait(TIMEOUT_S) == 128 + signal.SIGTERM

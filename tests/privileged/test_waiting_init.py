@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ from typing import Any
 import pytest
 from lab import MAPS, NAMESPACES, Lab, bind, namespaces, with_mounts
 
-from pyruntime import StdioOptions
+from pyruntime import Status, StdioOptions
+from pyruntime.errors import NotCreatedError
+from pyruntime.testing.bundles import without_pid_namespace
 
 USER = {"namespaces": namespaces(*NAMESPACES, "user"), **MAPS}
 # a filter without noNewPrivileges is there before the wait where the pid namespace is not new
@@ -71,3 +75,29 @@ def test_descriptors_of_an_init_that_waits(reachable: Lab, volume: Path, preserv
     if changes.get("process", {}) is not None:
         lab.runtime.start_container("p1")
         assert set(descriptors(pid)) == set(range(3 + preserved))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
+@pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
+def test_it_ends_when_it_is_asked_to(lab: Lab, number: int, shared: bool) -> None:
+    """As with runc; the kernel by itself would let the first process of a pid namespace go on."""
+    lab.create(["/bin/true"], stdio=StdioOptions(), linux=without_pid_namespace() if shared else {})
+    lab.runtime.kill_container("p1", number)
+    state = lab.runtime.wait_on_container("p1")
+    assert (state.exit_code, state.signal) == (128 + number, number if shared else None)
+    assert lab.runtime.get_container_state("p1").status is Status.STOPPED
+    with pytest.raises(NotCreatedError):
+        lab.runtime.start_container("p1")
+
+
+def test_no_other_signal_ends_it_and_the_program_has_no_handlers(lab: Lab) -> None:
+    pid = lab.create(["/bin/sleep", "1000"], stdio=StdioOptions())
+    for number in (signal.SIGUSR1, signal.SIGALRM, signal.SIGCHLD, signal.SIGRTMIN):
+        lab.runtime.kill_container("p1", number)
+    caught = {line.split()[0]: int(line.split()[1], 16) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt")}
+    assert caught["SigCgt:"] == sum(1 << number - 1 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT))
+    lab.runtime.start_container("p1")
+    status = Path(f"/proc/{pid}/status").read_text()
+    assert re.search(r"SigCgt:\t0+\n", status) and re.search(r"SigIgn:\t0+\n", status) and re.search(r"SigBlk:\t0+\n", status)
+    lab.runtime.kill_container("p1", signal.SIGTERM)
+    assert lab.runtime.get_container_state("p1").status is Status.RUNNING
