@@ -52,8 +52,8 @@ enum filter_revokes {
     FILTER_REVOKES_PERMITTED = 2
 };
 
-/* Whether the user namespace lets groups be set; where it does not, none can be dropped either. */
-enum setgroups { SETGROUPS_ALLOWED, SETGROUPS_DENIED, SETGROUPS_MAY_BE_DENIED };
+/* Whether the user namespace lets groups be set; where it does not, none can be dropped either. NOT_WANTED: the caller's are to stay. */
+enum setgroups { SETGROUPS_ALLOWED, SETGROUPS_DENIED, SETGROUPS_MAY_BE_DENIED, SETGROUPS_NOT_WANTED };
 
 /* What comes after a filter was installed. */
 enum filter_place { FILTER_BEFORE_START, FILTER_BEFORE_PROGRAM, FILTER_BEFORE_CLONE };

@@ -47,7 +47,8 @@ OPERATION(set_identity)
     /* the permitted set survives the change of uid; set_capabilities then takes away what is not granted, and execution takes this back */
     if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
         return explain(init, -errno, "PR_SET_KEEPCAPS");
-    if (op->number[3] != SETGROUPS_DENIED && syscall(SYS_setgroups, op->number[0] / sizeof(uint32_t), groups) < 0
+    bool sets_groups = op->number[3] != SETGROUPS_DENIED && op->number[3] != SETGROUPS_NOT_WANTED;
+    if (sets_groups && syscall(SYS_setgroups, op->number[0] / sizeof(uint32_t), groups) < 0
         && (errno != EPERM || op->number[3] != SETGROUPS_MAY_BE_DENIED || op->number[0]))
         return explain(init, -errno, "setgroups");
     if (syscall(SYS_setresgid, gid, gid, gid) < 0)

@@ -25,11 +25,11 @@ static int drop_groups(struct init *init)
     return 0;
 }
 
-/* Of a user namespace: its id maps are written by now. */
+/* Of a user namespace: its id maps are written by now. Numbers: uid, gid, whether the caller's groups are kept. */
 OPERATION(become_namespace_root)
 {
-    /* nothing of the caller's groups may remain; where setgroups is denied nobody can drop them */
-    int error = drop_groups(init);
+    /* else nothing of the caller's groups may remain; where setgroups is denied nobody can drop them */
+    int error = op->number[2] ? 0 : drop_groups(init);
     uint64_t uid = op->number[0], gid = op->number[1];
 
     if (error)
@@ -42,9 +42,10 @@ OPERATION(become_namespace_root)
     return 0;
 }
 
+/* numbers: type, whether the caller's groups are kept */
 OPERATION(join_namespace)
 {
-    int fd = init->slots[op->slot[0]], error = op->number[0] & CLONE_NEWUSER ? drop_groups(init) : 0;
+    int fd = init->slots[op->slot[0]], error = op->number[0] & CLONE_NEWUSER && !op->number[1] ? drop_groups(init) : 0;
 
     if (error)
         return error;
@@ -54,9 +55,10 @@ OPERATION(join_namespace)
     return 0;
 }
 
+/* numbers: types, whether the caller's groups are kept */
 OPERATION(join_process_namespaces)
 {
-    int pidfd = init->slots[op->slot[0]], error = op->number[0] & CLONE_NEWUSER ? drop_groups(init) : 0;
+    int pidfd = init->slots[op->slot[0]], error = op->number[0] & CLONE_NEWUSER && !op->number[1] ? drop_groups(init) : 0;
 
     if (error)
         return error;

@@ -14,7 +14,7 @@ from pyruntime.plan import operations as op
 from pyruntime.plan.draft import Draft
 from pyruntime.plan.filesystem import FilesystemCompiler
 from pyruntime.plan.hooks import CREATE_UMASK, has_create_hooks, run_in_container
-from pyruntime.plan.id_maps import UIDS, first_ids_of, setgroups_of, write_id_maps
+from pyruntime.plan.id_maps import UIDS, first_ids_of, keeps_groups, setgroups_of, write_id_maps
 from pyruntime.plan.operations import Plan, Slot
 from pyruntime.plan.process import (
     apparmor_profile,
@@ -153,7 +153,7 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
         filesystem.root_place = draft.init_slot()
         if "user" in new:
             draft.open_early.append(op.OpenRootPlace("$.root.path", os.fsencode(place.rootfs_path), filesystem.root_place))
-    _enter_namespaces(draft, linux, new, joined, host.caller)
+    _enter_namespaces(draft, linux, new, joined, host.caller, int(keeps_groups(spec.annotations)))
     if linux.net_devices:
         _await_devices(draft, linux)
     profile = apparmor_profile(spec.process, "$.process", host.has_apparmor) if spec.process is not None else None
@@ -174,7 +174,7 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
     set_apparmor_profile(draft, "$.process", profile, proc)
     set_selinux_label(draft, "$.process", label, proc)
     keeps, revokes = capabilities_for(spec.process, filter)
-    take_identity(draft, spec.process, "$.process", make_cwd=False, setgroups=setgroups_of(linux, host), keeps=keeps)
+    take_identity(draft, spec.process, "$.process", make_cwd=False, setgroups=setgroups_of(linux, spec.annotations, host), keeps=keeps)
     if manner.finds_program:
         find(draft, spec.process, "$.process")
     draft.init.append(op.StartSession("", int(spec.process.terminal)))
@@ -193,13 +193,13 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
                  limits_pids: bool = False, has_apparmor: bool = False, has_selinux: bool = False, keeps_keyring: bool = False,
                  preserve_fds: int = 0, filter: Filter | None = None, memory_policy: MemoryPolicy | None = None,
                  personality: Personality | None = None, resctrl: tuple[str, ...] = (), is_rootless: bool = False,
-                 denies_setgroups: bool = False, first_ids: tuple[int, int] = (0, 0)) -> Plan:
+                 denies_setgroups: bool = False, first_ids: tuple[int, int] = (0, 0), keeps_groups: bool = False) -> Plan:
     """The plan of a further process in a container with these namespaces (CLONE_NEW... bits).
 
     The first descriptor that is passed to it is a pidfd of the container's init. passes_root: the second is the container's
     root, where that is not the root of its mount namespace. limits_pids: the container has a limit of processes, so that what set
     the process up must not count any more when it runs. filter, memory_policy, personality, resctrl (groups in the order of joining),
-    denies_setgroups and first_ids (uid and gid; of the user namespace): the container's. is_rootless: as in Host.
+    denies_setgroups, first_ids (uid and gid; of the user namespace) and keeps_groups: the container's. is_rootless: as in Host.
     """
     draft = Draft(overlaps=True, is_rootless=is_rootless)
     draft.await_sources()
@@ -219,11 +219,11 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
     if proc is not None:
         draft.init.append(op.OpenProc("$.apparmorProfile" if label is None else "$.selinuxLabel", proc))
     if namespaces:
-        draft.init.append(op.JoinProcessNamespaces("", target, namespaces))
+        draft.init.append(op.JoinProcessNamespaces("", target, namespaces, int(keeps_groups)))
     if root is not None:
         draft.init.append(op.UseRoot("", root))
     if namespaces & flags.CLONE_NEWUSER:
-        draft.init.append(op.BecomeNamespaceRoot("", *first_ids))
+        draft.init.append(op.BecomeNamespaceRoot("", *first_ids, int(keeps_groups)))
     if not keeps_keyring:
         join_keyring(draft, id, "$", label, proc)
     draft.init += console(process, "$", binds_console=False)
@@ -232,7 +232,11 @@ def compile_exec(process: Process, cgroups: tuple[Cgroup, ...], namespaces: int,
     set_selinux_label(draft, "$", label, proc)
     keeps, revokes = capabilities_for(process, filter)
     setgroups = flags.SETGROUPS_MAY_BE_DENIED if is_rootless or namespaces & flags.CLONE_NEWUSER else flags.SETGROUPS_ALLOWED
-    take_identity(draft, process, "$", make_cwd=False, setgroups=flags.SETGROUPS_DENIED if denies_setgroups else setgroups, keeps=keeps)
+    if keeps_groups:
+        setgroups = flags.SETGROUPS_NOT_WANTED
+    elif denies_setgroups:
+        setgroups = flags.SETGROUPS_DENIED
+    take_identity(draft, process, "$", make_cwd=False, setgroups=setgroups, keeps=keeps)
     # nothing that holds more than the process is to have comes where the container's processes can trace it
     early = filter is not None and bool(revokes) and bool(namespaces & flags.CLONE_NEWPID)
     if filter is not None and early:
@@ -309,7 +313,8 @@ def _namespace_paths(linux: Linux) -> dict[str, str]:
     return {str(namespace.type): f"$.linux.namespaces[{i}]" for i, namespace in enumerate(linux.namespaces)}
 
 
-def _enter_namespaces(draft: Draft, linux: Linux, new: frozenset[str], joined: dict[str, Slot], caller: Unprivileged | None) -> None:
+def _enter_namespaces(draft: Draft, linux: Linux, new: frozenset[str], joined: dict[str, Slot], caller: Unprivileged | None,
+                      keeps_groups: int) -> None:
     paths = _namespace_paths(linux)
     clocks = draft.init_slot() if "time" in new else None
     if clocks is not None and linux.time_offsets:
@@ -323,12 +328,12 @@ def _enter_namespaces(draft: Draft, linux: Linux, new: frozenset[str], joined: d
     # root may join whoever owns them, as long as it is root of the host; a user without privileges only what its user namespace owns
     for name in sorted(joined, key=lambda name: (name == "user") != draft.is_rootless):
         if name not in ("pid", "mount"):  # with the change of root
-            draft.init.append(op.JoinNamespace(f"{paths[name]}.path", joined[name], flags.NAMESPACES[name]))
+            draft.init.append(op.JoinNamespace(f"{paths[name]}.path", joined[name], flags.NAMESPACES[name], keeps_groups))
     if "user" in new:
-        draft.init.append(op.BecomeNamespaceRoot(UIDS, *first_ids_of(linux)))
+        draft.init.append(op.BecomeNamespaceRoot(UIDS, *first_ids_of(linux), keeps_groups))
     elif "user" in joined:
         # mappings that are given besides count for nothing: the namespace has its own (plan/warnings.py)
-        draft.init.append(op.BecomeNamespaceRoot(f"{paths['user']}.path", 0, 0))
+        draft.init.append(op.BecomeNamespaceRoot(f"{paths['user']}.path", 0, 0, keeps_groups))
     if clocks is not None:
         offsets = b"".join(b"%s %d %d\n" % (str(clock).encode(), offset.secs, offset.nanosecs) for clock, offset in linux.time_offsets.items())
         draft.init.append(op.UnshareTimeNamespace("$.linux.timeOffsets", offsets, clocks))

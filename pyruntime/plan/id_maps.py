@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pyruntime.errors import UnsupportedFieldError
 from pyruntime.host import PROGRAM_DIRECTORIES, Host, Unprivileged
 from pyruntime.plan import flags
@@ -12,6 +14,13 @@ from pyruntime.spec import IDMapping, Linux, NamespaceType
 
 UIDS, GIDS = "$.linux.uidMappings", "$.linux.gidMappings"
 Mappings = tuple[IDMapping, ...]
+# "1": the container has the caller's groups instead of additionalGids, with crun (crun.1); `podman run --group-add keep-groups` states it
+KEEP_GROUPS_ANNOTATION = "run.oci.keep_original_groups"
+
+
+def keeps_groups(annotations: Mapping[str, str]) -> bool:
+    """Whether the caller's supplementary groups stay. They cannot be listed: in a user namespace most are not mapped."""
+    return annotations.get(KEEP_GROUPS_ANNOTATION) == "1"
 
 
 def maps_alone(mappings: Mappings, id: int) -> bool:
@@ -25,8 +34,10 @@ def denies_setgroups(linux: Linux, caller: Unprivileged | None) -> bool:
     return user is not None and not user.path and caller is not None and maps_alone(linux.gid_mappings, caller.gid)
 
 
-def setgroups_of(linux: Linux, host: Host) -> int:
+def setgroups_of(linux: Linux, annotations: Mapping[str, str], host: Host) -> int:
     """SETGROUPS_... of the container's user namespace; of one that is joined, or inherits it, that is not known."""
+    if keeps_groups(annotations):
+        return flags.SETGROUPS_NOT_WANTED
     user = linux.namespace(NamespaceType.USER)
     if (user is not None and user.path) or host.in_user_namespace:
         return flags.SETGROUPS_MAY_BE_DENIED

@@ -100,7 +100,7 @@ class MountOptions(msgspec.Struct, frozen=True):
 
 
 def parse_mount_options(options: tuple[str, ...]) -> MountOptions:
-    """An option that the specification does not know is the file system's."""
+    """An option that the specification does not know is the file system's. Empty ones are none: buildah writes such for a volume without."""
     bits = {False: [0, 0], True: [0, 0]}
     propagations: list[int] = []
     superblock: dict[str, bool] = {}
@@ -121,7 +121,7 @@ def parse_mount_options(options: tuple[str, ...]) -> MountOptions:
             mapping = i
         elif option == "tmpcopyup":
             copies_up = i
-        elif option not in _WITHOUT_EFFECT and option not in _OTHERS:
+        elif option and option not in _WITHOUT_EFFECT and option not in _OTHERS:
             data.append(option)
             unknown.append(i)
     return MountOptions("bind" in options or "rbind" in options, "rbind" in options, bits[False][0], bits[False][1], bits[True][0],

@@ -87,6 +87,7 @@ class JoinCgroup(Operation, frozen=True):
 class JoinNamespace(Operation, frozen=True):
     slot: Slot
     type: int
+    keeps_groups: int = 0
 
     def subject(self) -> str:
         return _namespaces(self.type)
@@ -95,6 +96,7 @@ class JoinNamespace(Operation, frozen=True):
 class JoinProcessNamespaces(Operation, frozen=True):
     slot: Slot
     types: int
+    keeps_groups: int = 0
 
     def subject(self) -> str:
         return _namespaces(self.types)
@@ -107,6 +109,7 @@ class AwaitRelease(Operation, frozen=True):
 class BecomeNamespaceRoot(Operation, frozen=True):
     uid: int
     gid: int
+    keeps_groups: int = 0
 
     def subject(self) -> str:
         return f"{self.uid}:{self.gid}"

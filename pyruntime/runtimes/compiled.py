@@ -22,7 +22,7 @@ from pyruntime.plan import flags
 from pyruntime.plan.compile import Manner, Place, cgroup_path_for, compile, compile_exec, namespace_bits, unit_for
 from pyruntime.plan.device_rules import device_rules
 from pyruntime.plan.hooks import later_hooks
-from pyruntime.plan.id_maps import denies_setgroups, first_ids_of
+from pyruntime.plan.id_maps import denies_setgroups, first_ids_of, keeps_groups
 from pyruntime.plan.resources import limits_memory, limits_pids
 from pyruntime.plan.seccomp import Filter, FilterSource, filter_flags, filter_source, notifies, notifies_of
 from pyruntime.plan.warnings import filter_warnings, process_warnings, warnings_of
@@ -301,7 +301,8 @@ def _compile_process(process: ProcessLike, record: ContainerRecord, host: Host, 
                         has_selinux=host.has_selinux, keeps_keyring=record.keeps_keyring, preserve_fds=preserve_fds,
                         filter=filter_of(record.filter), memory_policy=inherited.memory_policy, personality=inherited.personality,
                         resctrl=() if record.resctrl is msgspec.UNSET else record.resctrl.paths, is_rootless=host.is_rootless,
-                        denies_setgroups=record.denies_setgroups, first_ids=record.first_ids)
+                        denies_setgroups=record.denies_setgroups, first_ids=record.first_ids,
+                        keeps_groups=keeps_groups(record.annotations))
     for warning in warnings_of_process(decoded, record, host):
         _log.warning("%s", warning)
     return encode(plan)

@@ -102,6 +102,13 @@ def test_user_and_files(engine: Engine, volume: str) -> None:
     assert (ended.code, ended.out.splitlines()) == (0, ["1000", "100", "text", "value", "/tmp", "named", "read-only"]), ended
 
 
+def test_a_volume_without_options(engine: Engine, volume: str) -> None:
+    """Of which buildah writes an empty mount option."""
+    ended = engine.run("-v", f"{volume}:/volume", BOX, "--", "sh", "-c", "cat /volume/file; echo new >/volume/written")
+    assert (ended.code, ended.out) == (0, "text"), ended
+    assert Path(volume, "written").read_text() == "new\n"
+
+
 def test_what_is_written_stays(engine: Engine) -> None:
     assert engine.run(BOX, "--", "sh", "-c", "echo text >/kept").code == 0
     ended = engine.run(BOX, "--", "sh", "-c", "cat /kept; rm /kept")

@@ -59,6 +59,20 @@ def test_capabilities(engine: Engine) -> None:
     assert ended.out == "0" and "not permitted" in ended.err, ended
 
 
+def test_the_callers_groups(engine: Engine) -> None:
+    """Kept for who asks for it, of `run` and of `exec`; where they are not mapped they are nobody's."""
+    caller = Engine(["setpriv", "--groups=1234", *engine.command], engine.environment, engine.run_options)
+    user = "--user=1000:100"
+    assert "1234" not in status(caller, user)["Groups"]
+    assert status(caller, user, "--group-add=keep-groups")["Groups"] == "1234"
+    assert status(caller, "--group-add=keep-groups", "--uidmap=0:200000:5000")["Groups"] == "65534"
+    id = caller.succeed("run", "-d", *caller.run_options, "--group-add=keep-groups", "box", "sleep", "1000")
+    for groups in ("1234", "77,4321"):
+        other = Engine(["setpriv", f"--groups={groups}", *engine.command], engine.environment, [])
+        assert other.succeed("exec", user, id, "sh", "-c", "grep Groups: /proc/self/status").split()[1:] == groups.split(",")
+    remove(engine, id)
+
+
 def test_filters(engine: Engine, tmp_path: Path) -> None:
     """Of a file, none, and podman's own; with and without new privileges."""
     profile = tmp_path / "profile.json"

@@ -101,6 +101,22 @@ def without_groups() -> Iterator[str]:
         yield f"/proc/{holder.pid}/ns/user"
 
 
+def test_groups_that_are_kept_where_a_user_namespace_is_joined(reachable: Lab, without_groups: str) -> None:
+    """Which is what an annotation asks for; they have no ids there."""
+    kinds = tuple(name for name in NAMESPACES if name != "cgroup")
+    mounts = [mount for mount in default_config()["mounts"] if mount["destination"] not in ("/dev/pts", "/sys/fs/cgroup")]
+    before = os.getgroups()
+    os.setgroups([4321])
+    try:
+        pid = reachable.sleeper(linux={"namespaces": namespaces(*kinds, user=without_groups)}, mounts=mounts,
+                                annotations={"run.oci.keep_original_groups": "1"})
+        groups = [line.split()[1:] for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("Groups:")]
+        assert groups == [["4321"]]
+        assert reachable.exec("grep Groups: /proc/self/status").split() == ["Groups:", "65534"]
+    finally:
+        os.setgroups(before)
+
+
 @pytest.mark.conformance(28, 29)
 def test_a_user_namespace_without_setgroups_is_joined(reachable: Lab, without_groups: str) -> None:
     """Nothing of the caller's groups comes along, also with a further process."""

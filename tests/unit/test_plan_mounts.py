@@ -287,6 +287,12 @@ def test_what_podman_says_of_a_volume_means_nothing(option: str) -> None:
     assert plan_with("bind", "rprivate", option) == plan_with("bind", "rprivate")
 
 
+@pytest.mark.parametrize("kind", MOUNTS)
+def test_an_empty_option_is_none(kind: str) -> None:
+    """buildah writes one for a volume without options."""
+    assert plan_with(kind, "") == plan_with(kind)
+
+
 @pytest.mark.conformance(5)
 @pytest.mark.parametrize("kind", MOUNTS)
 def test_every_option_has_its_effect_on_every_kind_of_mount(kind: str) -> None:

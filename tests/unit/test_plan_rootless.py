@@ -100,6 +100,20 @@ def test_groups_cannot_be_set_where_setgroups_is_denied() -> None:
     assert raised.value.json_path == "$.user.additionalGids"
 
 
+def test_the_callers_groups_are_kept_for_who_asks_for_them() -> None:
+    """As crun does for the annotation; the groups of the process count for nothing then, and nothing else has this value."""
+    wanted = {"annotations": {"run.oci.keep_original_groups": "1"}, "process": {"user": {"additionalGids": [0]}}}
+    for kept, changes in ((1, wanted), (0, {"annotations": {"run.oci.keep_original_groups": "0"}})):
+        init = plan_of(**changes).init
+        assert [o.keeps_groups for o in init if isinstance(o, op.BecomeNamespaceRoot)] == [kept]
+        identity = next(o for o in init if isinstance(o, op.SetIdentity))
+        assert identity.setgroups == (flags.SETGROUPS_NOT_WANTED if kept else flags.SETGROUPS_DENIED)
+    process = decode_process({"args": ["sh"], "cwd": "/", "user": {"uid": 0, "gid": 0, "additionalGids": [0]}})
+    init = compile_exec(process, (), flags.CLONE_NEWUSER, "c", denies_setgroups=True, keeps_groups=True).init
+    assert [o.keeps_groups for o in init if isinstance(o, (op.JoinProcessNamespaces, op.BecomeNamespaceRoot))] == [1, 1]
+    assert next(o for o in init if isinstance(o, op.SetIdentity)).setgroups == flags.SETGROUPS_NOT_WANTED
+
+
 # what the init does itself
 
 
