@@ -262,6 +262,8 @@ OPERATION(attach_mount)
     }
     if (target < 0) {
         int error = make_target_inside(init, path, S_ISDIR(st.st_mode), &target);
+        if (error == -EISDIR)  /* by mount(2)'s errno, which Docker knows */
+            return explain(init, -ENOTDIR, "a file cannot be mounted on a directory");
         if (error)
             return error;
     }

@@ -8,7 +8,7 @@ from typing import Any
 # no ambient ones as `runc spec` has them: they are not inheritable and cannot be granted
 _CAPABILITIES = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
 _DEFAULT_CONFIG: dict[str, Any] = {
-    "ociVersion": "1.0.2",
+    "ociVersion": "1.3.0",
     "process": {
         "terminal": True,
         "user": {"uid": 0, "gid": 0},

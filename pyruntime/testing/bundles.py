@@ -17,8 +17,9 @@ APPLETS = ("cat", "chmod", "echo", "env", "false", "grep", "head", "hostname", "
 
 
 def default_config() -> dict[str, Any]:
-    """What `pyruntime spec` writes, without a terminal; a copy, to change."""
+    """What `pyruntime spec` writes, without a terminal, and of a version that crun 1.8 takes too; a copy, to change."""
     config = spec.default_config()
+    config["ociVersion"] = "1.0.2"
     config["process"]["terminal"] = False
     config["hostname"] = "contract"
     return config

@@ -180,3 +180,12 @@ def test_namespaces_of_another_container(docker: Docker, engine: Engine) -> None
         assert shell(engine, "--pid=host", "--uts=host", "--ipc=host", script=script) == host
     finally:
         docker.succeed("rm", "-f", "first")
+
+
+@pytest.mark.parametrize(("source", "target"), [("file", "/etc"), ("directory", "/etc/passwd")])
+def test_a_volume_on_what_is_otherwise(engine: Engine, tmp_path: Path, source: str, target: str) -> None:
+    """Docker knows by the error what was meant, and says it."""
+    (tmp_path / "file").touch()
+    (tmp_path / "directory").mkdir()
+    ended = engine.run("--rm", "-v", f"{tmp_path}/{source}:{target}", "box", "true")
+    assert ended.code == 125 and "Are you trying to mount a directory onto a file (or vice-versa)?" in ended.err, ended

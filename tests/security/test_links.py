@@ -41,7 +41,7 @@ def test_link_at_a_mount_target(attack: Attack, link: str, kind: str, place: str
     if lands is None:
         assert_refused(outcome, "attach mount", destination, "ELOOP", "$.mounts[7].destination")
     elif kind == "bind_file" and below(lands, *names) == "/":
-        assert_refused(outcome, "attach mount", destination, "EISDIR", "$.mounts[7].destination")
+        assert_refused(outcome, "attach mount", destination, "ENOTDIR", "$.mounts[7].destination")
     else:
         # the file system of a bind mount is the host's, and its path there begins at that one's own root
         ours = {"tmpfs": "attacked", "bind": "/source", "bind_file": "/source/file"}[kind]

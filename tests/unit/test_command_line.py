@@ -21,6 +21,7 @@ from pyruntime.cli.streams import PidFile
 from pyruntime.errors import ContainerNotFoundError, HookFailedError, SetupError
 from pyruntime.spec import load_spec
 from pyruntime.testing import make_bundle
+from pyruntime.versions import NEWEST_SPEC
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -288,6 +289,7 @@ def test_spec(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["spec", "--bundle", str(tmp_path)]) == 0
     written = (tmp_path / "config.json").read_bytes()
     assert load_spec(written).process.terminal is True  # type: ignore[union-attr]
+    assert json.loads(written)["ociVersion"] == NEWEST_SPEC  # of which `pids.limit` may be 0
     assert main(["spec", "--bundle", str(tmp_path)]) == 1
     assert "exists already" in capfd.readouterr().err and (tmp_path / "config.json").read_bytes() == written
 
