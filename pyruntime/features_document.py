@@ -9,6 +9,7 @@ from pyruntime.cgroups.systemd import PROPERTY_ANNOTATION
 from pyruntime.host import MINIMUM_KERNEL, parse_kernel
 from pyruntime.native.seccomp import can_filter, library_version
 from pyruntime.plan import flags, hooks
+from pyruntime.plan.id_maps import KEEP_GROUPS_ANNOTATION
 from pyruntime.plan.mount_options import names_of_options
 from pyruntime.plan.seccomp import WAIT_KILLABLE_KERNEL
 from pyruntime.spec.seccomp import SeccompAction, SeccompArchitecture, SeccompFlag, SeccompOperator
@@ -32,8 +33,9 @@ def features() -> dict[str, Any]:
         "annotations": {"io.github.seccomp.libseccomp.version": library_version(),
                         # with criu installed; runc has one of this kind
                         "org.pyruntime.checkpoint.enabled": "true"},
-        # all of this beginning, with the systemd cgroup driver: they can stop other units, and make the unit fail
-        "potentiallyUnsafeConfigAnnotations": [PROPERTY_ANNOTATION],
+        # all of the first beginning, with the systemd cgroup driver: they can stop other units, and make the unit fail. By the other one the
+        # container has what the caller's groups may do
+        "potentiallyUnsafeConfigAnnotations": [PROPERTY_ANNOTATION, KEEP_GROUPS_ANNOTATION],
         "linux": {
             "namespaces": sorted(flags.NAMESPACES),
             "capabilities": sorted(flags.CAPABILITIES, key=flags.CAPABILITIES.__getitem__),

@@ -30,7 +30,7 @@ def test_who_does_not_listen_is_killed_when_the_time_is_over(engine: Engine) -> 
     engine.await_output(id, "ready")
     begun = time.monotonic()
     engine.succeed("stop", "-t", "2", id)
-    assert 2 <= time.monotonic() - begun < 8  # the rest is podman's, also on a slow machine
+    assert time.monotonic() - begun >= 2
     assert inspect(engine, id, ".State.Status", ".State.ExitCode", ".State.OOMKilled") == ["exited", "137", "false"]
     assert engine.succeed("logs", id).splitlines() == ["ready", "deaf"]
     engine.succeed("rm", id)

@@ -212,15 +212,15 @@ def test_libseccomp_is_the_one_that_is_linked() -> None:
 # what others' runtimes act on, and what looks like it
 ANNOTATIONS = {"run.oci.handler": "wasm", "run.oci.systemd.subgroup": "x", "org.systemd.property": "uint64 7",
                "Org.systemd.property.CPUWeight": "uint64 7", "org.criu.config": "/etc/criu", "run.oci.seccomp_fail_unknown_syscall": "1",
-               "run.oci.pidfd_receiver": "/s"}
+               "run.oci.pidfd_receiver": "/s", "run.oci.keep_original_groups": "0"}
 UNSAFE = {"org.systemd.property.CPUWeight": "uint64 7"}
 
 
 @pytest.mark.conformance(64)
 @pytest.mark.parametrize("units", [None, ""], ids=["without-systemd", "with-systemd"])
 def test_annotations_change_nothing_but_those_that_are_named(units: str | None) -> None:
-    """Which are properties of a container's unit, where systemd makes one; else all are only told with the state."""
-    assert FEATURES["potentiallyUnsafeConfigAnnotations"] == ["org.systemd.property."]
+    """Which are properties of a container's unit, where systemd makes one, and whose groups it has; else all are only told with the state."""
+    assert FEATURES["potentiallyUnsafeConfigAnnotations"] == ["org.systemd.property.", "run.oci.keep_original_groups"]
     place = Place("c", "/b", "/b/rootfs", "/run/c", units)
     for host in HOSTS.values():
         properties = []
