@@ -13,7 +13,7 @@ from lab import Lab
 
 from conformance.schemas import errors
 from pyruntime import StdioOptions
-from pyruntime.spec.default_config import default_config
+from pyruntime.testing.bundles import default_config
 
 pytestmark = pytest.mark.privileged
 ANNOTATIONS = {"org.example.key": "value", "org.example.empty": ""}

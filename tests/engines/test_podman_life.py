@@ -59,8 +59,8 @@ def test_want_of_memory(engine: Engine, tmp_path: Path) -> None:
     """A process of the container holds more than it may; another one within the limit goes on. conmon hears of it and writes that to a file
     in its working directory, where podman finds it from 5.0 on; before, `.State.OOMKilled` stays false
     (https://github.com/containers/conmon/issues/504, https://github.com/podman-container-tools/podman/pull/21523)."""
-    # conmon may see the end before the want, so the container waits
-    script = "dd if=/dev/zero of=/dev/null bs=200M count=1; code=$?; until cat /go 2>/dev/null; do sleep 0.1; done; exit $code"
+    # conmon may see the end before the want, so the container waits; and it may not have looked yet at the first
+    script = "until cat /go 2>/dev/null; do dd if=/dev/zero of=/dev/null bs=200M count=1; code=$?; sleep 0.1; done; exit $code"
     limits = ("--memory=24m", "--memory-swap=24m", "box")
     engine = Engine(["env", f"--chdir={tmp_path}", *engine.command], engine.environment, engine.run_options)
     assert engine.run("--rm", *limits, "dd", "if=/dev/zero", "of=/dev/null", "bs=8M", "count=1").code == 0

@@ -38,6 +38,8 @@ ulimit -Hn 1048576
 ulimit -Sn 1024
 if [ -d /units ]; then
 	cp -r /units/. /root/run/systemd/system
+	# the first timer has all that there is at boot started, and this empties /tmp
+	ln -s /dev/null /root/run/systemd/system/systemd-tmpfiles-setup.service
 	trap - EXIT
 	exec switch_root /root /lib/systemd/systemd --unit=command.target --show-status=no
 fi

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 TIME_IS_OVER, MACHINE_FAILED = 124, 125
-MODULES = ("virtio_pci", "virtio_console", "virtio_blk", "virtiofs", "overlay", "loop")
+MODULES = ("virtio_pci", "virtio_console", "virtio_blk", "virtiofs", "overlay", "loop", "tun")
 VIRTIOFSD = "/usr/lib/qemu/virtiofsd"  # Debian 12: package qemu-system-common
 MEMORY = "3072M"
 DISK_BYTES = 64 << 20
