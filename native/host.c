@@ -220,8 +220,7 @@ static int pass_slots(struct host *host, const struct operation *op)
     control.header.cmsg_type = SCM_RIGHTS;
     control.header.cmsg_len = (unsigned int)CMSG_LEN(count * sizeof(int));
     memcpy(CMSG_DATA(&control.header), &host->slots[header->host_slots + first], count * sizeof(int));
-    /* an init that has closed its side says why by itself */
-    if (sendmsg(host->wire, &packet, MSG_NOSIGNAL) < 0 && errno != EPIPE)
+    if (sendmsg(host->wire, &packet, MSG_NOSIGNAL) < 0 && !has_left(-errno))
         return explain(host, -errno, "pass descriptors", NULL);
     return 0;
 }
@@ -231,7 +230,7 @@ static int release_child(struct host *host, const struct operation *op)
     int error = release_process(host->wire);
 
     (void)op;
-    return error && error != -EPIPE ? explain(host, error, "release the child", NULL) : 0;
+    return error && !has_left(error) ? explain(host, error, "release the child", NULL) : 0;
 }
 
 static int (*const operations_of_host[OP_END])(struct host *host, const struct operation *op) = {

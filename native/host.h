@@ -23,6 +23,12 @@ struct host {
 /* Run operations until one fails: 0 or -errno, and which. */
 int run_host_operations(struct host *host, const struct operation *operations, uint32_t count, int *ret_index);
 
+/* The error of a send to an init that has closed its side, maybe in the same moment: it says why by itself. */
+static inline bool has_left(int error)
+{
+    return error == -EPIPE || error == -ECONNRESET;
+}
+
 /* What the operation was doing (and with what, or NULL) when it failed, in the detail: the error again. */
 int explain(struct host *host, int error, const char *doing, const char *object);
 

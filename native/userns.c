@@ -103,5 +103,5 @@ int map_offered_mount(struct host *host, const struct operation *op)
     if (error)
         return explain(host, error, error == -EINVAL ? NO_MAPPED_MOUNTS : "map the ids", NULL);
     error = release_process(host->wire);
-    return error && error != -EPIPE ? explain(host, error, "release the child", NULL) : 0;
+    return error && !has_left(error) ? explain(host, error, "release the child", NULL) : 0;
 }
