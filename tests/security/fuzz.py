@@ -386,6 +386,7 @@ def main() -> None:
     seed, count = int(sys.argv[1]), int(sys.argv[2])
     busybox = Path(find_busybox()).read_bytes()
     assert stat.S_ISDIR(os.stat(NEW_ROOT).st_mode)
+    _container(["/bin/true"])  # whatever that imports: later there is no file of it
     child = _fork_mapped()
     if child:
         sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))

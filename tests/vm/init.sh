@@ -29,6 +29,7 @@ mount -t devpts -o mode=620,ptmxmode=666 devpts /root/dev/pts
 mount -t tmpfs -o mode=1777,nosuid,nodev shm /root/dev/shm
 mount -t mqueue mqueue /root/dev/mqueue
 ln -s /proc/self/fd /root/dev/fd
+chmod 666 /root/dev/net/tun # as udev does
 mount -t tmpfs -o mode=755 run /root/run
 [ ! -d /units ] || mkdir -p /root/run/systemd/system
 mount -t securityfs securityfs /root/sys/kernel/security
