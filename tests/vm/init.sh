@@ -39,8 +39,8 @@ ulimit -Hn 1048576
 ulimit -Sn 1024
 if [ -d /units ]; then
 	cp -r /units/. /root/run/systemd/system
-	# the first timer has all that there is at boot started, and this empties /tmp
-	ln -s /dev/null /root/run/systemd/system/systemd-tmpfiles-setup.service
+	# timers come after sysinit.target: the first one would have all started that is part of a boot, also what empties /tmp
+	rm -rf /root/usr/lib/systemd/system/sysinit.target.wants /root/etc/systemd/system/sysinit.target.wants
 	trap - EXIT
 	exec switch_root /root /lib/systemd/systemd --unit=command.target --show-status=no
 fi
