@@ -178,9 +178,14 @@ def test_health(engine: Engine) -> None:
     assert engine.succeed("ps", "-q", "--no-trunc", "--filter", "health=healthy") == id
     remove(engine, id)
     if CGROUP_DRIVER == "systemd":
-        id = engine.succeed("run", "-d", *engine.run_options, "--health-cmd=true", "--health-interval=1s", "box", "sleep", "1000")
-        until(lambda: health(engine, id) == ("healthy", 0), "the timer has the health looked at")
-        remove(engine, id)
+        # podman's units have nothing of its environment, but systemd's
+        subprocess.run(["systemctl", "set-environment", *(f"{name}={value}" for name, value in engine.environment.items())], check=True)
+        try:
+            id = engine.succeed("run", "-d", *engine.run_options, "--health-cmd=true", "--health-interval=1s", "box", "sleep", "1000")
+            until(lambda: health(engine, id) == ("healthy", 0), "the timer has the health looked at")
+            remove(engine, id)
+        finally:
+            subprocess.run(["systemctl", "unset-environment", *engine.environment], check=True)
 
 
 def test_init(engine: Engine) -> None:
