@@ -312,6 +312,8 @@ def reap(pidfd: int) -> ProcessExitState | None:
 def open_pidfd(pid: int) -> int:
     """Raises ProcessLookupError."""
     fd = int(lib.open_pidfd(pid))
+    # of a pid whose process is being reaped in this moment older kernels say EINVAL
+    fd = -errno.ESRCH if fd == -errno.EINVAL else fd
     if fd < 0:
         raise OSError(-fd, os.strerror(-fd), f"pid {pid}")
     return fd
