@@ -150,7 +150,7 @@ def is_given(config: Any, json_path: str) -> bool:
 
 def _as_root(host: Host) -> Host:
     with open("/proc/self/mountinfo") as mountinfo:
-        hierarchies = parse_hierarchies(mountinfo.read())
+        hierarchies = parse_hierarchies(mountinfo.read()) if host.makes_cgroups else ()
     return msgspec.structs.replace(host, hierarchies=hierarchies, held_capabilities=_ALL_CAPABILITIES, bounding_capabilities=_ALL_CAPABILITIES,
                                    caller=None, in_user_namespace=False, delegated=None)
 

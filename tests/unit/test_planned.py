@@ -182,6 +182,14 @@ def test_systemd_and_resctrl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
                         ("make resctrl group", "/res/g/mon_groups/c1", "", "$.linux.intelRdt.enableMonitoring")]
 
 
+def test_nobody_makes_cgroups_where_none_are_wanted(tmp_path: Path) -> None:
+    user = Host((6, 18), (), 0, caller=Unprivileged(1000, 1000))
+    previewer = Previewer(bundle(tmp_path, default_config()), "c1", no_cgroups=True, host=user)
+    root = previewer.for_other()
+    assert root.refused is None and root.more
+    assert [step.step for step in root.more if "cgroup" in step.step] == []
+
+
 @pytest.mark.parametrize(("json_path", "expected"), [
     ("$", True), ("$.a", True), ("$.a[1].b", True), ("$.a[2]", False), ("$.a.b", False), ("$.n", False), ("$.x", False),
     ('$.m["k.1"]', True), ('$.m["k\\"q"]', True), ('$.m["k"]', False)])
