@@ -67,7 +67,8 @@ class Engine:
         self.environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "TERM": "xterm", **environment}
 
     def __call__(self, *arguments: str, stdin: str | None = None) -> Ended:
-        return self._call([*self.command, *arguments], stdin)
+        source = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+        return self._call([*self.command, *arguments], **source)
 
     def succeed(self, *arguments: str) -> str:
         """Its output."""
@@ -80,14 +81,16 @@ class Engine:
         return self("run", *self.run_options, *arguments, stdin=stdin)
 
     def in_terminal(self, *arguments: str) -> Ended:
-        """With a terminal as its standard streams, of 50 columns and 20 rows."""
+        """With a terminal as its standard streams, of 50 columns and 20 rows. Nothing is typed, and its input does not end: podman's client
+        ends with it, and may show nothing of the output then, with any runtime."""
         line = shlex.join((*self.command, *arguments))
-        return self._call(["script", "-qec", f"stty cols 50 rows 20; {line}", "/dev/null"], None)
+        silent, keeps_open = os.pipe()
+        with os.fdopen(silent), os.fdopen(keeps_open, "w"):
+            return self._call(["script", "-qec", f"stty cols 50 rows 20; {line}", "/dev/null"], stdin=silent)
 
-    def _call(self, line: list[str], stdin: str | None) -> Ended:
-        source = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
+    def _call(self, line: list[str], **source: Any) -> Ended:
         return Ended(subprocess.run(line, capture_output=True, text=True, check=False, env=self.environment,
-                                    timeout=COMMAND_TIMEOUT_S, **source))  # type: ignore[call-overload]
+                                    timeout=COMMAND_TIMEOUT_S, **source))
 
     def await_output(self, container: str, text: str) -> None:
         """Until the container's log has the text. An engine tells of no event that it was written."""

@@ -99,7 +99,7 @@ class Journey:
     def test_terminal(self, engine: Engine) -> None:
         ended = engine.in_terminal("run", *engine.run_options, "--rm", "-it", "box", "sh", "-c", "tty; test -t 0 -a -t 1 -a -t 2; exit 5")
         assert ended.code == 5, ended
-        assert "/dev/pts/0" in ended.out
+        assert "/dev/pts/0" in ended.out, ended
 
     def test_user_and_files(self, engine: Engine, volume: str) -> None:
         script = "id -u; id -g; cat /volume/file; echo $NAME; hostname; touch /volume/new || echo read-only"
