@@ -39,7 +39,8 @@ class ContainerEvents:
         if self._memory is not None and not self._memory.is_gone:
             poll.register(self._memory.descriptor, self._memory.event)
         ready = dict(poll.poll(max(0, timeout_s * 1000)))
-        count = self._memory.count() if self._memory is not None and self._memory.descriptor in ready else 0
+        # also if only the end was told: the kernel tells of two changes of memory.events within 10 ms late
+        count = self._memory.count() if self._memory is not None and not self._memory.is_gone else 0
         return count, self._init in ready
 
 

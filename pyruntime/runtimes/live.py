@@ -179,11 +179,15 @@ class Entry:
             if init.is_reaped:
                 return True
             has_ended = False
-            for fd, _ in poll.poll():
+            ready = poll.poll()
+            # whatever happened, and at once: the kernel tells of two changes within 10 ms late, and the file may be gone when it does
+            if memory is not None and not memory.is_gone:
+                self.has_run_out_of_memory |= memory.count() > 0
+            for fd, _ in ready:
                 if fd == waker:
                     os.eventfd_read(waker)
                 elif memory is not None and fd == memory.descriptor:
-                    self.has_run_out_of_memory |= memory.count() > 0
+                    pass
                 elif by_pidfd[fd] is init:
                     has_ended = True
                 else:
