@@ -6,10 +6,12 @@ import errno
 import os
 from typing import TYPE_CHECKING, NoReturn
 
-from pyruntime.errors import HookFailedError
+from pyruntime.errors import HookFailedError, InvalidBundleError, SetupError
 
 if TYPE_CHECKING:
     from pyruntime.cli.plain import Options
+
+_MEMORY_POLICY = "$.linux.memoryPolicy."
 
 
 class CommandError(Exception):
@@ -23,7 +25,7 @@ def repeat_failure(options: Options) -> NoReturn:
 
 def explain(error: Exception) -> str:
     """The message for people and engines. Docker's client tells 126 and 127 by the text of errno, and knows it as Go has it, in small
-    letters. Hooks are told of by their number, since what is installed as one (for GPUs, say) is looked for by that in engines' logs."""
+    letters."""
     if isinstance(error, OSError):
         if error.errno is None:
             return str(error)
@@ -31,10 +33,24 @@ def explain(error: Exception) -> str:
         return f"{path}{words_of(error.errno)}"
     number = getattr(error, "errno", 0)
     message = str(error)
+    known = _known_words(error)
+    if known:
+        message = f"{known}: {message}"
+    return f"{message.removesuffix(os.strerror(number))}{_text(number)}" if number and message.endswith(os.strerror(number)) else message
+
+
+def _known_words(error: Exception) -> str:
+    """What logs are searched for, because runc says it: hooks by their number (what is installed as one, for GPUs, say), the agent of
+    seccomp, and memory policies by the part that is wrong."""
     if isinstance(error, HookFailedError) and error.json_path is not None:
         kind, _, rest = error.json_path.removeprefix("$.hooks.").partition("[")
-        message = f"error running {kind} hook #{rest.partition(']')[0]}: {message}"
-    return f"{message.removesuffix(os.strerror(number))}{_text(number)}" if number and message.endswith(os.strerror(number)) else message
+        return f"error running {kind} hook #{rest.partition(']')[0]}"
+    if isinstance(error, SetupError) and error.step == "look at listener":
+        return "failed to connect with seccomp agent"
+    if isinstance(error, InvalidBundleError) and (error.json_path or "").startswith(_MEMORY_POLICY):
+        part, is_one, _ = error.json_path.removeprefix(_MEMORY_POLICY).partition("[")  # type: ignore[union-attr]
+        return f"invalid memory policy {part.removesuffix('s') if is_one else part}"
+    return ""
 
 
 def words_of(number: int) -> str:

@@ -36,7 +36,8 @@ def _explain(scheduler: SchedulerAttributes, error: int) -> str:
     """What an errno of sched_setattr(2) means for a policy, where that is not what its text says."""
     policy = scheduler.policy
     if policy == _DEADLINE:
-        return {errno.EPERM: "CAP_SYS_NICE is missing, or the process may not run on every CPU",
+        return {errno.EPERM: "CAP_SYS_NICE is missing, or the process may not run on every CPU: "
+                             "this process scheduler can't be used together with AllowedCPUs",
                 errno.EBUSY: "the CPUs have not so much time to promise",
                 errno.EINVAL: "the period is not within sched_deadline_period_min_us and sched_deadline_period_max_us of /proc/sys/kernel",
                 }.get(error, "")

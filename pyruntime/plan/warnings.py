@@ -49,9 +49,12 @@ def process_warnings(process: Process, host: Host, in_user_namespace: bool) -> t
         ("capabilities that the runtime does not hold itself", _without(sets.bounding, allowed) | _without(of_process, held)),
         ("effective capabilities that are not permitted", _without(sets.effective, permitted)),
         ("inheritable capabilities that are not in the bounding set", _without(sets.inheritable, bounding)),
-        ("ambient capabilities that are not permitted and inheritable", _without(sets.ambient, permitted & inheritable & bounding)),
     )
-    return tuple(f"{what} are left out: {', '.join(sorted(names))}" for what, names in rows if names)
+    found = [f"{what} are left out: {', '.join(sorted(names))}" for what, names in rows if names]
+    ambient = sorted(_without(sets.ambient, permitted & inheritable & bounding))
+    if ambient:  # in runc's words, which are searched for
+        found.append(f"can't raise ambient capabilit{'ies' if len(ambient) > 1 else 'y'} {', '.join(ambient)}: not permitted and inheritable")
+    return tuple(found)
 
 
 def _without(names: Iterable[str], bits: int) -> set[str]:

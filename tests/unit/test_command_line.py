@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from pyruntime.cli.failures import CommandError, explain
 from pyruntime.cli.life_cycle import signal_number
 from pyruntime.cli.main import main
 from pyruntime.cli.streams import PidFile
-from pyruntime.errors import ContainerNotFoundError, HookFailedError, SetupError
+from pyruntime.errors import ContainerNotFoundError, HookFailedError, InvalidBundleError, SetupError
 from pyruntime.spec import load_spec
 from pyruntime.testing import make_bundle
 from pyruntime.versions import NEWEST_SPEC
@@ -277,6 +278,18 @@ def test_errno_is_told_in_small_letters() -> None:
     assert explain(SetupError("find program", "x", 0, None, "Why")) == "find program 'x': Why"
     assert explain(FileNotFoundError(2, "", "/f")) == "'/f': ENOENT: no such file or directory"
     assert explain(OSError("AF_UNIX path too long")) == "AF_UNIX path too long"
+
+
+@pytest.mark.parametrize(("error", "begins"), [
+    (InvalidBundleError("/b/config.json", "$.linux.memoryPolicy.mode", "is required"), "invalid memory policy mode: /b/config.json: $"),
+    (InvalidBundleError("/b/config.json", "$.linux.memoryPolicy.flags[1]", "is 'x'"), "invalid memory policy flag: /b/config.json: $"),
+    (InvalidBundleError("/b/config.json", "$.linux.resources.memory", "is 'x'"), "/b/config.json: $"),
+    (SetupError("look at listener", "/no", errno.ENOENT, "$.linux.seccomp.listenerPath"),
+     "failed to connect with seccomp agent: look at listener '/no' ("),
+    (SetupError("attach mount", "/no", errno.ENOENT, "$.mounts[0]"), "attach mount '/no' ("),
+])
+def test_words_that_logs_are_searched_for(error: Exception, begins: str) -> None:
+    assert explain(error).startswith(begins)
 
 
 def test_version(capfd: pytest.CaptureFixture[str]) -> None:

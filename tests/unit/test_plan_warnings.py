@@ -50,9 +50,11 @@ LACKING = "capabilities that the runtime does not hold itself are left out: CAP_
     ({"inheritable": "kc", "bounding": "c"},
      ("inheritable capabilities that are not in the bounding set are left out: CAP_KILL",)),
     ({"ambient": "kc", "permitted": "kc", "inheritable": "k", "bounding": "kc"},
-     ("ambient capabilities that are not permitted and inheritable are left out: CAP_CHOWN",)),
+     ("can't raise ambient capability CAP_CHOWN: not permitted and inheritable",)),
     ({"ambient": "k", "inheritable": "k", "bounding": "k"},
-     ("ambient capabilities that are not permitted and inheritable are left out: CAP_KILL",)),
+     ("can't raise ambient capability CAP_KILL: not permitted and inheritable",)),
+    ({"ambient": "kc", "inheritable": "k", "bounding": "k"},
+     ("can't raise ambient capabilities CAP_CHOWN, CAP_KILL: not permitted and inheritable",)),
 ])
 def test_capabilities_that_cannot_be_granted(sets: dict[str, str], expected: tuple[str, ...]) -> None:
     assert of_capabilities(**sets) == expected

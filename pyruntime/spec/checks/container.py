@@ -7,7 +7,7 @@ from pyruntime.spec.checks.namespaces import check_mappings, check_namespaces
 from pyruntime.spec.checks.process import check_process
 from pyruntime.spec.checks.resources import check_resources
 from pyruntime.spec.checks.seccomp import check_seccomp
-from pyruntime.spec.checks.text import check_absolute, check_mask
+from pyruntime.spec.checks.text import check_absolute, check_mask, numbers_in
 from pyruntime.spec.container import Hooks, Mount, Spec
 from pyruntime.spec.isolation import Device, DeviceType, IntelRdt, Linux, MemoryPolicy, MemoryPolicyFlag, MemoryPolicyMode, NamespaceType
 from pyruntime.spec.refusal import Refused, entry, quote
@@ -145,7 +145,8 @@ def check_intel_rdt(rdt: IntelRdt) -> None:
 def _check_memory_policy(policy: MemoryPolicy) -> None:
     check_mask(policy.nodes, "$.linux.memoryPolicy.nodes")
     if policy.mode in _WITHOUT_NODES and policy.nodes is not None:
-        raise Refused("$.linux.memoryPolicy.nodes", f"is {quote(policy.nodes)}, but {policy.mode} takes no nodes")
+        count = len(numbers_in(policy.nodes))
+        raise Refused("$.linux.memoryPolicy.nodes", f"is {quote(policy.nodes)}: {policy.mode} mode requires 0 nodes but got {count}")
     if policy.mode not in (*_WITHOUT_NODES, MemoryPolicyMode.PREFERRED) and policy.nodes is None:
         raise Refused("$.linux.memoryPolicy.nodes", f"is required with {policy.mode}, but missing or empty")
     # sanitize_mpol_flags() and mpol_new() of the kernel

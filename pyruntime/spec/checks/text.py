@@ -35,6 +35,12 @@ def check_mask(text: str | None, json_path: str) -> None:
             raise Refused(json_path, f"{quote(text)} names {int(part)}, but the largest number is {_LARGEST_IN_MASK}")
 
 
+def numbers_in(text: str) -> set[int]:
+    """Of such a list, which was checked."""
+    ranges = (part.partition("-") for part in text.split(","))
+    return {number for first, _, last in ranges for number in range(int(first), int(last or first) + 1)}
+
+
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) < 10
 
