@@ -47,8 +47,9 @@ def _known_words(error: Exception) -> str:
         return f"error running {kind} hook #{rest.partition(']')[0]}"
     if isinstance(error, SetupError) and error.step == "look at listener":
         return "failed to connect with seccomp agent"
-    if isinstance(error, InvalidBundleError) and (error.json_path or "").startswith(_MEMORY_POLICY):
-        part, is_one, _ = error.json_path.removeprefix(_MEMORY_POLICY).partition("[")  # type: ignore[union-attr]
+    place = error.json_path if isinstance(error, InvalidBundleError) else None
+    if place is not None and place.startswith(_MEMORY_POLICY):
+        part, is_one, _ = place.removeprefix(_MEMORY_POLICY).partition("[")
         return f"invalid memory policy {part.removesuffix('s') if is_one else part}"
     return ""
 

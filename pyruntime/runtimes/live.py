@@ -186,10 +186,8 @@ class Entry:
             for fd, _ in ready:
                 if fd == waker:
                     os.eventfd_read(waker)
-                elif memory is not None and fd == memory.descriptor:
-                    pass
-                elif by_pidfd[fd] is init:
+                elif by_pidfd.get(fd) is init:
                     has_ended = True
-                else:
+                elif fd in by_pidfd:
                     by_pidfd[fd].wait(has_ended=True)
             return has_ended

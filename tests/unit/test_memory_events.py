@@ -34,11 +34,16 @@ def untold() -> Iterator[Untold]:
 
 
 def test_the_end_is_told_first(untold: Untold, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads, writes = os.pipe()
+    pid = os.posix_spawn("/bin/cat", ["cat"], {}, file_actions=[(os.POSIX_SPAWN_DUP2, reads, 0)])
+    os.close(reads)
+
     def events(_entry: Entry, _held: contextlib.ExitStack) -> Untold:
+        """Looked for once the wait has begun; the process ends after that."""
+        os.close(writes)
         return untold
 
     monkeypatch.setattr(Entry, "_memory_events", events)
-    pid = os.posix_spawn("/bin/true", ["true"], {})
     init = LiveProcess(pid, 0, os.pidfd_open(pid), StdioPipes())
     entry = Entry(init)
     ended = entry.wait_init(init)
