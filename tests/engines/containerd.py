@@ -24,6 +24,9 @@ state = "{directory}/state"
   address = "{directory}/containerd.sock"
 [plugins."io.containerd.internal.v1.opt"]
   path = "{directory}/opt"
+[timeouts]
+  # by its default of 5s a slow machine does not remove the containers of a shim that was killed, whatever their runtime
+  "io.containerd.timeout.shim.cleanup" = "60s"
 """
 BOX, PAUSE = "docker.io/library/busybox:latest", "docker.io/library/pause:latest"
 # an image that a pod's first process is of: it waits until it is killed
