@@ -40,6 +40,11 @@ class Notices:
         """A defect, with the exception that is being handled."""
         self._tell("error", message, details, has_failed=True)
 
+    def is_told(self, level: str) -> bool:
+        """Whether anybody hears of such: else what takes work to say need not be said."""
+        logger = self._logger or self._find_logger()
+        return any(_LEVELS[level] >= lowest for lowest, _ in self._listeners) or logger is not None and logger.isEnabledFor(_LEVELS[level])
+
     @contextlib.contextmanager
     def told_to(self, listener: Listener, lowest: str) -> Iterator[None]:
         """Who listens without a logger is called with the level and the message of what is at least as grave as `lowest`."""

@@ -333,6 +333,8 @@ def parse_command(options: Options, arguments: Sequence[str]) -> Command:
     if command is None:
         from pyruntime.cli.nearest import nearest  # nothing else needs it
 
-        raise UsageError(f"no command {name!r}{nearest(name, COMMANDS)}: there are {', '.join(COMMANDS)}", 3)
+        # runc's words, if it is asked for help
+        lacking = f"No help topic for {name!r}: no such command" if {"-h", "--help"} & set(arguments[1:]) else f"no command {name!r}"
+        raise UsageError(f"{lacking}{nearest(name, COMMANDS)}: there are {', '.join(COMMANDS)}", 3)
     command_parser(name).read(arguments[1:], options)
     return command

@@ -11,6 +11,7 @@ from pyruntime.errors import HookFailedError, InvalidBundleError, SetupError
 if TYPE_CHECKING:
     from pyruntime.cli.plain import Options
 
+_JOINING = frozenset({"open cgroup", "open tasks", "join cgroup"})
 _MEMORY_POLICY = "$.linux.memoryPolicy."
 
 
@@ -41,12 +42,14 @@ def explain(error: Exception) -> str:
 
 def _known_words(error: Exception) -> str:
     """What logs are searched for, because runc says it: hooks by their number (what is installed as one, for GPUs, say), the agent of
-    seccomp, and memory policies by the part that is wrong."""
+    seccomp, a cgroup that cannot be joined, and memory policies by the part that is wrong."""
     if isinstance(error, HookFailedError) and error.json_path is not None:
         kind, _, rest = error.json_path.removeprefix("$.hooks.").partition("[")
         return f"error running {kind} hook #{rest.partition(']')[0]}"
     if isinstance(error, SetupError) and error.step == "look at listener":
         return "failed to connect with seccomp agent"
+    if isinstance(error, SetupError) and error.step in _JOINING and error.json_path == "$.linux.cgroupsPath":
+        return "error adding pid to cgroup"
     place = error.json_path if isinstance(error, InvalidBundleError) else None
     if place is not None and place.startswith(_MEMORY_POLICY):
         part, is_one, _ = place.removeprefix(_MEMORY_POLICY).partition("[")

@@ -13,7 +13,12 @@ from pyruntime.cli.plain import BOOLEANS, Options
 class Parser(argparse.ArgumentParser):
     """One that raises UsageError, one line that leads on, instead of ending the process."""
 
+    purpose = ""
     _given: Sequence[str] = ()
+
+    def format_help(self) -> str:
+        """argparse's, behind the name with what it is for, as in a manual page and in runc's help."""
+        return f"NAME:\n  {self.prog} - {self.purpose}\n\n{super().format_help()}"
 
     def add_argument(self, *names: Any, **how: Any) -> argparse.Action:
         """As argparse. A long option may have one dash too, as with runc; containerd passes `-no-subreaper`. One without a value may have one
@@ -71,8 +76,9 @@ def _is_option(argument: str) -> bool:
 def global_parser() -> Parser:
     """Of what comes before the command."""
     commands = "\n".join(f"  {name:12}{command.help}" for name, command in COMMANDS.items())
-    parser = Parser("pyruntime", "pyruntime [OPTION ...] COMMAND [ARGUMENT ...]", "An OCI runtime.", f"commands:\n{commands}",
+    parser = Parser("pyruntime", "pyruntime [OPTION ...] COMMAND [ARGUMENT ...]", epilog=f"commands:\n{commands}",
                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser.purpose = "Open Container Initiative runtime"
     declare_global(parser)
     return parser
 
@@ -80,6 +86,7 @@ def global_parser() -> Parser:
 def command_parser(name: str) -> Parser:
     """Of one of COMMANDS."""
     command = COMMANDS[name]
-    parser = Parser(f"pyruntime {name}", description=f"{name}: {command.help}.", allow_abbrev=False)
+    parser = Parser(f"pyruntime {name}", allow_abbrev=False)
+    parser.purpose = command.help
     command.fill(parser)
     return parser

@@ -19,7 +19,7 @@ from pyruntime.native import process as native
 from pyruntime.native.start import recorded_failure, start
 from pyruntime.notices import log as _log
 from pyruntime.plan.compile import Manner
-from pyruntime.runtimes.compiled import BundleCache
+from pyruntime.runtimes.compiled import BundleCache, completed
 from pyruntime.runtimes.creation import Creation, make
 from pyruntime.runtimes.ending import end_all, end_processes
 from pyruntime.runtimes.execution import launch_in
@@ -83,7 +83,10 @@ class NativeRuntime(HeldContainers):
                             lambda creation: creation.run(stdio_options, manner))
         with self._entries_lock:
             self._entries[id] = Entry(live, record)
-        _log.debug("created container %s: pid %d", id, live.pid)
+        if _log.is_told("debug"):
+            from pyruntime.runtimes.milestones import tell_created
+
+            tell_created(id, live.pid)
         return live.pid
 
     def keep_plan(self, file: PlanFile, id: str, process: ProcessLike | None = None, bundle_path: str = "", *, no_pivot: bool = False,
@@ -200,7 +203,10 @@ class NativeRuntime(HeldContainers):
         except ProcessLookupError as error:
             raise errors.NotRunningError("exec in", id, Status.STOPPED) from error
         entry.add(live)
-        _log.debug("executed in container %s: pid %d", id, live.pid)
+        if _log.is_told("debug"):
+            from pyruntime.runtimes.milestones import tell_executed
+
+            tell_executed(id, live.pid, completed(process, record).exec_cpu_affinity)
         return live.pid
 
     # signals and deletion

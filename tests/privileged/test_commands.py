@@ -301,6 +301,33 @@ def test_debugging_tells_where_an_error_comes_from(line: Line) -> None:
     assert levels == ["debug", "error"] and "Traceback" in line.log.read_text()
 
 
+def test_debugging_tells_what_was_reached(line: Line) -> None:
+    """In the order in which it was, and in words that logs of runc are searched for."""
+    def told() -> list[str]:
+        records = [json.loads(record) for record in line.log.read_text().splitlines()]
+        line.log.unlink()
+        return [record["msg"] for record in records if record["level"] == "debug"]
+
+    last = max(os.sched_getaffinity(0))
+    line.detach("--debug", "run", "--detach", "--bundle", line.lab.bundle(["/bin/sleep", "1000"]), "p1")
+    pid = json.loads(line.succeed("state", "p1"))["pid"]
+    assert told() == [f"nsexec container setup: init of container p1 was cloned into its namespaces: pid {pid}",
+                      "child process in init(): it has applied what the configuration says",
+                      "init: closing the pipe to signal completion: it waits for its start", f"created container p1: pid {pid}"]
+    process = line.lab.directory / "process.json"
+    process.write_text(json.dumps({"args": ["/bin/true"], "cwd": "/", "execCPUAffinity": {"initial": str(last), "final": f"0-{last}"}}))
+    pid_file = line.lab.directory / "pid"
+    line.succeed("--debug", "exec", "--process", process, "--pid-file", pid_file, "p1")
+    pid = pid_file.read_text()
+    assert told() == [f"nsexec container setup: a process has joined the namespaces of container p1: pid {pid}",
+                      f"nsexec container setup: affinity: {1 << last:#x}",
+                      f"nsexec container setup: final affinity: {(2 << last) - 1:#x}",
+                      "child process in init(): it has applied what config.json and the process say",
+                      "setns_init: about to exec: done", f"executed in container p1: pid {pid}"]
+    line.succeed("exec", "p1", "true")
+    assert told() == []
+
+
 @pytest.mark.parametrize(("flags", "told"), [({}, 4), ({"flags": []}, 0), ({"flags": ["SECCOMP_FILTER_FLAG_LOG"]}, 2)])
 def test_debugging_tells_the_flags_of_a_filter(line: Line, flags: dict[str, list[str]], told: int) -> None:
     """As numbers of seccomp(2), which nothing of the container shows."""

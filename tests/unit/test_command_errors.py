@@ -130,5 +130,6 @@ def test_what_the_front_end_cannot_hand_over(name: str, code: int) -> None:
     assert fail(name, "--object=/a\n'b", "write pid file", "21", code=code) == "write pid file \"/a\\n'b\": EISDIR: is a directory"
     assert fail(name, "--object=-f", "write pid file", "13", code=code) == "write pid file '-f': EACCES: permission denied"
     # and nobody else has such a command
-    for others in ([], ["-h"], ["write pid file"], ["--object=/a", "write pid file", "many"]):
+    for others in ([], ["write pid file"], ["--object=/a", "write pid file", "many"]):
         assert fail(name, *others, code=3).startswith(f"no command '{name}'")
+    assert fail(name, "-h", code=3).startswith(f"No help topic for '{name}'")
