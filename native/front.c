@@ -7,9 +7,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define PYTHON_PROGRAM "pyruntime-python"
+/* Who calls this program by another name, as runc's, reads that in the help. The Python program is a script, so it cannot see it itself. */
+#define CALLED_AS "PYRUNTIME_CALLED_AS"
 /* words before the command; an engine writes half a dozen */
 #define TOLD_OPTIONS_MAX 64
 
@@ -71,7 +74,11 @@ int name_python(char *ret_path, uint64_t size)
 static int execute_python(char **arguments)
 {
     char path[PATH_MAX] = PYTHON_PROGRAM;
+    const char *slash = arguments[0] ? strrchr(arguments[0], '/') : NULL, *name = slash ? slash + 1 : arguments[0];
 
+    /* without memory the help has this program's own name */
+    if (name && *name && strcmp(name, "pyruntime"))
+        setenv(CALLED_AS, name, 1);
     if (!name_python(path, sizeof path))
         execv(path, arguments);
     dprintf(STDERR_FILENO, "pyruntime: execute '%s': %s\n", path, strerror(errno));

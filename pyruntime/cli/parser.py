@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -73,10 +74,16 @@ def _is_option(argument: str) -> bool:
     return argument[:1] == "-" and argument != "-"
 
 
+def _program() -> str:
+    """As it was called: the front end (native/front.c) tells if that was by another name."""
+    return os.environ.get("PYRUNTIME_CALLED_AS") or "pyruntime"
+
+
 def global_parser() -> Parser:
     """Of what comes before the command."""
+    program = _program()
     commands = "\n".join(f"  {name:12}{command.help}" for name, command in COMMANDS.items())
-    parser = Parser("pyruntime", "pyruntime [OPTION ...] COMMAND [ARGUMENT ...]", epilog=f"commands:\n{commands}",
+    parser = Parser(program, f"{program} [OPTION ...] COMMAND [ARGUMENT ...]", epilog=f"commands:\n{commands}",
                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.purpose = "Open Container Initiative runtime"
     declare_global(parser)
@@ -86,7 +93,7 @@ def global_parser() -> Parser:
 def command_parser(name: str) -> Parser:
     """Of one of COMMANDS."""
     command = COMMANDS[name]
-    parser = Parser(f"pyruntime {name}", allow_abbrev=False)
+    parser = Parser(f"{_program()} {name}", allow_abbrev=False)
     parser.purpose = command.help
     command.fill(parser)
     return parser

@@ -107,7 +107,7 @@ def test_mutants_that_the_init_executes(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
                           start_new_session=True) as fuzzer:
         try:
-            out, err = fuzzer.communicate(timeout=100)
+            out, err = fuzzer.communicate(timeout=500)  # a virtual machine takes minutes
         except subprocess.TimeoutExpired:
             os.killpg(fuzzer.pid, signal.SIGKILL)  # it has forked
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sysconfig
 from pathlib import Path
@@ -133,3 +134,14 @@ def test_what_the_front_end_cannot_hand_over(name: str, code: int) -> None:
     for others in ([], ["write pid file"], ["--object=/a", "write pid file", "many"]):
         assert fail(name, *others, code=3).startswith(f"no command '{name}'")
     assert fail(name, "-h", code=3).startswith(f"No help topic for '{name}'")
+
+
+def test_the_help_names_the_program_as_it_was_called(tmp_path: Path) -> None:
+    program = PYTHON_PROGRAM.with_name("pyruntime")
+    (tmp_path / "pyruntime-python").symlink_to(PYTHON_PROGRAM)
+    for name in ("runc", "pyruntime"):
+        shutil.copy(program, tmp_path / name)
+        for words, begins in ((["-h"], f"{name} - Open Container Initiative runtime\n\nusage: {name} [OPTION ...]"),
+                              (["kill", "--help"], f"{name} kill - send a signal to a container's first process\n\nusage: {name} kill ")):
+            shown = subprocess.run([tmp_path / name, *words], capture_output=True, text=True, check=True).stdout
+            assert shown.startswith(f"NAME:\n  {begins}")
