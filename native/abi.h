@@ -281,7 +281,7 @@ int release_process(int wire);
 int start_init(const char *directory, const char *name, int timeout_ms, int *ret_connection, struct conversation *conversation);
 
 /* Where a hook that could not be started failed. */
-enum hook_step { HOOK_CLONE, HOOK_DIRECTORY, HOOK_EXECUTION };
+enum hook_step { HOOK_CLONE, HOOK_DIRECTORY, HOOK_FILTER, HOOK_EXECUTION };
 
 /* A program with its standard streams; of the caller's descriptors it gets no others. */
 struct hook {
@@ -289,6 +289,9 @@ struct hook {
     char *const *arguments;
     char *const *environment;
     const char *directory;  /* NULL: the caller's */
+    const void *filter;     /* the struct sock_fprog that it is executed under; NULL: the caller's alone */
+    uint32_t filter_flags;  /* of seccomp(2) */
+    uint32_t raises_admin;  /* 1: installing takes CAP_SYS_ADMIN, which is permitted to the caller */
     int32_t umask;          /* -1: the caller's */
     int32_t input;
     int32_t output;         /* also for errors */

@@ -55,21 +55,30 @@ static int prepare_successor(struct init *init, uint64_t before)
     return before == FILTER_BEFORE_CLONE ? keep_wire_alone(init) : keep_start_socket(init);
 }
 
+int filter_of(const struct init *init, const struct operation *op, struct sock_fprog *ret_program)
+{
+    uint64_t size = op->number[0];
+
+    if (size > BPF_MAXINSNS * sizeof(struct sock_filter) || size % sizeof(struct sock_filter))
+        return -EBADMSG;
+    ret_program->len = (unsigned short)(size / sizeof(struct sock_filter));
+    ret_program->filter = (struct sock_filter *)(void *)(init->plan.base + op->text[0]);
+    return 0;
+}
+
 /* text: the program; numbers: its bytes, flags of seccomp(2), enum filter_revokes, enum filter_place */
 OPERATION(install_filter)
 {
-    uint64_t size = op->number[0], revokes = op->number[2];
+    uint64_t revokes = op->number[2];
     struct admin_rights rights = {0};
     struct handover handover;
     bool notifies = op->number[1] & SECCOMP_FILTER_FLAG_NEW_LISTENER;
-    struct sock_fprog program = {
-        .len = (unsigned short)(size / sizeof(struct sock_filter)),
-        .filter = (struct sock_filter *)(void *)(init->plan.base + op->text[0]),
-    };
+    struct sock_fprog program;
+    int error = filter_of(init, op, &program);
 
-    if (size > BPF_MAXINSNS * sizeof(struct sock_filter) || size % sizeof(struct sock_filter))
-        return explain(init, -EBADMSG, "it is no program");
-    int error = prepare_successor(init, op->number[3]);
+    if (error)
+        return explain(init, error, "it is no program");
+    error = prepare_successor(init, op->number[3]);
     if (error)
         return error;
     /* a process that is about to make others in another pid namespace can have no second thread */

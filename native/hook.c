@@ -2,7 +2,9 @@
  * executed, and what failed is found in the struct then. As in child.c it uses nothing of the C library meanwhile. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/close_range.h>
+#include <linux/seccomp.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -56,6 +58,26 @@ OF_THE_CHILD static long arrange_streams(const struct hook *hook)
     return raw_call(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC, 0, 0);
 }
 
+/* For what installing takes: executing computes the sets anew. */
+OF_THE_CHILD static long raise_admin(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    struct __user_cap_data_struct sets[2];
+    long error = raw_call(SYS_capget, address(&header), address(sets), 0, 0, 0);
+
+    if (error)
+        return error;
+    sets[0].effective |= 1U << CAP_SYS_ADMIN;
+    return raw_call(SYS_capset, address(&header), address(sets), 0, 0, 0);
+}
+
+OF_THE_CHILD static long install_filter(const struct hook *hook)
+{
+    long error = hook->raises_admin ? raise_admin() : 0;
+
+    return error ? error : raw_call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, hook->filter_flags, address(hook->filter), 0, 0);
+}
+
 OF_THE_CHILD static void enter_hook(void *argument)
 {
     struct hook *hook = argument;
@@ -73,6 +95,12 @@ OF_THE_CHILD static void enter_hook(void *argument)
         hook->failed = HOOK_EXECUTION;
         error = arrange_streams(hook);
     }
+    if (!error && hook->filter) {
+        hook->failed = HOOK_FILTER;
+        error = install_filter(hook);
+    }
+    /* nothing but this is done under the filter */
+    hook->failed = error ? hook->failed : HOOK_EXECUTION;
     if (!error)
         error = raw_call(SYS_execve, address(hook->path), address(hook->arguments), address(hook->environment), 0, 0);
     hook->error = (int)error;

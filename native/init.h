@@ -63,6 +63,10 @@ void release_parent(struct init *init);
 /* What a mount is to be attached to, made if missing. */
 int make_target_inside(struct init *init, const char *path, bool directory, int *ret_fd);
 
+struct sock_fprog;
+/* The program of OP_INSTALL_FILTER; -EBADMSG: it is none. */
+int filter_of(const struct init *init, const struct operation *op, struct sock_fprog *ret_program);
+
 /* One function an operation, in the files by subject. */
 #define OPERATION(name) int name(struct init *init, const struct operation *op)
 OPERATION(set_affinity);

@@ -1,6 +1,8 @@
 /* The hooks that run in the container: they are children of the init. */
 #define _GNU_SOURCE
 #include <limits.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -11,6 +13,10 @@
 #include <time.h>
 
 #include "init.h"
+
+#ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+#define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
+#endif
 
 #define OUTPUT_KEPT (MESSAGE_DETAIL - 1)
 
@@ -127,10 +133,30 @@ static int watch_hook(struct init *init, const struct hook *hook, int output, ui
     return -HOOK_FAILED;
 }
 
-/* lists: path, the state before and after the pid, the arguments; the environment. numbers: seconds (0: any), umask, index, 1 if HOME is to be there */
+/* The filter that the program will have: that of a later operation. Nobody is notified of what a hook calls (such calls fail with ENOSYS): the
+ * kernel has one listener, which is the program's. */
+static int filter_hook(const struct init *init, struct hook *hook, struct sock_fprog *ret_program)
+{
+    const struct plan *plan = &init->plan;
+    uint32_t i = 0;
+
+    while (i < plan->header->init_count && plan->init[i].kind != OP_INSTALL_FILTER)
+        i++;
+    if (i == plan->header->init_count)
+        return -EBADMSG;
+    const struct operation *op = &plan->init[i];
+    int error = filter_of(init, op, ret_program);
+    hook->filter = ret_program;
+    hook->filter_flags = (uint32_t)op->number[1] & ~(uint32_t)(SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV);
+    hook->raises_admin = op->number[2] != 0;
+    return error;
+}
+
+/* lists: path, the state before and after the pid, the arguments; the environment. numbers: seconds (0: any), umask, index, 1 if HOME is to be
+ * there, 1 if it runs under the program's filter */
 OPERATION(run_hook)
 {
-    static const char *const doing[] = {[HOOK_CLONE] = "clone3", [HOOK_DIRECTORY] = "chdir", [HOOK_EXECUTION] = ""};
+    static const char *const doing[] = {[HOOK_CLONE] = "clone3", [HOOK_DIRECTORY] = "chdir", [HOOK_FILTER] = "seccomp", [HOOK_EXECUTION] = ""};
     char **command = plan_vector(&init->plan, op, 0), **environment = plan_vector(&init->plan, op, 1);
     int ends[2];
 
@@ -150,6 +176,9 @@ OPERATION(run_hook)
         return explain(init, -errno, "fcntl");
     struct hook hook = {.path = command[0], .arguments = command + 3, .environment = environment,
                         .umask = (int32_t)op->number[1], .input = state, .output = input, .pidfd = -1};
+    struct sock_fprog program;
+    if (op->number[4] && (error = filter_hook(init, &hook, &program)))
+        return explain(init, error, "find the filter");
     error = start_hook(&hook);
     AUTO_FD pidfd = hook.pidfd;
     close(take_fd(&input));

@@ -28,7 +28,7 @@ class HookEnd(msgspec.Struct, frozen=True):
         if self.is_late:
             how = f"did not end within {timeout_s} s and was killed"
         elif self.signal is not None:
-            how = f"was killed by signal {self.signal}"
+            how = f"was killed by signal {self.signal}{_name_of(self.signal)}"
         elif self.exit_code is None:
             how = "ended, and its exit status went to somebody else"
         else:
@@ -36,3 +36,14 @@ class HookEnd(msgspec.Struct, frozen=True):
         output = " ".join(self.output.decode(errors="replace").split())
         return HookFailedError(path, 0, f"{json_path}.timeout" if self.is_late else json_path, f"{how}: {output}" if output else how,
                                self.exit_code, self.signal)
+
+
+def _name_of(number: int) -> str:
+    """As in ` (SIGSYS: bad system call)`, which logs are searched for."""
+    import signal  # nothing else of a start needs it
+
+    try:
+        text = signal.strsignal(number) or ""
+        return f" ({signal.Signals(number).name}: {text[:1].lower()}{text[1:]})"
+    except ValueError:
+        return ""  # a real-time signal has no name

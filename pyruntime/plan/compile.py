@@ -182,9 +182,9 @@ def compile(spec: Spec, host: Host, place: Place, manner: Manner = Manner(), fil
     # where others may trace it, it does not wait with a capability that it is not to have
     early = [install(filter, revokes, flags.FILTER_BEFORE_START)] if filter is not None and revokes and "pid" not in new else []
     draft.init += [*early, op.AwaitStart("", start), *hooks]
-    draft.init += run_in_container(spec, place.id, place.bundle_path, "startContainer", "created", -1,
-                                   environment(spec.process))
     late = [install(filter, revokes, flags.FILTER_BEFORE_PROGRAM)] if filter is not None and not early else []
+    draft.init += run_in_container(spec, place.id, place.bundle_path, "startContainer", "created", -1, environment(spec.process),
+                                   is_filtered=bool(late))
     execute(draft, spec.process, "$.process", late)
     return draft.finish(manner.preserve_fds, spec.hooks)
 

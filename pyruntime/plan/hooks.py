@@ -47,11 +47,12 @@ def state_texts(oci_version: str, id: str, status: str, bundle_path: str, annota
 
 
 def run_in_container(spec: Spec, id: str, bundle_path: str, kind: str, status: str, umask: int,
-                     env: Sequence[str] | None = None) -> list[op.Operation]:
-    """The operations of the init that run the hooks of a kind. env: the program's, which those that state none have."""
+                     env: Sequence[str] | None = None, is_filtered: bool = False) -> list[op.Operation]:
+    """The operations of the init that run the hooks of a kind. env: the program's, which those that state none have. is_filtered: they run
+    under the filter that is installed later."""
     texts = state_texts(spec.oci_version, id, status, bundle_path, spec.annotations)
     return [op.RunHook(json_path, (_encode(hook.path), *texts, *map(_encode, arguments_of(hook))), tuple(map(_encode, hook.env or env or ())),
-                       hook.timeout or 0, umask, i, int(env is not None and not hook.env))
+                       hook.timeout or 0, umask, i, int(env is not None and not hook.env), int(is_filtered))
             for i, (json_path, hook) in enumerate(hooks_of(spec.hooks, kind))]
 
 

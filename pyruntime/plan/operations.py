@@ -217,7 +217,7 @@ class AnnounceHooks(Operation, frozen=True):
 
 class RunHook(Operation, frozen=True):
     """command: the path, the state up to the pid and behind it, and the arguments. timeout_s: 0 for none. has_home: 1 if the environment is
-    the program's, with what SetHome has found."""
+    the program's, with what SetHome has found. is_filtered: 1 if it runs under the filter of a later InstallFilter."""
 
     command: tuple[bytes, ...]
     environment: tuple[bytes, ...]
@@ -225,6 +225,7 @@ class RunHook(Operation, frozen=True):
     umask: int
     index: int
     has_home: int = 0
+    is_filtered: int = 0
 
     def subject(self) -> str:
         return self.command[0].decode(errors="backslashreplace")

@@ -81,7 +81,8 @@ _DETAILS: dict[str, Callable[[Any], str]] = {
     "OpenConsole": lambda o: f"{o.width}x{o.height} characters" if o.width or o.height else "",
     "OpenTree": _tree,
     "ReconfigureFilesystem": lambda o: _words(o.options),
-    "RunHook": lambda o: f"{_words(o.command[4:])}{f' (at most {o.timeout_s} s)' if o.timeout_s else ''}",
+    "RunHook": lambda o: f"{_words(o.command[4:])}{f' (at most {o.timeout_s} s)' if o.timeout_s else ''}"
+                         f"{' (under the filter)' if o.is_filtered else ''}",
     "SetAmbientCapabilities": lambda o: _names(o.capabilities),
     "SetAttributesAt": _mount_change,
     "SetBoundingCapabilities": lambda o: _names(o.capabilities),

@@ -12,14 +12,13 @@ import msgspec
 
 from pyruntime import errors
 from pyruntime.cgroups import ContainerCgroups, cgroups_of, default_path_of, systemd
-from pyruntime.errors import SetupError
 from pyruntime.host import read_host, without_cgroups
 from pyruntime.interface import ContainerProcessState, ContainerState, ProcessExitState, ProcessLike, Status, StdioOptions, StdioPipes
 from pyruntime.native import process as native
 from pyruntime.native.start import recorded_failure, start
 from pyruntime.notices import log as _log
 from pyruntime.plan.compile import Manner
-from pyruntime.runtimes.compiled import BundleCache, completed
+from pyruntime.runtimes.compiled import BundleCache
 from pyruntime.runtimes.creation import Creation, make
 from pyruntime.runtimes.ending import end_all, end_processes
 from pyruntime.runtimes.execution import launch_in
@@ -29,6 +28,7 @@ from pyruntime.runtimes.identity import is_alive, open_process
 from pyruntime.runtimes.joined_mounts import detach_root, root_of
 from pyruntime.runtimes.listener import passing_on_at_start
 from pyruntime.runtimes.live import Entry
+from pyruntime.runtimes.milestones import tell_created, tell_executed
 from pyruntime.runtimes.process_list import find_process, list_processes, signal_all
 from pyruntime.runtimes.status import status_of_living
 from pyruntime.runtimes.stdio import check_preserved
@@ -83,10 +83,7 @@ class NativeRuntime(HeldContainers):
                             lambda creation: creation.run(stdio_options, manner))
         with self._entries_lock:
             self._entries[id] = Entry(live, record)
-        if _log.is_told("debug"):
-            from pyruntime.runtimes.milestones import tell_created
-
-            tell_created(id, live.pid)
+        tell_created(id, live.pid)
         return live.pid
 
     def keep_plan(self, file: PlanFile, id: str, process: ProcessLike | None = None, bundle_path: str = "", *, no_pivot: bool = False,
@@ -135,7 +132,7 @@ class NativeRuntime(HeldContainers):
                 if failure is None:
                     raise errors.NotCreatedError("start", id, self._status(self._store.load(id), entry)) from error
             except OSError as error:
-                raise SetupError("connect to the waiting init", error.filename, error.errno or 0, None) from error
+                raise errors.SetupError("connect to the waiting init", error.filename, error.errno or 0, None) from error
             entry.has_started = failure is None and entry.init is not None
             if failure is None and not has_hooks:
                 return
@@ -150,7 +147,7 @@ class NativeRuntime(HeldContainers):
                 raise errors.InvalidBundleError(f"{record.bundle_path}/config.json", "$.process", "is required to start the container")
             raise failure
 
-    def _run_poststart_hooks(self, record: ContainerRecord) -> SetupError | None:
+    def _run_poststart_hooks(self, record: ContainerRecord) -> errors.SetupError | None:
         """Without the lock: they may take long, and deal with the container. It is destroyed if one fails."""
         failure = run_poststart_hooks(record, self._status(record, self._entries.get(record.id)))
         if failure is not None:
@@ -203,10 +200,7 @@ class NativeRuntime(HeldContainers):
         except ProcessLookupError as error:
             raise errors.NotRunningError("exec in", id, Status.STOPPED) from error
         entry.add(live)
-        if _log.is_told("debug"):
-            from pyruntime.runtimes.milestones import tell_executed
-
-            tell_executed(id, live.pid, completed(process, record).exec_cpu_affinity)
+        tell_executed(record, process, live.pid)
         return live.pid
 
     # signals and deletion
@@ -434,7 +428,7 @@ class NativeRuntime(HeldContainers):
         """Set the size of a process's terminal, in characters. Raises ProcessNotFoundError, StateError without one."""
         pipes = self.get_stdio_pipes(id, pid)
         if pipes.out is None or not os.isatty(pipes.out.fileno()):
-            raise SetupError("resize the console", None, errno.ENOTTY, None, f"process {pid} has no terminal here")
+            raise errors.SetupError("resize the console", None, errno.ENOTTY, None, f"process {pid} has no terminal here")
         native.resize_terminal(pipes.out.fileno(), width, height)
 
     # waiting

@@ -29,7 +29,7 @@ FAILING = KINDS[:-1]
 # what a hook is, and what the error says: path, errno, JSON path behind the hook's, detail, exit code, signal
 CASES: dict[str, tuple[dict[str, Any], int, str, str, int | None, int | None]] = {
     "exit code": (shell("echo first; echo why >&2; exit 3"), 0, "", "exited with 3: first why", 3, None),
-    "signal": (shell("kill -KILL $$"), 0, "", "was killed by signal 9", None, 9),
+    "signal": (shell("kill -KILL $$"), 0, "", "was killed by signal 9 (SIGKILL: killed)", None, 9),
     "missing": ({"path": "/no/such/hook"}, errno.ENOENT, ".path", "", None, None),
     "not executable": ({"path": "/etc/passwd"}, errno.EACCES, ".path", "", None, None),
     "directory": ({"path": "/bin"}, errno.EACCES, ".path", "", None, None),
