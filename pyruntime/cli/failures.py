@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _JOINING = frozenset({"open cgroup", "open tasks", "join cgroup"})
 _MEMORY_POLICY = "$.linux.memoryPolicy."
+_UNIFIED = "$.linux.resources.unified["
 
 
 class CommandError(Exception):
@@ -42,7 +43,7 @@ def explain(error: Exception) -> str:
 
 def _known_words(error: Exception) -> str:
     """What logs are searched for, because runc says it: hooks by their number (what is installed as one, for GPUs, say), the agent of
-    seccomp, a cgroup that cannot be joined, and memory policies by the part that is wrong."""
+    seccomp, a cgroup that cannot be joined, files of `unified` that are not there, and memory policies by the part that is wrong."""
     if isinstance(error, HookFailedError) and error.json_path is not None:
         kind, _, rest = error.json_path.removeprefix("$.hooks.").partition("[")
         return f"error running {kind} hook #{rest.partition(']')[0]}"
@@ -50,6 +51,8 @@ def _known_words(error: Exception) -> str:
         return "failed to connect with seccomp agent"
     if isinstance(error, SetupError) and error.step in _JOINING and error.json_path == "$.linux.cgroupsPath":
         return "error adding pid to cgroup"
+    if isinstance(error, SetupError) and error.errno == errno.ENOENT and (error.json_path or "").startswith(_UNIFIED):
+        return "invalid configuration"
     place = error.json_path if isinstance(error, InvalidBundleError) else None
     if place is not None and place.startswith(_MEMORY_POLICY):
         part, is_one, _ = place.removeprefix(_MEMORY_POLICY).partition("[")

@@ -288,6 +288,8 @@ def test_errno_is_told_in_small_letters() -> None:
      "failed to connect with seccomp agent: look at listener '/no' ("),
     (SetupError("open tasks", "/no", errno.ENOENT, "$.linux.cgroupsPath"), "error adding pid to cgroup: open tasks '/no' ("),
     (SetupError("open tasks", "/no", errno.ENOENT, "$.linux.intelRdt"), "open tasks '/no' ("),
+    (SetupError("write file", "/no", errno.ENOENT, '$.linux.resources.unified["io.max"]'), "invalid configuration: write file '/no' ("),
+    (SetupError("write file", "/no", errno.EINVAL, '$.linux.resources.unified["io.max"]'), "write file '/no' ("),
     (SetupError("attach mount", "/no", errno.ENOENT, "$.mounts[0]"), "attach mount '/no' ("),
 ])
 def test_words_that_logs_are_searched_for(error: Exception, begins: str) -> None:
