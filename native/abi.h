@@ -193,6 +193,9 @@ struct hook_end {
     int32_t status;         /* exit code or signal */
 };
 
+/* ENOENT of a program that is there: what would run it, an interpreter or a loader, is not. No errno is as large. */
+#define NO_LOADER 4098
+
 #define MESSAGE_DETAIL 240
 
 struct message {

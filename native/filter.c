@@ -90,6 +90,7 @@ OPERATION(install_filter)
     int listener = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, op->number[1], &program);
     if (listener < 0)
         return explain(init, -errno, "seccomp");
+    init->is_filtered = true;
     if (has_thread) {
         hand_over(&handover, listener);
         /* what execution would close too */

@@ -24,6 +24,8 @@ struct init {
     bool is_in_chroot;      /* above the root is the rest of the caller's mount namespace */
     bool is_announced, is_sealed, is_wire_alone;
     bool is_traceable;      /* until await_release */
+    bool has_found;         /* the program */
+    bool is_filtered;
     const char *home;
     char home_text[256 + 8];
     char detail[MESSAGE_DETAIL];

@@ -266,7 +266,9 @@ OPERATION(find_program)
     for (uint32_t i = 0; (variable = plan_item(&init->plan, op, 1, i)); i++)
         if (strncmp(variable, "PATH=", 5) == 0)
             path = variable + 5;
-    return explain(init, search_program(name, path, look_at_file, NULL, NULL), name);
+    int error = search_program(name, path, look_at_file, NULL, NULL);
+    init->has_found = !error;
+    return explain(init, error, name);
 }
 
 void add_home(const struct init *init, char **environment)
@@ -295,8 +297,12 @@ OPERATION(execute_program)
     int error = announce_execution(init);
     if (error)
         return error;
+    error = search_program(arguments[0], path, execute_file, arguments, environment);
+    /* a filter may end who looks again: then it was looked for just before */
+    if (error == -ENOENT && (init->is_filtered ? init->has_found : !search_program(arguments[0], path, look_at_file, NULL, NULL)))
+        error = -NO_LOADER;
     /* who starts a container need not know what it runs */
-    return explain(init, search_program(arguments[0], path, execute_file, arguments, environment), arguments[0]);
+    return explain(init, error, arguments[0]);
 }
 
 /* The end of a container without a process: it can be created, and whoever starts it hears this. */

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pyruntime._native import ffi, lib
-from pyruntime.errors import HookFailedError
+from pyruntime.errors import HookFailedError, SetupError
 from pyruntime.native.hook_end import HookEnd
 
 CLD_EXITED = 1
@@ -45,6 +45,14 @@ def hook_failure(heard: Any, path: str, json_path: str, timeout_s: int | None) -
     end = HookEnd(heard.hook.status if exited else None, None if exited or is_late else heard.hook.status, is_late,
                   bytes(ffi.string(heard.detail)))
     return end.failure(path, json_path, timeout_s)
+
+
+def program_failure(path: str | None, error: int, json_path: str | None) -> SetupError:
+    """What an init says of a program that it could not execute."""
+    if error != lib.NO_LOADER:
+        return SetupError("execute program", path, error, json_path)
+    return SetupError("execute program", path, errno.ENOENT, json_path, f"exec {path}: no such file or directory, though it is there: the "
+                      "interpreter that its first line names, or its loader, is not")
 
 
 def text_of(detail: object) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pyruntime._native import ffi, lib
 from pyruntime.errors import InitDiedError, SetupError
 from pyruntime.interface import ProcessExitState
-from pyruntime.native.conversation import CLD_EXITED, attend, has_said, hook_failure, new_conversation, text_of
+from pyruntime.native.conversation import CLD_EXITED, attend, has_said, hook_failure, new_conversation, program_failure, text_of
 from pyruntime.native.encoder import EncodedPlan
 from pyruntime.plan.operation import Operation, step_of
 from pyruntime.plan.operations import FindProgram, RunHook
@@ -227,7 +227,7 @@ def _failure(operation: Operation | None, error: int, detail: str, encoded: Enco
         subject = subject.replace("\0" * encoded.hole_size, id)
     if isinstance(operation, FindProgram):
         # the subject is the program already
-        return SetupError("execute program", subject, error, operation.json_path or None)
+        return program_failure(subject, error, operation.json_path or None)
     return SetupError(step_of(operation), subject, error, operation.json_path or None, detail)
 
 

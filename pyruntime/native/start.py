@@ -10,7 +10,7 @@ from typing import Any
 from pyruntime._native import ffi, lib
 from pyruntime.errors import InitDiedError, SetupError
 from pyruntime.native import process
-from pyruntime.native.conversation import attend, has_said, hook_failure, new_conversation, text_of
+from pyruntime.native.conversation import attend, has_said, hook_failure, new_conversation, program_failure, text_of
 from pyruntime.plan.seccomp import JSON_PATH as FILTER_PATH
 
 
@@ -76,4 +76,4 @@ def _start_failure(heard: Any, hook_of: Callable[[int], tuple[str, int | None]])
         return hook_failure(heard, path, f"$.hooks.startContainer[{index}]", timeout_s)
     if heard.kind == lib.OP_INSTALL_FILTER:
         return SetupError("install filter", None, heard.error, FILTER_PATH, text_of(heard.detail))
-    return SetupError("execute program", text_of(heard.detail), heard.error, "$.process.args")
+    return program_failure(text_of(heard.detail), heard.error, "$.process.args")

@@ -111,6 +111,17 @@ def test_exec_of_what_cannot_be_executed(service: Line, program: str, said: str)
     assert service.fail("exec", "p1", program, code=255) == said
 
 
+def test_a_program_whose_interpreter_is_missing(service: Line) -> None:
+    """Who sees the file would not know what does not exist."""
+    script = service.lab.rootfs / "bin" / "script"
+    script.write_text("#!/absent foo\n")
+    script.chmod(0o755)
+    said = "exec {}: no such file or directory, though it is there: the interpreter that its first line names, or its loader, is not: ENOENT"
+    for name in ("script", "/bin/script"):
+        assert said.format(name) in service.fail("exec", "p1", name, code=255)
+        assert said.format(name) in service.fail("run", "--bundle", service.lab.bundle([name]), "p2")
+
+
 @pytest.mark.parametrize("new_privileges", [True, False])
 def test_exec_in_a_container_that_waits_for_its_start(line: Line, new_privileges: bool) -> None:
     """Where the init has a filter to install yet, for which it may hold CAP_SYS_ADMIN, too."""

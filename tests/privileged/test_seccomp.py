@@ -145,6 +145,17 @@ def test_a_missing_program_is_told_before_the_filter_forbids_it(caller: Lab, arg
         "execute program", args[0], errno.ENOENT, "$.args")
 
 
+def test_a_missing_interpreter_is_told_where_the_filter_ends_who_looks(caller: Lab) -> None:
+    script = caller.rootfs / "bin" / "script"
+    script.write_text("#!/absent\n")
+    script.chmod(0o755)
+    looking = seccomp("ALLOW", rule(["faccessat2", "faccessat", "newfstatat", "fstat", "statx"], "KILL_PROCESS"))
+    caller.create(["script"], process={"noNewPrivileges": True}, **looking)
+    with pytest.raises(SetupError, match="exec script: no such file or directory, though it is there") as caught:
+        caller.runtime.start_container("p1")
+    assert (caught.value.step, caught.value.path, caught.value.errno) == ("execute program", "script", errno.ENOENT)
+
+
 def test_exec_without_no_new_privileges_needs_more(caller: Lab) -> None:
     """The process that sets it up is under the filter while it enters the pid namespace; nothing is left where it cannot tell."""
     caller.sleeper(**seccomp("ALLOW", rule(["sendmsg"])))
