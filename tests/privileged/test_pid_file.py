@@ -123,7 +123,7 @@ def test_a_start_that_fails_leaves_none(line: Line, watched: Watched, command: s
                 line.succeed("delete", "--force", "p1")
         program.write_text("#!/no/such/interpreter\n")
         program.chmod(0o755)
-        assert line.fail(*words) == "execute program '/bin/program' ($.process.args): ENOENT: no such file or directory"
+        assert line.fail(*words).startswith("execute program '/bin/program' ($.process.args): exec /bin/program: no such file or directory, ")
         assert list(watched.file.parent.iterdir()) == [] and line.succeed("list", "-q") == ""
     program.unlink()
     runc = ["runc", "--root", str(line.lab.directory / "runc"), *words[:-1], "pyruntime-pid-file"]
