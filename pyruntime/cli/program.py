@@ -5,15 +5,23 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from typing import NoReturn
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+from pyruntime.cli.finder import PackageFinder
 
 # what importing makes is kept to the end
 gc.disable()
-# msgspec takes from it what `typing` has too; importing it takes as long as a tenth of a command
-sys.modules["typing_extensions"] = None  # type: ignore[assignment]  # so that it is not found
+sys.meta_path.insert(0, PackageFinder)
+# what msgspec imports and does not need takes as long as a sixth of all importing: of `typing_extensions` it uses what `typing` has too, and
+# `uuid` asks `platform` for the system's name alone
+_STAND_INS: dict[str, Any] = {"typing_extensions": None, "platform": SimpleNamespace(system=lambda: os.uname().sysname)}
+_absent = _STAND_INS.keys() - sys.modules.keys()
+sys.modules.update((name, _STAND_INS[name]) for name in _absent)  # None is not found
 import msgspec  # noqa: E402, F401
 
-del sys.modules["typing_extensions"]
+for _name in _absent:
+    del sys.modules[_name]
 
 
 # objects: more than a command makes that does not stay, what it imports later included

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from pyruntime.interface import ProcessLike
 from pyruntime.notices import log
-from pyruntime.plan.scheduling import mask_of
 from pyruntime.runtimes.compiled import completed
 from pyruntime.state import ContainerRecord
 
@@ -30,6 +29,8 @@ def tell_executed(record: ContainerRecord, process: ProcessLike, pid: int) -> No
     log.debug("%s: a process has joined the namespaces of container %s: pid %d", _CLONED, record.id, pid)
     affinity = completed(process, record).exec_cpu_affinity
     if affinity is not None:
+        from pyruntime.plan.scheduling import mask_of  # few set one
+
         for kind, cpus in (("affinity", affinity.initial), ("final affinity", affinity.final)):
             if cpus is not None:
                 log.debug("%s: %s: %#x", _CLONED, kind, int.from_bytes(mask_of(cpus), "little"))

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from agent import Agent
 from calls import compile_caller
+from filter_lab import ADMIN, MKDIR, fields, rule, seccomp, strict
 from hook_lab import shell
 from lab import Lab, capabilities
-from test_seccomp import ADMIN, MKDIR, fields, rule, seccomp, strict
 
 from pyruntime.errors import HookFailedError
 from pyruntime.testing.bundles import without_pid_namespace
@@ -83,6 +83,12 @@ def test_nobody_is_notified_of_a_hook(lab: Lab, tmp_path: Path) -> None:
         changes = seccomp("ALLOW", rule(MKDIR, "NOTIFY"), listenerPath=str(agent.path))
         error = failure(lab, shell("mkdir /dev/shm/made", env=["PATH=/bin"]), **changes)
     assert error.exit_code == 1 and "Function not implemented" in str(error)
+
+
+def test_a_filter_that_notifies_of_every_execution(lab: Lab, tmp_path: Path) -> None:
+    with Agent(tmp_path / "agent", {}) as agent:
+        error = failure(lab, shell("true"), **seccomp("ALLOW", rule(["execve"], "NOTIFY"), listenerPath=str(agent.path)))
+    assert (error.errno, error.json_path) == (errno.ENOSYS, "$.hooks.startContainer[0].path")
 
 
 def test_where_the_filter_is_there_before_the_start(lab: Lab) -> None:

@@ -8,10 +8,10 @@ import shutil
 import signal
 import struct
 from pathlib import Path
-from typing import Any
 
 import pytest
 from calls import compile_caller
+from filter_lab import ADMIN, MKDIR, fields, rule, seccomp, strict
 from lab import MAPS, NAMESPACES, Lab, capabilities, namespaces
 from test_exec_and_state import other
 
@@ -21,8 +21,6 @@ from pyruntime.runtimes.filters import DIRECTORY as FILTERS
 from pyruntime.testing.bundles import without_pid_namespace
 
 STATUS = ["/bin/grep", "-hE", "^(CapInh|CapPrm|CapEff|CapAmb|NoNewPrivs|Seccomp):", "/proc/self/status"]
-MKDIR = ["mkdir", "mkdirat"]
-ADMIN = 1 << 21  # CAP_SYS_ADMIN
 
 
 @pytest.fixture
@@ -30,20 +28,6 @@ def caller(lab: Lab, tmp_path: Path) -> Lab:
     """The lab with `/bin/call` in its root file system."""
     shutil.copy(compile_caller(tmp_path), lab.rootfs / "bin" / "call")
     return lab
-
-
-def seccomp(default: str = "ALLOW", *rules: dict[str, Any], **profile: Any) -> dict[str, Any]:
-    """Changes of a configuration."""
-    return {"linux": {"seccomp": {"defaultAction": f"SCMP_ACT_{default}", "syscalls": list(rules), **profile}}}
-
-
-def rule(names: list[str], action: str = "ERRNO", *args: tuple[int, str, int], **more: Any) -> dict[str, Any]:
-    return {"names": names, "action": f"SCMP_ACT_{action}", **more,
-            "args": [{"index": index, "op": f"SCMP_CMP_{operator}", "value": value} for index, operator, value in args]}
-
-
-def fields(status: str) -> dict[str, int]:
-    return {name: int(value, 16) for name, _, value in (line.partition(":\t") for line in status.splitlines())}
 
 
 def test_without_a_filter(lab: Lab) -> None:
@@ -98,13 +82,6 @@ def test_arguments(caller: Lab) -> None:
                       rule(["dup2"], "ERRNO", (0, "EQ", 90), (1, "NE", 91), errnoRet=errno.EDOM))
     script = "call 32 90; call 32 0x100000000; call 33 90 91; call 33 90 92; call 33 89 92"
     assert caller.run(script, **changes).split() == ["-9", "-33", "-9", "-33", "-9"]
-
-
-def strict(*more: dict[str, Any], **profile: Any) -> dict[str, Any]:
-    """What a static program needs to print something, and no more."""
-    return seccomp("ERRNO", rule(["execve", "arch_prctl", "set_tid_address", "set_robust_list", "rseq", "brk", "mprotect", "prlimit64",
-                                  "readlink", "readlinkat", "getrandom", "newfstatat", "fstat", "write", "exit_group", "uname"], "ALLOW"),
-                   *more, **profile)
 
 
 @pytest.mark.parametrize("no_new_privileges", [True, False])

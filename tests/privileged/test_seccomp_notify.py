@@ -13,9 +13,9 @@ import pytest
 from agent import Agent
 from calls import compile_caller
 from faults import Fault
+from filter_lab import rule, seccomp
 from lab import MAPS, NAMESPACES, Lab, namespaces
 from test_exec_and_state import other
-from test_seccomp import rule, seccomp
 
 from pyruntime import Status, StdioOptions
 from pyruntime.errors import SetupError, UnsupportedFieldError

@@ -11,13 +11,14 @@ import pytest
 from pyruntime.testing import make_bundle
 
 # parts of the standard library that take a millisecond and more, with what they import in turn, and what only features need that few use
-DEAR = {"argparse", "asyncio", "ctypes", "dataclasses", "gettext", "glob", "inspect", "json", "locale", "logging", "pathlib", "pwd",
-        "selectors", "shutil", "signal", "socket", "string", "subprocess", "tempfile", "termios", "tokenize", "traceback", "tty", "urllib",
-        "weakref"}
+DEAR = {"argparse", "asyncio", "ctypes", "dataclasses", "gettext", "glob", "inspect", "json", "locale", "logging", "pathlib", "platform",
+        "pwd", "selectors", "shutil", "signal", "socket", "string", "subprocess", "tempfile", "termios", "tokenize", "traceback", "tty",
+        "urllib", "weakref"}
 OF_FEATURES = {"google", "jeepney", "prctl", "pyroute2", "pyruntime.checkpoint", "pyruntime.cli.attached", "pyruntime.cli.parser",
                "pyruntime.cli.sockets", "pyruntime.doctor", "pyruntime.handles", "pyruntime.native.hooks", "pyruntime.network",
-               "pyruntime.plan.outline", "pyruntime.runtimes.cli", "pyruntime.runtimes.hints", "pyruntime.runtimes.mock",
-               "pyruntime.runtimes.resctrl", "pyruntime.spec.explain"}
+               "pyruntime.plan.intel_rdt", "pyruntime.plan.net_devices", "pyruntime.plan.outline", "pyruntime.plan.scheduling",
+               "pyruntime.runtimes.cli", "pyruntime.runtimes.hints", "pyruntime.runtimes.mock", "pyruntime.runtimes.resctrl",
+               "pyruntime.spec.explain"}
 
 # `python -m pyruntime` without the call, and what a creation is made of, which needs no privileges
 CREATE = """
