@@ -90,7 +90,9 @@ def test_streams(engine: Engine) -> None:
 
 
 def test_terminal(engine: Engine) -> None:
-    ended = engine.in_terminal("run", *engine.run_options, "-t", BOX, "--", "sh", "-c", "tty; stty size; test -t 0 -a -t 1 -a -t 2; exit 5")
+    """Its size buildah sets when it has accepted it, beside starting the program, which may be the first to run."""
+    script = "tty; n=0; until stty size 2>/dev/null || [ $((n += 1)) = 100 ]; do sleep 0.1; done; test -t 0 -a -t 1 -a -t 2; exit 5"
+    ended = engine.in_terminal("run", *engine.run_options, "-t", BOX, "--", "sh", "-c", script)
     assert ended.code == 5, ended
     assert "/dev/pts/0" in ended.out and "20 50" in ended.out, ended
 

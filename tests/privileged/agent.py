@@ -31,6 +31,7 @@ class Agent:
         self.path = path
         self._answers = answers
         self.states: list[dict[str, Any]] = []
+        self._was_told = threading.Condition()
         self.calls: list[int] = []
         self._threads: list[threading.Thread] = []
 
@@ -49,6 +50,12 @@ class Agent:
         self._socket.close()
         self.path.unlink()
 
+    def told(self, count: int) -> list[dict[str, Any]]:
+        """`states` once there are so many: nobody who sends one waits until it was read."""
+        with self._was_told:
+            assert self._was_told.wait_for(lambda: len(self.states) >= count, 20), f"{len(self.states)} of {count} states came"
+            return list(self.states)
+
     def _run(self, target: Any, *args: Any) -> None:
         self._threads.append(threading.Thread(target=target, args=args, daemon=True))
         self._threads[-1].start()
@@ -64,7 +71,9 @@ class Agent:
                 while more := connection.recv(65536):
                     data += more
             (listener,) = descriptors
-            self.states.append(json.loads(data))
+            with self._was_told:
+                self.states.append(json.loads(data))
+                self._was_told.notify_all()
             self._run(self._attend, listener)
 
     def _attend(self, listener: int) -> None:

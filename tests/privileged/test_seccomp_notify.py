@@ -45,7 +45,7 @@ def test_state_and_answers(lab: Lab, agent: Agent) -> None:
     assert agent.states == []
     lab.runtime.start_container("p1")
     state = {"ociVersion": "1.0.2", "id": "p1", "pid": pid, "bundle": bundle, "annotations": {"a": "b"}}
-    assert agent.states == [{"ociVersion": "1.0.2", "fds": ["seccompFd"], "pid": pid, "metadata": "x\u00e4",
+    assert agent.told(1) == [{"ociVersion": "1.0.2", "fds": ["seccompFd"], "pid": pid, "metadata": "x\u00e4",
                              "state": {**state, "status": "created"}}]
     process = lab.runtime.exec_process("p1", {"args": CALL, "cwd": "/", "noNewPrivileges": True}, StdioOptions(create_out=True))
     assert lab.read("p1", process) == "77\n"
