@@ -13,8 +13,8 @@ from pyruntime.cli.finder import PackageFinder
 # what importing makes is kept to the end
 gc.disable()
 sys.meta_path.insert(0, PackageFinder)
-# what msgspec imports and does not need takes as long as a sixth of all importing: of `typing_extensions` it uses what `typing` has too, and
-# `uuid` asks `platform` for the system's name alone
+# what msgspec imports for next to nothing: of `typing_extensions` it uses what `typing` has too, and `uuid`, which it imports, asks `platform`
+# for the system's name alone
 _STAND_INS: dict[str, Any] = {"typing_extensions": None, "platform": SimpleNamespace(system=lambda: os.uname().sysname)}
 _absent = _STAND_INS.keys() - sys.modules.keys()
 sys.modules.update((name, _STAND_INS[name]) for name in _absent)  # None is not found
