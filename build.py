@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import os
 import pathlib
 import shutil
@@ -90,13 +91,14 @@ def include_directories() -> list[pathlib.Path]:
     return directories
 
 
-def build_static(program: pathlib.Path, *sources: pathlib.Path) -> None:
+def build_static(program: pathlib.Path, *sources: pathlib.Path, defines: tuple[str, ...] = ()) -> None:
     """Compile a program that needs nothing of the machine that it runs on."""
     compiler = find_musl_gcc()
     check_compiler()
     check_headers()
     command = [compiler, "-std=gnu11", "-Os", "-static", "-s", "-ffunction-sections",
-               "-Wl,--gc-sections,-z,relro,-z,now,-z,noexecstack", *WARNINGS, *INIT_HARDENING, "-I", str(program.parent), "-I", str(NATIVE)]
+               "-Wl,--gc-sections,-z,relro,-z,now,-z,noexecstack", *WARNINGS, *INIT_HARDENING, *defines, "-I", str(program.parent), "-I",
+               str(NATIVE)]
     if SANITIZE:
         command += ["-fsanitize=undefined", "-fsanitize-undefined-trap-on-error"]
     for include in include_directories():
@@ -117,7 +119,9 @@ def build_front(directory: pathlib.Path) -> pathlib.Path:
     program = directory / "pyruntime"
     write_if_new(directory / "front_options.h", option_table())
     host = (name for name in HOST_SOURCES if name not in OF_LIBRARIES)
-    build_static(program, *(NATIVE / f"{name}.c" for name in (*FRONT_SOURCES, *host)), embed(build_init(directory), directory))
+    scripts = json.dumps(sysconfig.get_path("scripts"), ensure_ascii=False)
+    build_static(program, *(NATIVE / f"{name}.c" for name in (*FRONT_SOURCES, *host)), embed(build_init(directory), directory),
+                 defines=(f"-DPYTHON_DIRECTORY={scripts}",))
     return program
 
 
@@ -155,7 +159,8 @@ def embed(image: pathlib.Path, directory: pathlib.Path) -> pathlib.Path:
                       "extern const unsigned char init_image[];\nextern const uint64_t init_image_size;\n"
                       "const unsigned char init_image[] = {\n" + ",\n".join(rows) + "\n};\n"
                       f"const uint64_t init_image_size = {len(data)};\n"
-                      f"extern const uint64_t build_identity;\nconst uint64_t build_identity = {identity()}ULL;\n")
+                      f"extern const uint64_t build_identity;\nconst uint64_t build_identity = {identity()}ULL;\n"
+                      f'extern const char build_commit[];\nconst char build_commit[] = "{commit()}";\n')
     return source
 
 
@@ -165,6 +170,15 @@ def identity() -> int:
     for path in sorted((*NATIVE.glob("*.[ch]"), *(ROOT / "pyruntime").rglob("*.py"))):
         digest.update(path.read_bytes())
     return int.from_bytes(digest.digest()[:8], "little")
+
+
+def commit() -> str:
+    """What git says of the sources; "unknown" where they are no checkout, or are somebody else's."""
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        return "unknown"
+    told = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"], capture_output=True, text=True,
+                          check=False)
+    return told.stdout.strip() if told.returncode == 0 else "unknown"
 
 
 def write_if_new(path: pathlib.Path, text: str) -> None:

@@ -55,3 +55,4 @@ int64_t read_kept_key(char **arguments, char *ret_key, uint64_t size, char *ret_
 
 /* Of all sources: plans are for the programs that they were made with. */
 extern const uint64_t build_identity;
+extern const char build_commit[];

@@ -59,8 +59,7 @@ static int run_command(char **arguments)
     return HAND_OVER;
 }
 
-/* Python's packager has made it beside this one; it knows the interpreter. */
-int name_python(char *ret_path, uint64_t size)
+static int name_beside(char *ret_path, uint64_t size)
 {
     ssize_t length = readlink("/proc/self/exe", ret_path, size - sizeof PYTHON_PROGRAM);
 
@@ -68,6 +67,19 @@ int name_python(char *ret_path, uint64_t size)
         return HAND_OVER;
     ret_path[length] = 0;
     strcpy(strrchr(ret_path, '/') + 1, PYTHON_PROGRAM);
+    return 0;
+}
+
+/* Python's packager has made it beside this one; it knows the interpreter. A copy, or another link, of this program finds
+ * it where the build was to install it, unless that is a place of somebody else on this machine. */
+int name_python(char *ret_path, uint64_t size)
+{
+    static const char installed[] = PYTHON_DIRECTORY "/" PYTHON_PROGRAM;
+
+    if (size < sizeof installed || name_beside(ret_path, size))
+        return HAND_OVER;
+    if (access(ret_path, X_OK) < 0 && is_nobody_elses(PYTHON_DIRECTORY) && is_nobody_elses(installed))
+        strcpy(ret_path, installed);
     return 0;
 }
 
@@ -88,7 +100,7 @@ static int execute_python(char **arguments)
 int tell_failure(const struct front *front, const char *doing, const char *object, int error)
 {
     char command[32], number[16], given[PATH_MAX + 16];
-    char *arguments[TOLD_OPTIONS_MAX + 6] = {(char *)(uintptr_t)PYTHON_PROGRAM};
+    char *arguments[TOLD_OPTIONS_MAX + 6] = {front->arguments[-1]};  /* the name of this one */
     int count = 1;
 
     snprintf(command, sizeof command, "%s-failed", front->line.command);

@@ -24,7 +24,7 @@ struct kept {
 int locate(char **arguments, struct front *ret_front);
 
 /* Whether nobody else can change it, or what is in it. */
-bool is_own(const char *path);
+bool is_nobody_elses(const char *path);
 
 /* Of kept.c: the plan that is kept for a command line: 0 or HAND_OVER. */
 int find_kept(char **arguments, struct kept *ret_kept);

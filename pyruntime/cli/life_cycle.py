@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pyruntime.cli.called import refuse_as_runc
 from pyruntime.cli.failures import CommandError, words_of
 from pyruntime.cli.kept import plan_file
 from pyruntime.cli.streams import PidFile, console_socket, hand_over_terminal, inherited, pidfd_socket, terminal_of
@@ -35,6 +36,7 @@ def _create(runtime: NativeRuntime, options: Options, stdio: StdioOptions, *, de
     """Init's pid."""
     if options.console_socket and not detaches:
         raise CommandError("--console-socket is for containers that the command does not wait for")
+    refuse_as_runc(options.bundle)
     with contextlib.ExitStack() as held:
         console = console_socket(options, held)
         file = plan_file(options)

@@ -9,6 +9,8 @@ import os
 
 import msgspec
 
+from pyruntime.cli.called import error_line
+
 
 class Log:
     """Where it goes what the runtime tells.
@@ -34,11 +36,11 @@ class Log:
         with contextlib.suppress(OSError):
             os.write(2 if self._file < 0 else self._file, rendered(level, message, self._is_json, _now()))
 
-    def error(self, message: str) -> None:
+    def error(self, message: str, command: str = "", error: Exception | None = None) -> None:
         """Why the command fails: a line on standard error, and a record in the file if there is one."""
         message = _escaped(message)
         with contextlib.suppress(OSError):
-            os.write(2, f"pyruntime: {message}\n".encode(errors="backslashreplace"))
+            os.write(2, f"{error_line(message, command, error)}\n".encode(errors="backslashreplace"))
         if self._file >= 0:
             self.write("error", message)
 

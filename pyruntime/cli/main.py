@@ -30,7 +30,8 @@ def open_runtime(options: Options) -> NativeRuntime:
 
 
 def main(arguments: Sequence[str] | None = None, new_runtime: NewRuntime = open_runtime) -> int:
-    """Run a command; the exit code is the process's for `run` and `exec`, 0, or one of those that runc has for errors."""
+    """Run a command; the exit code is the process's for `run` and `exec`, 0, or one of those that runc has for errors. Raises OSError where
+    standard output cannot be written."""
     _open_standard_streams()
     refused: UsageError | None = None
     try:
@@ -67,14 +68,26 @@ def _run(command: Command, options: Options, new_runtime: NewRuntime, log: Log) 
             code: int = function(options) if name in WITHOUT_RUNTIME else function(new_runtime(options), options)
         return code
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _is_unread():
+            raise
         if options.debug:
             log.write("debug", f"where it failed:\n{_trace_of(error)}")
         # of what nobody has thought of whoever called hears as of all else
         is_known = isinstance(error, ContainerRuntimeError | CommandError | OSError)
-        log.error(explain(error) if is_known else f"internal error: {type(error).__name__}: {error} (--debug tells where)")
+        message = explain(error) if is_known else f"internal error: {type(error).__name__}: {error} (--debug tells where)"
+        log.error(message, name, error)
         return command.failure_code
     except KeyboardInterrupt:
         return 130
+
+
+def _is_unread() -> bool:
+    """Whether nobody reads standard output any more."""
+    import select
+
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _trace_of(error: Exception) -> str:

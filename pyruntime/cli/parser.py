@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from pyruntime.cli.arguments import COMMANDS, UsageError, declare_global
+from pyruntime.cli.called import program_name
 from pyruntime.cli.plain import BOOLEANS, Options
 
 
@@ -74,14 +74,9 @@ def _is_option(argument: str) -> bool:
     return argument[:1] == "-" and argument != "-"
 
 
-def _program() -> str:
-    """As it was called: the front end (native/front.c) tells if that was by another name."""
-    return os.environ.get("PYRUNTIME_CALLED_AS") or "pyruntime"
-
-
 def global_parser() -> Parser:
     """Of what comes before the command."""
-    program = _program()
+    program = program_name()
     commands = "\n".join(f"  {name:12}{command.help}" for name, command in COMMANDS.items())
     parser = Parser(program, f"{program} [OPTION ...] COMMAND [ARGUMENT ...]", epilog=f"commands:\n{commands}",
                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
@@ -93,7 +88,7 @@ def global_parser() -> Parser:
 def command_parser(name: str) -> Parser:
     """Of one of COMMANDS."""
     command = COMMANDS[name]
-    parser = Parser(f"{_program()} {name}", allow_abbrev=False)
+    parser = Parser(f"{program_name()} {name}", allow_abbrev=False)
     parser.purpose = command.help
     command.fill(parser)
     return parser

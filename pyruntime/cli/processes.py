@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from pyruntime.cli.called import read_as_runc
 from pyruntime.cli.failures import CommandError
 from pyruntime.cli.kept import plan_file
 from pyruntime.cli.states import print_json
@@ -95,7 +96,7 @@ def _read_process(options: Options) -> Process:
     if options.command:
         raise CommandError("--process tells the program already, so none can be given besides")
     with open(options.process, "rb") as file:
-        data = file.read()
+        data = read_as_runc(file.read())
     try:
         return decode_process(data)
     except InvalidBundleError as error:

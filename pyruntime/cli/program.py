@@ -35,11 +35,25 @@ def run() -> NoReturn:
     gc.freeze()
     gc.set_threshold(_COLLECTION_THRESHOLD)
     gc.enable()
-    code = main()
+    code = 1
     try:
+        code = main()
         sys.stdout.flush()
         sys.stderr.flush()
+    except BrokenPipeError:
+        _end_unread()
     except OSError as error:
-        os.write(2, f"pyruntime: write output: {error.strerror}\n".encode())
+        from pyruntime.cli.failures import words_of
+
+        os.write(2, f"pyruntime: write output: {words_of(error.errno or 0)}\n".encode())
         code = code or 1
     os._exit(code)
+
+
+def _end_unread() -> NoReturn:
+    """As a program ends that does not ignore SIGPIPE, as the interpreter does, when nobody reads its standard output any more."""
+    import signal
+
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGPIPE)
+    os._exit(128 + signal.SIGPIPE)  # where it is blocked

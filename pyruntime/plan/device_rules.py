@@ -34,6 +34,11 @@ DEFAULT_RULES = (
 )
 
 
+def has_unknown_access(rule: DeviceCgroupRule) -> bool:
+    """Only of rules that deny: the loader lets no others pass."""
+    return bool((rule.access or "").strip("rwm"))
+
+
 def device_rules(configured: Sequence[DeviceCgroupRule] | None) -> tuple[Rule, ...]:
     """The configured rules in order, then the defaults. A later one wins; before the first everything is denied."""
     rules = []
@@ -42,7 +47,8 @@ def device_rules(configured: Sequence[DeviceCgroupRule] | None) -> tuple[Rule, .
         minor = None if rule.minor is None or rule.minor < 0 else rule.minor
         if (major or 0) > _LARGEST_MAJOR or (minor or 0) > _LARGEST_MINOR:
             continue  # no device has it, and v1 would take 2**32-1 for every number
-        rules.append(Rule(rule.allow, rule.type or "a", major, minor, rule.access or "rwm"))
+        access = "rwm" if has_unknown_access(rule) else rule.access
+        rules.append(Rule(rule.allow, rule.type or "a", major, minor, access or "rwm"))
     # denials at the beginning are what is true already
     while rules and not rules[0].allow:
         del rules[0]

@@ -41,7 +41,6 @@ _WITHOUT_EFFECT = frozenset({"defaults", "loud", "silent"})
 # of those that bind mounts have of their sources: what a mount in a user namespace may not lose of them, where that is not its own, and all
 _LOCKED = f.MOUNT_ATTR_RDONLY | f.MOUNT_ATTR_NOSUID | f.MOUNT_ATTR_NODEV | f.MOUNT_ATTR_NOEXEC
 _INHERITED = _LOCKED | f.MOUNT_ATTR_NOSYMFOLLOW
-_SET_ACCESS_TIMES = frozenset({"noatime", "nodiratime", "relatime", "strictatime"})
 # podman's own, of a volume that it has filled before; it passes them on
 _ENGINES = frozenset({"copy", "nocopy"})
 _OTHERS = frozenset({"bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap"})
@@ -55,7 +54,7 @@ class MountOptions(msgspec.Struct, frozen=True):
     unknown     which of the options are not the specification's, and so for the file system to know
     mapping     which of them asks for an id-mapped mount
     copies_up   which of them asks for what the image has there
-    sets_access_times   whether one of them says how access times are kept, and not only how they are not
+    names_attributes    whether one of them is about an attribute of the mount
     """
 
     is_bind: bool
@@ -71,23 +70,30 @@ class MountOptions(msgspec.Struct, frozen=True):
     is_remount: bool = False
     mapping: int | None = None
     copies_up: int | None = None
-    sets_access_times: bool = False
+    names_attributes: bool = False
 
     def of_bind_mount(self, keeps_locked: bool) -> MountOptions:
         """With what they do not name of the source's attributes: nothing stays of these, if anything is named, as if mount(2) had remounted
-        it; of access times nothing stays if it is said how they are kept. keeps_locked: as in a user namespace, where the kernel
-        lets nobody take away what the host has chosen."""
-        if not self.set and not self.clear:
+        it; of access times nothing stays if it is said how they are kept, and everything if it is said only how they are not. keeps_locked:
+        as in a user namespace, where the kernel lets nobody take away what the host has chosen."""
+        if not self.names_attributes:
             return self
         others = _INHERITED & ~_LOCKED if keeps_locked else _INHERITED
-        if self.sets_access_times and not keeps_locked:
+        clear = self.clear
+        if not self._sets_access_times:
+            clear &= ~f.MOUNT_ATTR_NODIRATIME
+        elif not keeps_locked:
             # the mode is a value in a field, which is set as a whole
             others |= _ATIME | (f.MOUNT_ATTR_NODIRATIME & ~self.set)
-        return msgspec.structs.replace(self, clear=self.clear | others & (~self.set | _ATIME))
+        return msgspec.structs.replace(self, clear=clear | others & (~self.set | _ATIME))
+
+    @property
+    def _sets_access_times(self) -> bool:
+        return bool(self.clear & _ATIME or self.set & f.MOUNT_ATTR_NODIRATIME)
 
     def may_unlock(self) -> bool:
         """Whether they name anything that could take away what the source has."""
-        return bool(self.clear) or self.sets_access_times
+        return bool(self.clear) or self._sets_access_times
 
     def read_only(self) -> MountOptions:
         """The same, whatever they say of writing."""
@@ -107,11 +113,12 @@ def parse_mount_options(options: tuple[str, ...]) -> MountOptions:
     data: list[str] = []
     unknown: list[int] = []
     mapping = copies_up = None
+    is_bind = "bind" in options or "rbind" in options
     for i, option in enumerate(options):
         if option in _ATTRIBUTES:
-            _apply(bits[False], option)
+            _apply(bits[False], option, is_bind)
         elif option in _RECURSIVE:
-            _apply(bits[True], option[1:])
+            _apply(bits[True], option[1:], is_bind=False)
         elif option in _PROPAGATION:
             propagations.append(_PROPAGATION[option])
         elif option in _SUPERBLOCK:
@@ -124,16 +131,20 @@ def parse_mount_options(options: tuple[str, ...]) -> MountOptions:
         elif option and option not in _WITHOUT_EFFECT and option not in _OTHERS:
             data.append(option)
             unknown.append(i)
-    return MountOptions("bind" in options or "rbind" in options, "rbind" in options, bits[False][0], bits[False][1], bits[True][0],
+    return MountOptions(is_bind, "rbind" in options, bits[False][0], bits[False][1], bits[True][0],
                         bits[True][1], tuple(propagations), superblock, tuple(data), tuple(unknown), "remount" in options,
-                        mapping, copies_up, not _SET_ACCESS_TIMES.isdisjoint(options))
+                        mapping, copies_up, not _ATTRIBUTES.keys().isdisjoint(options))
 
 
-def _apply(bits: list[int], option: str) -> None:
+def _apply(bits: list[int], option: str, is_bind: bool) -> None:
     sets, clears = _ATTRIBUTES[option]
     chosen = bits[1] & _ATIME
     if chosen and bits[0] & _ATIME != _TAKES_BACK.get(option, bits[0] & _ATIME):
         return
+    if is_bind and option in _TAKES_BACK:
+        # another mode is not chosen by it, and so the source's stays, as mount(8) has it
+        sets, clears = 0, 0
+        bits[:] = [bit & ~_ATIME for bit in bits]
     bits[0] = bits[0] & ~clears | sets
     bits[1] = bits[1] & ~sets | clears
 

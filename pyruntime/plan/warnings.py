@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from pyruntime.host import Host
 from pyruntime.plan import flags
+from pyruntime.plan.device_rules import has_unknown_access
 from pyruntime.plan.filesystem import keeps_hosts_node, protects_cgroups
 from pyruntime.plan.mount_options import asks_for_writing
 from pyruntime.plan.process import capability_bits
@@ -16,7 +17,8 @@ def warnings_of(spec: Spec, host: Host) -> tuple[str, ...]:
     """For a new container."""
     in_user_namespace = spec.linux.namespace(NamespaceType.USER) is not None
     is_any_users = in_user_namespace or host.in_user_namespace
-    found = [*_of_mappings(spec.linux), *_of_mounts(spec, is_any_users), *_of_devices(spec.linux, is_any_users)]
+    found = [*_of_mappings(spec.linux), *_of_mounts(spec, is_any_users), *_of_devices(spec.linux, is_any_users),
+             *_of_device_rules(spec.linux)]
     if not host.hierarchies and not host.is_rootless:
         found.append("not applied: linux.resources.devices, since the container has no cgroup: each device that it has or makes a node of is "
                      "open to it")
@@ -92,3 +94,9 @@ def _of_devices(linux: Linux, in_user_namespace: bool) -> list[str]:
         if stated and keeps_hosts_node(device, in_user_namespace):
             kept.append(f"{', '.join(stated)} of {device.path!r}")
     return [f"not applied: {'; '.join(kept)}, since the devices of a user namespace are the host's"] if kept else []
+
+
+def _of_device_rules(linux: Linux) -> list[str]:
+    rules = linux.resources.devices if linux.resources is not None else None
+    return [f"linux.resources.devices[{i}]: all access is denied, since {rule.access!r} has letters other than r, w, m"
+            for i, rule in enumerate(rules or ()) if has_unknown_access(rule)]

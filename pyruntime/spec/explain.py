@@ -43,12 +43,29 @@ Step = str | int | _Unknown
 
 
 def convert_tolerantly(tree: object, to: type[T]) -> T:
-    """Convert plain objects, taking null and Go's empty strings for absent; Refused says where and why not."""
+    """Convert plain objects, taking null and Go's empty strings for absent, and a required field that is missing for the one that is there in
+    other letters' case, as Go does; Refused says where and why not."""
     plain = without_absent(tree)
-    try:
-        return msgspec.convert(plain, to)
-    except msgspec.ValidationError as error:
-        raise _refusal(plain, to, str(error)) from None
+    while True:
+        try:
+            return msgspec.convert(plain, to)
+        except msgspec.ValidationError as error:
+            plain = _with_required(plain, to, str(error))
+
+
+def _with_required(tree: object, to: type, message: str) -> object:
+    """The tree with the field that is missing. Raises Refused if it is not there, or if something else is wrong."""
+    found = _place_of(message)
+    missing = _MISSING.match(found["what"])
+    if missing:
+        steps = _steps_of(found)
+        _, value = _locate(tree, to, steps, message)
+        field = missing["field"]
+        assert isinstance(value, dict)
+        given = [name for name in value if name.lower() == field.lower()]
+        if len(given) == 1:
+            return _replaced(tree, steps, {field if name == given[0] else name: inner for name, inner in value.items()})
+    raise _refusal(tree, to, message)
 
 
 def without_absent(tree: object, is_map: bool = False) -> object:
@@ -62,11 +79,8 @@ def without_absent(tree: object, is_map: bool = False) -> object:
 
 
 def _refusal(tree: object, to: type, message: str) -> Refused:
-    found = _PLACE.match(message)
-    assert found is not None
-    steps: list[Step] = [_step(step) for step in _STEP.finditer(found["steps"] or "")]
-    if found["is_key"]:
-        steps.append(_Unknown.KEY)
+    found = _place_of(message)
+    steps = _steps_of(found)
     path, value = _locate(tree, to, steps, message)
     what = found["what"]
     if missing := _MISSING.match(what):
@@ -74,6 +88,19 @@ def _refusal(tree: object, to: type, message: str) -> Refused:
     if found["is_key"]:
         return Refused(path, f"the key {_shortcoming(what, steps[-1], _key_type(_type_at(to, steps[:-1])))}")
     return Refused(path, _shortcoming(what, value, _type_at(to, steps)))
+
+
+def _place_of(message: str) -> re.Match[str]:
+    found = _PLACE.match(message)
+    assert found is not None
+    return found
+
+
+def _steps_of(found: re.Match[str]) -> list[Step]:
+    steps: list[Step] = [_step(step) for step in _STEP.finditer(found["steps"] or "")]
+    if found["is_key"]:
+        steps.append(_Unknown.KEY)
+    return steps
 
 
 def _step(step: re.Match[str]) -> Step:

@@ -37,6 +37,8 @@ ATTRIBUTES: dict[str, tuple[str, set[str]]] = {
     "strictatime": ("relatime", {"rw"}),
     "nostrictatime": ("strictatime", DEFAULTS),
 }
+# what says only how access times are not kept has those of a source as they are, as with mount(8)
+WITHOUT_MODE = {"diratime", "norelatime", "atime", "nostrictatime"}
 
 
 def words(mountinfo: str) -> dict[str, set[str]]:
@@ -70,7 +72,7 @@ def test_attribute_of_a_bind_mount(lab: Lab, volume: Path, kind: str, option: st
     had = prepare(volume, before)
     assert had != after
     found = words(seen(lab, bind(volume, kind, option)))
-    assert found["/tmp"] == after
+    assert found["/tmp"] == (had if option in WITHOUT_MODE else after)
     assert found.get("/tmp/sub") == (had if kind == "rbind" else None), "what is mounted below stays as it is"
     assert words(Path("/proc/self/mountinfo").read_text())[str(volume)] == had
 

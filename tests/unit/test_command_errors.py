@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sysconfig
 from pathlib import Path
@@ -145,3 +146,16 @@ def test_the_help_names_the_program_as_it_was_called(tmp_path: Path) -> None:
                               (["kill", "--help"], f"{name} kill - send a signal to a container's first process\n\nusage: {name} kill ")):
             shown = subprocess.run([tmp_path / name, *words], capture_output=True, text=True, check=True).stdout
             assert shown.startswith(f"NAME:\n  {begins}")
+
+
+@pytest.mark.parametrize("arguments", [["features"], ["help"], ["completion", "bash"]])
+def test_what_nobody_reads_any_more_ends_the_command_in_silence(arguments: list[str]) -> None:
+    """By the signal, as it ends runc in a pipe to head(1)."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run([PYTHON_PROGRAM, *arguments], stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGPIPE, b"")
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run([PYTHON_PROGRAM, *arguments], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert ended.returncode == 1 and ended.stderr.endswith(b"no space left on device\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -298,8 +299,9 @@ def test_words_that_logs_are_searched_for(error: Exception, begins: str) -> None
 
 def test_version(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
-    first, second = capfd.readouterr().out.splitlines()
-    assert first == "pyruntime version 0.1.0" and second == "spec: 1.3.0"
+    version, commit, spec = capfd.readouterr().out.splitlines()
+    assert version == "pyruntime version 0.1.0" and spec == "spec: 1.3.0"
+    assert re.fullmatch("commit: ([0-9a-f]{40}(-dirty)?|unknown)", commit)
 
 
 def test_spec(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -132,8 +132,9 @@ ATTRIBUTES: list[tuple[tuple[str, ...], int, int, int, bool]] = [
     (("noatime",), NOATIME, EVERY | ATIME | NODIRATIME, NOSYMFOLLOW | ATIME, True),
     (("nodiratime",), NODIRATIME, EVERY | ATIME, NOSYMFOLLOW, True),
     (("strictatime", "nodiratime"), NODIRATIME | STRICTATIME, EVERY | ATIME, NOSYMFOLLOW | ATIME, True),
-    (("atime",), 0, EVERY | ATIME, NOSYMFOLLOW | ATIME, True),
-    (("diratime",), 0, EVERY | NODIRATIME, NOSYMFOLLOW | NODIRATIME, True),
+    (("atime",), 0, EVERY, NOSYMFOLLOW, False),
+    (("strictatime", "nostrictatime"), 0, EVERY, NOSYMFOLLOW, False),
+    (("diratime",), 0, EVERY, NOSYMFOLLOW, True),
 ]
 
 

@@ -12,8 +12,9 @@ from test_plan_mounts import USER
 from pyruntime.host import Host, parse_capabilities
 from pyruntime.plan import flags
 from pyruntime.plan import operations as op
+from pyruntime.plan.device_rules import Rule, device_rules
 from pyruntime.plan.warnings import process_warnings, warnings_of
-from pyruntime.spec import decode_process, load_spec
+from pyruntime.spec import decode_process, decode_resources, load_spec
 from pyruntime.testing.bundles import default_config, merge
 
 ALL = (1 << len(flags.CAPABILITIES)) - 1
@@ -96,6 +97,15 @@ def test_mappings_beside_a_joined_user_namespace() -> None:
     # the plan is the same
     assert plan_of(V2, linux={**joined, **mappings}, hostname=None) == plan_of(V2, linux=joined, hostname=None)
     assert warnings(linux=USER) == ()
+
+
+def test_letters_of_access_that_do_not_exist_deny_everything() -> None:
+    rules = [{"allow": False, "access": "rwm"}, {"allow": True, "type": "c", "major": 1, "minor": 11, "access": "r"},
+             {"allow": False, "type": "c", "major": 1, "minor": 11, "access": "ra"}]
+    assert warnings(linux={"resources": {"devices": rules}}) == (
+        "linux.resources.devices[2]: all access is denied, since 'ra' has letters other than r, w, m",)
+    found = device_rules(decode_resources({"devices": rules}).devices)
+    assert found[:2] == (Rule(True, "c", 1, 11, "r"), Rule(False, "c", 1, 11, "rwm"))
 
 
 @pytest.mark.parametrize("stated", [{"fileMode": 0o666}, {"uid": 0}, {"gid": 5}])

@@ -334,6 +334,22 @@ def test_required_field(place: Place) -> None:
     assert refusal(config).json_path == json_path(place)
 
 
+def test_a_required_field_may_be_there_in_other_letters() -> None:
+    """As Go's decoder takes it; what else there is of the name stays unknown, and an error is of the name that the specification has."""
+    limits = [{"pagesize": "2MB", "limit": 5}, {"PAGESIZE": "1GB", "Limit": 6}]
+    config = put(put(small(), ("linux", "resources"), {"hugepageLimits": limits}), ("process", "CWD"), "/tmp")
+    del config["process"]["cwd"]
+    spec = load(config)
+    assert spec.linux.resources is not None and spec.process is not None and spec.process.cwd == "/tmp"
+    assert [(limit.page_size, limit.limit) for limit in spec.linux.resources.hugepage_limits] == [("2MB", 5), ("1GB", 6)]
+    limits[1]["pageSIZE"] = "1GB"
+    assert refusal(config).json_path == "$.linux.resources.hugepageLimits[1].pageSize"
+    limits[1] = {"pagesize": 3, "limit": 6}
+    assert refusal(config).json_path == "$.linux.resources.hugepageLimits[1].pageSize"
+    config = put(small(), ("process", "Cwd"), "/tmp")
+    assert load(config).process == load(small()).process
+
+
 def test_the_root_is_an_object() -> None:
     config: object
     for config in ([], 3, "x", None):

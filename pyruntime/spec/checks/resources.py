@@ -30,7 +30,8 @@ def check_resources(resources: Resources, json_path: str) -> None:
 
 
 def _check_device_rule(rule: DeviceCgroupRule, json_path: str) -> None:
-    if rule.access is not None and rule.access.strip("rwm"):
+    # what more a rule could deny is denied instead; more to allow there is not
+    if rule.allow and rule.access is not None and rule.access.strip("rwm"):
         raise Refused(f"{json_path}.access", f"{quote(rule.access)} has letters other than r, w, m")
 
 
