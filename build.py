@@ -214,8 +214,17 @@ def make_ffibuilder() -> cffi.FFI:
 build_scripts = importlib.import_module("distutils.command.build_scripts").build_scripts
 
 
-class BuildFront(build_scripts):  # type: ignore[misc,valid-type]  # it has no types
-    """The program `pyruntime` among the scripts."""
+# What the front end hands over to. Installers put the interpreter's path into the first line. What they make of an entry point takes
+# longer: it compiles a regular expression each time.
+PYTHON_PROGRAM = """#!python
+from pyruntime.cli.program import run
+
+run()
+"""
+
+
+class BuildPrograms(build_scripts):  # type: ignore[misc,valid-type]  # it has no types
+    """The programs `pyruntime` and `pyruntime-python`."""
 
     def get_source_files(self) -> list[str]:
         return []
@@ -224,9 +233,11 @@ class BuildFront(build_scripts):  # type: ignore[misc,valid-type]  # it has no t
         directory = ROOT / "build" / ("sanitized" if SANITIZE else "init")
         directory.mkdir(parents=True, exist_ok=True)
         self.mkpath(self.build_dir)
-        to = pathlib.Path(self.build_dir, "pyruntime")
-        shutil.copyfile(build_front(directory), to)
-        to.chmod(0o755)
+        front, python = (pathlib.Path(self.build_dir, name) for name in ("pyruntime", "pyruntime-python"))
+        shutil.copyfile(build_front(directory), front)
+        python.write_text(PYTHON_PROGRAM)
+        for program in (front, python):
+            program.chmod(0o755)
 
 
 class _Backend(build_meta._BuildMetaBackend):  # type: ignore[misc]  # setuptools offers no public class
@@ -234,8 +245,8 @@ class _Backend(build_meta._BuildMetaBackend):  # type: ignore[misc]  # setuptool
         os.chdir(ROOT)
         # objects of the one build are of no use to the other
         options = {"bdist_wheel": {"py_limited_api": "cp311"}, "build": {"build_base": "build/sanitized" if SANITIZE else "build"}}
-        setuptools.setup(cffi_modules=["build.py:make_ffibuilder"], options=options, scripts=["pyruntime"],
-                         cmdclass={"build_scripts": BuildFront})
+        setuptools.setup(cffi_modules=["build.py:make_ffibuilder"], options=options, scripts=["pyruntime", "pyruntime-python"],
+                         cmdclass={"build_scripts": BuildPrograms})
 
 
 _backend = _Backend()

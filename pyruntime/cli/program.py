@@ -5,24 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from pyruntime.cli.finder import PackageFinder
-
-# what importing makes is kept to the end
-gc.disable()
-sys.meta_path.insert(0, PackageFinder)
-# what msgspec imports for next to nothing: of `typing_extensions` it uses what `typing` has too, and `uuid`, which it imports, asks `platform`
-# for the system's name alone
-_STAND_INS: dict[str, Any] = {"typing_extensions": None, "platform": SimpleNamespace(system=lambda: os.uname().sysname)}
-_absent = _STAND_INS.keys() - sys.modules.keys()
-sys.modules.update((name, _STAND_INS[name]) for name in _absent)  # None is not found
-import msgspec  # noqa: E402, F401
-
-for _name in _absent:
-    del sys.modules[_name]
-
+from pyruntime.cli.imports import prepare
 
 # objects: more than a command makes that does not stay, what it imports later included
 _COLLECTION_THRESHOLD = 50_000
@@ -30,6 +15,7 @@ _COLLECTION_THRESHOLD = 50_000
 
 def run() -> NoReturn:
     """Never returns."""
+    prepare()
     from pyruntime.cli.main import main
 
     gc.freeze()

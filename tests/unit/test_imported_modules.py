@@ -11,9 +11,9 @@ import pytest
 from pyruntime.testing import make_bundle
 
 # parts of the standard library that take a millisecond and more, with what they import in turn, and what only features need that few use
-DEAR = {"argparse", "asyncio", "ctypes", "dataclasses", "gettext", "glob", "inspect", "json", "locale", "logging", "pathlib", "platform",
-        "pwd", "selectors", "shutil", "signal", "socket", "string", "subprocess", "tempfile", "termios", "tokenize", "traceback", "tty",
-        "urllib", "weakref"}
+DEAR = {"argparse", "asyncio", "ctypes", "dataclasses", "decimal", "gettext", "glob", "inspect", "json", "locale", "logging", "pathlib",
+        "platform", "pwd", "selectors", "shutil", "signal", "socket", "string", "subprocess", "tempfile", "termios", "textwrap", "tokenize",
+        "traceback", "tty", "urllib", "uuid", "weakref"}
 OF_FEATURES = {"google", "jeepney", "prctl", "pyroute2", "pyruntime.checkpoint", "pyruntime.cli.attached", "pyruntime.cli.parser",
                "pyruntime.cli.sockets", "pyruntime.doctor", "pyruntime.handles", "pyruntime.native.hooks", "pyruntime.network",
                "pyruntime.plan.intel_rdt", "pyruntime.plan.net_devices", "pyruntime.plan.outline", "pyruntime.plan.scheduling",
@@ -24,7 +24,8 @@ OF_FEATURES = {"google", "jeepney", "prctl", "pyroute2", "pyruntime.checkpoint",
 CREATE = """
 import sys
 before = set(sys.modules)  # of an editable installation's finder, too
-import pyruntime.cli.program
+from pyruntime.cli.imports import prepare
+prepare()
 from pyruntime.cli.arguments import parse_command, parse_global
 root, bundle, *arguments = sys.argv[1:]
 options, rest = parse_global(arguments)
@@ -54,7 +55,8 @@ def test_a_plain_create(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("command", "done_by"), [("list", "pyruntime.runtimes.native"), ("--version", "pyruntime.cli.version")])
 def test_commands_that_make_nothing(command: str, done_by: str, tmp_path: Path) -> None:
-    script = ("import sys; before = set(sys.modules); import pyruntime.cli.program; from pyruntime.cli.main import main; "
+    script = ("import sys; before = set(sys.modules); from pyruntime.cli.imports import prepare; prepare(); "
+              "from pyruntime.cli.main import main; "
               f"main(['--root', {str(tmp_path)!r}, {command!r}]); print(*sorted(set(sys.modules) - before))")
     found = imported_by(script)
     assert done_by in found and not found & (DEAR | OF_FEATURES)
