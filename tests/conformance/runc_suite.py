@@ -59,7 +59,7 @@ def suite_section(suite: Suite) -> list[str]:
              f"The integration tests of {suite.checkout}, run on {suite.day} on the host (Linux {suite.kernel}, hybrid",
              "cgroups) with this command line and with a runc that was built from that checkout. They are not part of this project.", "",
              f"Of {suite.tests} tests runc passes {suite.runc} here, and this command line {suite.pyruntime}: {suite.both} of those that runc",
-             f"passes, and {suite.pyruntime - suite.both} that it does not. The {differences} that only runc passes are listed below. The",
+             f"passes, and {suite.pyruntime - suite.both} that it does not. What only runc passes ({differences}) is listed below. The",
              f"other {suite.tests - suite.runc} want what there is not here:", "",
              *(f"- {count}: {lacks}" for count, lacks in suite.elsewhere)]
     for group in suite.groups:
