@@ -114,14 +114,13 @@ def build_init(directory: pathlib.Path) -> pathlib.Path:
     return image
 
 
-def build_front(directory: pathlib.Path) -> pathlib.Path:
-    """Compile the front end of the command line into directory; return its path."""
+def build_front(directory: pathlib.Path, python_directory: str) -> pathlib.Path:
+    """Compile the front end of the command line into directory; return its path. A copy of it looks for Python's part in the other."""
     program = directory / "pyruntime"
     write_if_new(directory / "front_options.h", option_table())
     host = (name for name in HOST_SOURCES if name not in OF_LIBRARIES)
-    scripts = json.dumps(sysconfig.get_path("scripts"), ensure_ascii=False)
     build_static(program, *(NATIVE / f"{name}.c" for name in (*FRONT_SOURCES, *host)), embed(build_init(directory), directory),
-                 defines=(f"-DPYTHON_DIRECTORY={scripts}",))
+                 defines=(f"-DPYTHON_DIRECTORY={json.dumps(python_directory, ensure_ascii=False)}",))
     return program
 
 
@@ -214,17 +213,8 @@ def make_ffibuilder() -> cffi.FFI:
 build_scripts = importlib.import_module("distutils.command.build_scripts").build_scripts
 
 
-# What the front end hands over to. Installers put the interpreter's path into the first line. What they make of an entry point takes
-# longer: it compiles a regular expression each time.
-PYTHON_PROGRAM = """#!python
-from pyruntime.cli.program import run
-
-run()
-"""
-
-
-class BuildPrograms(build_scripts):  # type: ignore[misc,valid-type]  # it has no types
-    """The programs `pyruntime` and `pyruntime-python`."""
+class BuildFront(build_scripts):  # type: ignore[misc,valid-type]  # it has no types
+    """The program `pyruntime` among the scripts."""
 
     def get_source_files(self) -> list[str]:
         return []
@@ -233,11 +223,9 @@ class BuildPrograms(build_scripts):  # type: ignore[misc,valid-type]  # it has n
         directory = ROOT / "build" / ("sanitized" if SANITIZE else "init")
         directory.mkdir(parents=True, exist_ok=True)
         self.mkpath(self.build_dir)
-        front, python = (pathlib.Path(self.build_dir, name) for name in ("pyruntime", "pyruntime-python"))
-        shutil.copyfile(build_front(directory), front)
-        python.write_text(PYTHON_PROGRAM)
-        for program in (front, python):
-            program.chmod(0o755)
+        to = pathlib.Path(self.build_dir, "pyruntime")
+        shutil.copyfile(build_front(directory, sysconfig.get_path("scripts")), to)
+        to.chmod(0o755)
 
 
 class _Backend(build_meta._BuildMetaBackend):  # type: ignore[misc]  # setuptools offers no public class
@@ -245,8 +233,8 @@ class _Backend(build_meta._BuildMetaBackend):  # type: ignore[misc]  # setuptool
         os.chdir(ROOT)
         # objects of the one build are of no use to the other
         options = {"bdist_wheel": {"py_limited_api": "cp311"}, "build": {"build_base": "build/sanitized" if SANITIZE else "build"}}
-        setuptools.setup(cffi_modules=["build.py:make_ffibuilder"], options=options, scripts=["pyruntime", "pyruntime-python"],
-                         cmdclass={"build_scripts": BuildPrograms})
+        setuptools.setup(cffi_modules=["build.py:make_ffibuilder"], options=options, scripts=["pyruntime"],
+                         cmdclass={"build_scripts": BuildFront})
 
 
 _backend = _Backend()

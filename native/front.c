@@ -74,11 +74,12 @@ static int name_beside(char *ret_path, uint64_t size)
  * it where the build was to install it, unless that is a place of somebody else on this machine. */
 int name_python(char *ret_path, uint64_t size)
 {
-    static const char installed[] = PYTHON_DIRECTORY "/" PYTHON_PROGRAM;
+    char installed[PATH_MAX];
 
-    if (size < sizeof installed || name_beside(ret_path, size))
+    if (name_beside(ret_path, size))
         return HAND_OVER;
-    if (access(ret_path, X_OK) < 0 && is_nobody_elses(PYTHON_DIRECTORY) && is_nobody_elses(installed))
+    if (access(ret_path, F_OK) < 0 && errno == ENOENT && realpath(PYTHON_DIRECTORY "/" PYTHON_PROGRAM, installed)
+        && is_nobody_elses(installed) && strlen(installed) < size)
         strcpy(ret_path, installed);
     return 0;
 }
@@ -89,6 +90,7 @@ static int execute_python(char **arguments)
     const char *slash = arguments[0] ? strrchr(arguments[0], '/') : NULL, *name = slash ? slash + 1 : arguments[0];
 
     /* without memory the help has this program's own name */
+    unsetenv(CALLED_AS);
     if (name && *name && strcmp(name, "pyruntime"))
         setenv(CALLED_AS, name, 1);
     if (!name_python(path, sizeof path))

@@ -36,11 +36,30 @@ static bool is_plain_id(const char *id)
            && !id[strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")];
 }
 
-bool is_nobody_elses(const char *path)
+/* In a sticky directory nobody else can put anything in the place of what is root's or one's own. */
+static bool is_kept_by_owner(const char *path)
 {
     struct stat st;
 
-    return stat(path, &st) == 0 && (st.st_uid == 0 || st.st_uid == geteuid()) && !(st.st_mode & (S_IWGRP | S_IWOTH));
+    return stat(path, &st) == 0 && (st.st_uid == 0 || st.st_uid == geteuid())
+           && (!(st.st_mode & (S_IWGRP | S_IWOTH)) || (S_ISDIR(st.st_mode) && st.st_mode & S_ISVTX));
+}
+
+bool is_nobody_elses(const char *path)
+{
+    char directory[PATH_MAX];
+    size_t length = strlen(path);
+
+    if (length >= sizeof directory)
+        return false;
+    memcpy(directory, path, length + 1);
+    while (is_kept_by_owner(directory)) {
+        char *slash = strrchr(directory, '/');
+        if (!slash || !strcmp(directory, "/"))
+            return slash;
+        slash[slash == directory] = 0;
+    }
+    return false;
 }
 
 int locate(char **arguments, struct front *ret_front)

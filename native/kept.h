@@ -23,7 +23,7 @@ struct kept {
 /* Of front_place.c: where a command line's container is, and whether a front end may see to it at all: 0 or HAND_OVER. */
 int locate(char **arguments, struct front *ret_front);
 
-/* Whether nobody else can change it, or what is in it. */
+/* Whether nobody else can change what an absolute path without links leads to, root apart. */
 bool is_nobody_elses(const char *path);
 
 /* Of kept.c: the plan that is kept for a command line: 0 or HAND_OVER. */

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 
+from pyruntime.cli.words import text_of
 from pyruntime.errors import SetupError, UnsupportedFieldError
 
 _MAKING = frozenset({"create", "run", "restore"})
@@ -21,8 +22,8 @@ def error_line(message: str, command: str = "", error: Exception | None = None) 
     name = program_name()
     if name != "runc" or command not in _MAKING or not isinstance(error, SetupError):
         return f"{name}: {message}"
-    if error.step == "execute program":
-        return f"exec {error.path}: {message.rpartition(': ')[2]}"
+    if error.step == "execute program" and error.path and error.errno:
+        return f"exec {error.path}: {text_of(error.errno)}"
     is_mount = (error.json_path or "").startswith("$.mounts[")
     return f"{name} {command} failed: {'unable to start container process: error during container init: error mounting: ' * is_mount}{message}"
 
@@ -48,7 +49,8 @@ def read_as_runc(process: bytes) -> bytes:
 
     try:
         tree = msgspec.json.decode(process)
-        tree["ioPriority"].setdefault("priority", 0)
+        if not any(name.lower() == "priority" for name in tree["ioPriority"]):
+            tree["ioPriority"]["priority"] = 0
     except (msgspec.DecodeError, RecursionError, TypeError, KeyError, AttributeError):  # the loader says what is wrong
         return process
     return msgspec.json.encode(tree)

@@ -6,6 +6,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, NoReturn
 
+from pyruntime.cli.words import text_of, words_of
 from pyruntime.errors import HookFailedError, InvalidBundleError, SetupError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def explain(error: Exception) -> str:
     known = _known_words(error)
     if known:
         message = f"{known}: {message}"
-    return f"{message.removesuffix(os.strerror(number))}{_text(number)}" if number and message.endswith(os.strerror(number)) else message
+    return f"{message.removesuffix(os.strerror(number))}{text_of(number)}" if number and message.endswith(os.strerror(number)) else message
 
 
 def _known_words(error: Exception) -> str:
@@ -58,13 +59,3 @@ def _known_words(error: Exception) -> str:
         part, is_one, _ = place.removeprefix(_MEMORY_POLICY).partition("[")
         return f"invalid memory policy {part.removesuffix('s') if is_one else part}"
     return ""
-
-
-def words_of(number: int) -> str:
-    """errno's name and text, as they stand at the end of messages."""
-    return f"{errno.errorcode.get(number, f'errno {number}')}: {_text(number)}"
-
-
-def _text(number: int) -> str:
-    text = os.strerror(number)
-    return text[:1].lower() + text[1:]

@@ -9,7 +9,7 @@ from typing import Any
 
 from pyruntime.cli.finder import PackageFinder
 
-# Modules that msgspec imports for types that are nowhere here, for schemata of JSON, or for names that `typing` has too. None is not found.
+# What msgspec imports for types that are nowhere here, for schemata of JSON, or for names that `typing` has too. None is not found.
 _SPARED: dict[str, Any] = {
     "decimal": SimpleNamespace(Decimal=type("Decimal", (), {})),
     "uuid": SimpleNamespace(UUID=type("UUID", (), {}), SafeUUID=SimpleNamespace(unknown=None)),
@@ -29,7 +29,7 @@ def prepare() -> None:
     sys.modules.update(spared)
     try:
         import msgspec  # noqa: F401
-    except Exception:  # another version may need more of them: it is imported again where it is used
+    except Exception:  # another version may need more of them: it is imported with them where it is used
         for name in [name for name in sys.modules if name.partition(".")[0] == "msgspec"]:
             sys.modules.pop(name)
     for name in spared:

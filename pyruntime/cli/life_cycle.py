@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pyruntime.cli.called import refuse_as_runc
-from pyruntime.cli.failures import CommandError, words_of
+from pyruntime.cli.failures import CommandError
 from pyruntime.cli.kept import plan_file
 from pyruntime.cli.streams import PidFile, console_socket, hand_over_terminal, inherited, pidfd_socket, terminal_of
+from pyruntime.cli.words import words_of
 from pyruntime.errors import ContainerNotFoundError, NotRunningError, NotStoppedError
 from pyruntime.interface import Status
 

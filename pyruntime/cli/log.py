@@ -38,11 +38,14 @@ class Log:
 
     def error(self, message: str, command: str = "", error: Exception | None = None) -> None:
         """Why the command fails: a line on standard error, and a record in the file if there is one."""
-        message = _escaped(message)
         with contextlib.suppress(OSError):
-            os.write(2, f"{error_line(message, command, error)}\n".encode(errors="backslashreplace"))
+            os.write(2, f"{_escaped(error_line(message, command, error))}\n".encode(errors="backslashreplace"))
+        self.record(message)
+
+    def record(self, message: str) -> None:
+        """The same in the file alone."""
         if self._file >= 0:
-            self.write("error", message)
+            self.write("error", _escaped(message))
 
 
 def _escaped(message: str) -> str:

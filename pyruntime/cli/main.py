@@ -69,6 +69,7 @@ def _run(command: Command, options: Options, new_runtime: NewRuntime, log: Log) 
         return code
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _is_unread():
+            log.record(explain(error))
             raise
         if options.debug:
             log.write("debug", f"where it failed:\n{_trace_of(error)}")

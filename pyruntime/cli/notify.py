@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self
 
-from pyruntime.cli.failures import words_of
+from pyruntime.cli.words import words_of
 from pyruntime.notices import log as _log
 from pyruntime.state.names import NOTIFY_SOCKET
 

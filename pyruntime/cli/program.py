@@ -16,6 +16,8 @@ _COLLECTION_THRESHOLD = 50_000
 def run() -> NoReturn:
     """Never returns."""
     prepare()
+    from pyruntime.cli.failures import explain
+    from pyruntime.cli.log import Log
     from pyruntime.cli.main import main
 
     gc.freeze()
@@ -29,9 +31,7 @@ def run() -> NoReturn:
     except BrokenPipeError:
         _end_unread()
     except OSError as error:
-        from pyruntime.cli.failures import words_of
-
-        os.write(2, f"pyruntime: write output: {words_of(error.errno or 0)}\n".encode())
+        Log().error(f"write output: {explain(error)}")
         code = code or 1
     os._exit(code)
 

@@ -8,7 +8,8 @@ import socket
 import struct
 from typing import Self
 
-from pyruntime.cli.failures import CommandError, words_of
+from pyruntime.cli.failures import CommandError
+from pyruntime.cli.words import words_of
 
 _TIOCGPTN = 0x80045430  # ioctl_tty(2); the module termios does not have it
 _SUN_PATH = 107  # bytes that a socket's address can hold besides its NUL

@@ -7,7 +7,8 @@ import errno
 import os
 from typing import TYPE_CHECKING, Self
 
-from pyruntime.cli.failures import CommandError, words_of
+from pyruntime.cli.failures import CommandError
+from pyruntime.cli.words import words_of
 from pyruntime.interface import StdioOptions
 from pyruntime.runtimes.stdio import check_preserved
 

@@ -24,6 +24,10 @@ _ATTRIBUTES: dict[str, tuple[int, int]] = {
 _RECURSIVE = {f"r{name}": bits for name, bits in _ATTRIBUTES.items()}
 # what takes one access time mode back means nothing where another one was chosen before
 _TAKES_BACK = {"norelatime": f.MOUNT_ATTR_RELATIME, "atime": f.MOUNT_ATTR_NOATIME, "nostrictatime": f.MOUNT_ATTR_STRICTATIME}
+# Of a bind mount they are flags of mount(2), each with one that takes it back. Where none is left the source's mode stays, as with mount(8); of
+# several the kernel takes the first of these.
+_PRECEDENCE = ("strictatime", "noatime", "relatime")
+_MODES = {**{mode: mode for mode in _PRECEDENCE}, "norelatime": "relatime", "atime": "noatime", "nostrictatime": "strictatime"}
 _PROPAGATION = {
     "private": f.MS_PRIVATE, "rprivate": f.MS_PRIVATE | f.MS_REC, "slave": f.MS_SLAVE, "rslave": f.MS_SLAVE | f.MS_REC,
     "shared": f.MS_SHARED, "rshared": f.MS_SHARED | f.MS_REC, "unbindable": f.MS_UNBINDABLE,
@@ -114,11 +118,14 @@ def parse_mount_options(options: tuple[str, ...]) -> MountOptions:
     unknown: list[int] = []
     mapping = copies_up = None
     is_bind = "bind" in options or "rbind" in options
+    modes: set[str] = set()
     for i, option in enumerate(options):
-        if option in _ATTRIBUTES:
-            _apply(bits[False], option, is_bind)
+        if is_bind and option in _MODES:
+            modes.discard(_MODES[option]) if option in _TAKES_BACK else modes.add(option)
+        elif option in _ATTRIBUTES:
+            _apply(bits[False], option)
         elif option in _RECURSIVE:
-            _apply(bits[True], option[1:], is_bind=False)
+            _apply(bits[True], option[1:])
         elif option in _PROPAGATION:
             propagations.append(_PROPAGATION[option])
         elif option in _SUPERBLOCK:
@@ -131,20 +138,18 @@ def parse_mount_options(options: tuple[str, ...]) -> MountOptions:
         elif option and option not in _WITHOUT_EFFECT and option not in _OTHERS:
             data.append(option)
             unknown.append(i)
+    if modes:
+        _apply(bits[False], next(mode for mode in _PRECEDENCE if mode in modes))
     return MountOptions(is_bind, "rbind" in options, bits[False][0], bits[False][1], bits[True][0],
                         bits[True][1], tuple(propagations), superblock, tuple(data), tuple(unknown), "remount" in options,
                         mapping, copies_up, not _ATTRIBUTES.keys().isdisjoint(options))
 
 
-def _apply(bits: list[int], option: str, is_bind: bool) -> None:
+def _apply(bits: list[int], option: str) -> None:
     sets, clears = _ATTRIBUTES[option]
     chosen = bits[1] & _ATIME
     if chosen and bits[0] & _ATIME != _TAKES_BACK.get(option, bits[0] & _ATIME):
         return
-    if is_bind and option in _TAKES_BACK:
-        # another mode is not chosen by it, and so the source's stays, as mount(8) has it
-        sets, clears = 0, 0
-        bits[:] = [bit & ~_ATIME for bit in bits]
     bits[0] = bits[0] & ~clears | sets
     bits[1] = bits[1] & ~sets | clears
 

@@ -10,7 +10,7 @@ from pyruntime.plan.device_rules import has_unknown_access
 from pyruntime.plan.filesystem import keeps_hosts_node, protects_cgroups
 from pyruntime.plan.mount_options import asks_for_writing
 from pyruntime.plan.process import capability_bits
-from pyruntime.spec import Linux, NamespaceType, Process, Spec
+from pyruntime.spec import Linux, NamespaceType, Process, Resources, Spec
 
 
 def warnings_of(spec: Spec, host: Host) -> tuple[str, ...]:
@@ -18,7 +18,7 @@ def warnings_of(spec: Spec, host: Host) -> tuple[str, ...]:
     in_user_namespace = spec.linux.namespace(NamespaceType.USER) is not None
     is_any_users = in_user_namespace or host.in_user_namespace
     found = [*_of_mappings(spec.linux), *_of_mounts(spec, is_any_users), *_of_devices(spec.linux, is_any_users),
-             *_of_device_rules(spec.linux)]
+             *device_rule_warnings(spec.linux.resources, "linux.resources")]
     if not host.hierarchies and not host.is_rootless:
         found.append("not applied: linux.resources.devices, since the container has no cgroup: each device that it has or makes a node of is "
                      "open to it")
@@ -30,6 +30,12 @@ def warnings_of(spec: Spec, host: Host) -> tuple[str, ...]:
 def filter_warnings(unknown: Sequence[str]) -> tuple[str, ...]:
     """Of names in a filter that libseccomp does not know: profiles are written for newer kernels and other machines, too."""
     return (f"system calls that libseccomp does not know have no rules in the filter: {', '.join(unknown)}",) if unknown else ()
+
+
+def device_rule_warnings(resources: Resources | None, place: str) -> list[str]:
+    """Of rules that deny more than they say."""
+    return [f"{place}.devices[{i}]: all access is denied, since {rule.access!r} has letters other than r, w, m"
+            for i, rule in enumerate((resources.devices if resources is not None else None) or ()) if has_unknown_access(rule)]
 
 
 def process_warnings(process: Process, host: Host, in_user_namespace: bool) -> tuple[str, ...]:
@@ -95,8 +101,3 @@ def _of_devices(linux: Linux, in_user_namespace: bool) -> list[str]:
             kept.append(f"{', '.join(stated)} of {device.path!r}")
     return [f"not applied: {'; '.join(kept)}, since the devices of a user namespace are the host's"] if kept else []
 
-
-def _of_device_rules(linux: Linux) -> list[str]:
-    rules = linux.resources.devices if linux.resources is not None else None
-    return [f"linux.resources.devices[{i}]: all access is denied, since {rule.access!r} has letters other than r, w, m"
-            for i, rule in enumerate(rules or ()) if has_unknown_access(rule)]

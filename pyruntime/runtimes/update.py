@@ -15,11 +15,13 @@ from pyruntime.errors import SetupError
 from pyruntime.host import Host, read_drivers
 from pyruntime.native import files
 from pyruntime.native.host_plan import run_host_operations
+from pyruntime.notices import log
 from pyruntime.plan.device_rules import Rule, V1Devices, device_program, device_rules
 from pyruntime.plan.operations import AttachDeviceProgram, Operation, WriteFile
 from pyruntime.plan.resources import limits_memory, limits_pids, resource_writes, v1_device_list
 from pyruntime.plan.unit_properties import device_properties, resource_properties
 from pyruntime.plan.update import completed, forgotten_with, in_order, taking_back, v1_device_changes
+from pyruntime.plan.warnings import device_rule_warnings
 from pyruntime.spec import Memory, Resources, decode_resources
 from pyruntime.state import ContainerRecord
 
@@ -32,6 +34,8 @@ def update(record: ContainerRecord, resources: Resources | Mapping[str, Any] | b
     cgroups = record.cgroups
     is_unified = all(cgroup.is_v2 for cgroup in cgroups)
     decoded = completed(decode_resources(resources), is_unified, lambda controller, file: _read_of(cgroups, controller, file))
+    for warning in device_rule_warnings(decoded, "resources"):
+        log.warning("%s", warning)
     if not cgroups:
         from pyruntime.plan.without_cgroups import refuse_limits  # few have none
 

@@ -60,12 +60,23 @@ def _with_required(tree: object, to: type, message: str) -> object:
     if missing:
         steps = _steps_of(found)
         _, value = _locate(tree, to, steps, message)
-        field = missing["field"]
-        assert isinstance(value, dict)
-        given = [name for name in value if name.lower() == field.lower()]
-        if len(given) == 1:
-            return _replaced(tree, steps, {field if name == given[0] else name: inner for name, inner in value.items()})
+        renamed = _with_field(value, missing["field"])
+        if renamed is not value and steps and isinstance(steps[-1], int):
+            # who writes it so in one entry does in the others
+            _, entries = _locate(tree, to, steps[:-1], message)
+            assert isinstance(entries, list)
+            return _replaced(tree, steps[:-1], [_with_field(each, missing["field"]) for each in entries])
+        if renamed is not value:
+            return _replaced(tree, steps, renamed)
     raise _refusal(tree, to, message)
+
+
+def _with_field(value: object, field: str) -> object:
+    """The same object unless it lacks the field and has just one that is it in other letters."""
+    if not isinstance(value, dict) or field in value:
+        return value
+    given = [name for name in value if name.lower() == field.lower()]
+    return value if len(given) != 1 else {field if name == given[0] else name: inner for name, inner in value.items()}
 
 
 def without_absent(tree: object, is_map: bool = False) -> object:

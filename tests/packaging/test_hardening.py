@@ -25,7 +25,7 @@ def init(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("front")
-    run(sys.executable, "-c", f"import build, pathlib; build.build_front(pathlib.Path({str(directory)!r}))", cwd=ROOT)
+    run(sys.executable, "-c", f"import build, pathlib; build.build_front(pathlib.Path({str(directory)!r}), '/nowhere')", cwd=ROOT)
     return directory / "pyruntime"
 
 

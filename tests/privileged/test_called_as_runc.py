@@ -78,6 +78,8 @@ def test_a_program_that_cannot_be_executed(runc: Runc, line: Line) -> None:
     assert "the interpreter that its first line names" in logged
     script.write_text("no program\n")
     assert runc("run", "--bundle", bundle, "p1").stderr == "exec /bin/script: exec format error\n"
+    script.rename(odd := script.with_name("a\x1b\nb"))
+    assert runc("run", "--bundle", line.lab.bundle([f"/bin/{odd.name}"]), "p1").stderr == "exec /bin/a\\x1b\\nb: exec format error\n"
 
 
 def test_how_far_it_has_come(runc: Runc, line: Line, volume: Path) -> None:
@@ -111,6 +113,9 @@ def test_a_priority_that_is_missing(runc: Runc, service: Line) -> None:
     assert runc("exec", "--process", str(file), "p1").stdout.startswith("idle")
     assert service.fail("exec", "--process", str(file), "p1", code=255) == (
         f"{file}: $.ioPriority.priority: is required, but missing or empty")
+    file.write_text(json.dumps({**process, "ioPriority": {"class": "IOPRIO_CLASS_BE", "Priority": 7}}))
+    for program in (runc, service):
+        assert program("exec", "--process", str(file), "p1").stdout.startswith("best-effort: prio 7")
     for damaged in ("{", "[]", '{"ioPriority": 3}', "[" * 100000):
         file.write_text(damaged)
         ended = runc("exec", "--process", str(file), "p1")

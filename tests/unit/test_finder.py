@@ -47,7 +47,7 @@ def run(script: str, *arguments: str) -> str:
 
 
 def test_a_program_has_modules_as_they_are() -> None:
-    """Also those that msgspec was imported without."""
+    """Also those that msgspec was imported without, once somebody else imports them."""
     assert run("from pyruntime.cli.imports import prepare; prepare()\n"
                "import importlib, decimal, typing_extensions, uuid, msgspec, msgspec.inspect\n"
                "import pyruntime.plan.compile as module\n"
