@@ -283,3 +283,16 @@ def test_a_write_that_the_kernel_refuses(lab: Lab) -> None:
 
     Fault("write", "EIO", {2: 1}).during(refused)
     assert limits()[2] == "50"
+
+
+def test_rules_that_deny_more_than_they_say_are_told(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    """Here as at the creation: one that names an access that does not exist denies every access."""
+    lab.sleeper()
+    null = {"type": "c", "major": 1, "minor": 3}
+    with caplog.at_level("WARNING", "pyruntime"):
+        lab.runtime.update_container("p1", {"devices": [{"allow": False, "access": "rwm"}, {"allow": False, "access": "wx", **null}]})
+    assert caplog.messages == ["resources.devices[1]: all access is denied, since 'wx' has letters other than r, w, m"]
+    caplog.clear()
+    with pytest.raises(InvalidBundleError) as caught:
+        lab.runtime.update_container("p1", {"devices": [{"allow": True, "access": "wx", **null}]})
+    assert caught.value.json_path == "$.devices[0].access" and not caplog.messages

@@ -27,6 +27,7 @@ def test_the_section() -> None:
     suite = Suite("runc 9, commit abc of 2026-01-02", "2026-02-03", "6.18", 5, 4, 3, 3, [(1, "an airlock")],
                   [Group("Doors", "They open outwards.", [Difference("doors.bats", "open [the door]", "opens the other way")])])
     text = "\n".join(suite_section(suite))
-    assert "Of 5 tests runc passes 4 here, and this command line 3: 3 of those that runc\npasses, and 0 that it does not. What only runc passes (1) is" in text
+    assert "Of 5 tests runc passes 4 here, and this command line 3: 3 of those that runc\npasses, and 0 that it does not." in text
+    assert "What only runc passes (1) is listed below." in text
     assert "- 1: an airlock" in text
     assert "### Doors\n\nThey open outwards.\n\n- `doors.bats`, `open [the door]`: opens the other way." in text
