@@ -239,9 +239,6 @@ int find_kept(char **arguments, struct kept *ret_kept)
     *strrchr(path, '/') = 0;
     if (!is_nobody_elses(path))
         return HAND_OVER;
-    *strrchr(path, '/') = 0;
-    if (!is_nobody_elses(path))
-        return HAND_OVER;
     return ret_kept->head->key_size == (uint64_t)length && !memcmp(ret_kept->key, key, (size_t)length) ? 0 : HAND_OVER;
 }
 
