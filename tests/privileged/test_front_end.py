@@ -232,7 +232,7 @@ def test_what_is_warned_of_is_so_each_time(log_format: str, line: Line, bare: Ba
 def test_no_plan_is_taken_from_where_others_can_write(line: Line, bare: Bare) -> None:
     command = ("run", "--bundle", line.lab.bundle(["/bin/true"]), "p1")
     line.succeed(*command)
-    for path in (line.lab.root, line.lab.root / ".plans", next((line.lab.root / ".plans").iterdir())):
+    for path in (line.lab.root.parent, line.lab.root, line.lab.root / ".plans", next((line.lab.root / ".plans").iterdir())):
         mode = path.stat().st_mode
         path.chmod(mode | 0o020)
         assert bare(*command).returncode == HANDED_OVER
