@@ -121,7 +121,10 @@ def parse_mount_options(options: tuple[str, ...]) -> MountOptions:
     modes: set[str] = set()
     for i, option in enumerate(options):
         if is_bind and option in _MODES:
-            modes.discard(_MODES[option]) if option in _TAKES_BACK else modes.add(option)
+            if option in _TAKES_BACK:
+                modes.discard(_MODES[option])
+            else:
+                modes.add(option)
         elif option in _ATTRIBUTES:
             _apply(bits[False], option)
         elif option in _RECURSIVE:
