@@ -32,12 +32,15 @@ def refuse_as_runc(bundle_path: str) -> None:
     """Runc passes the listener of a filter on by `write`, and so has nobody notified of that. Raises InvalidBundleError."""
     if program_name() != "runc":
         return
-    from pyruntime.spec import SeccompAction, load_bundle
+    from pyruntime.spec import SeccompAction, load_spec, read_config
 
-    seccomp = load_bundle(bundle_path).linux.seccomp
+    config = read_config(bundle_path)
+    if SeccompAction.NOTIFY.value.encode() not in config:  # few have, and it is all decoded once more
+        return
+    seccomp = load_spec(config, file := os.path.join(bundle_path, "config.json")).linux.seccomp
     for i, rule in enumerate(seccomp.syscalls if seccomp is not None else ()):
         if rule.action is SeccompAction.NOTIFY and "write" in rule.names:
-            raise UnsupportedFieldError(os.path.join(bundle_path, "config.json"), f"$.linux.seccomp.syscalls[{i}]",
+            raise UnsupportedFieldError(file, f"$.linux.seccomp.syscalls[{i}]",
                                         "SCMP_ACT_NOTIFY cannot be used for the write syscall under the name of runc")
 
 

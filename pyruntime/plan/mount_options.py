@@ -22,12 +22,10 @@ _ATTRIBUTES: dict[str, tuple[int, int]] = {
     "strictatime": (f.MOUNT_ATTR_STRICTATIME, _ATIME), "nostrictatime": (f.MOUNT_ATTR_RELATIME, _ATIME),
 }
 _RECURSIVE = {f"r{name}": bits for name, bits in _ATTRIBUTES.items()}
-# what takes one access time mode back means nothing where another one was chosen before
-_TAKES_BACK = {"norelatime": f.MOUNT_ATTR_RELATIME, "atime": f.MOUNT_ATTR_NOATIME, "nostrictatime": f.MOUNT_ATTR_STRICTATIME}
-# Of a bind mount they are flags of mount(2), each with one that takes it back. Where none is left the source's mode stays, as with mount(8); of
-# several the kernel takes the first of these.
-_PRECEDENCE = ("strictatime", "noatime", "relatime")
-_MODES = {**{mode: mode for mode in _PRECEDENCE}, "norelatime": "relatime", "atime": "noatime", "nostrictatime": "strictatime"}
+# Access time modes, and what takes one back: it means nothing where another one was chosen before. Of a bind mount they are flags of mount(2):
+# where none is left the source's mode stays, as with mount(8), and of several the kernel takes the first of these.
+_MODES = ("strictatime", "noatime", "relatime")
+_TAKES_BACK = {"norelatime": "relatime", "atime": "noatime", "nostrictatime": "strictatime"}
 _PROPAGATION = {
     "private": f.MS_PRIVATE, "rprivate": f.MS_PRIVATE | f.MS_REC, "slave": f.MS_SLAVE, "rslave": f.MS_SLAVE | f.MS_REC,
     "shared": f.MS_SHARED, "rshared": f.MS_SHARED | f.MS_REC, "unbindable": f.MS_UNBINDABLE,
@@ -121,10 +119,9 @@ def parse_mount_options(options: tuple[str, ...]) -> MountOptions:
     modes: set[str] = set()
     for i, option in enumerate(options):
         if is_bind and option in _MODES:
-            if option in _TAKES_BACK:
-                modes.discard(_MODES[option])
-            else:
-                modes.add(option)
+            modes.add(option)
+        elif is_bind and option in _TAKES_BACK:
+            modes.discard(_TAKES_BACK[option])
         elif option in _ATTRIBUTES:
             _apply(bits[False], option)
         elif option in _RECURSIVE:
@@ -142,7 +139,7 @@ def parse_mount_options(options: tuple[str, ...]) -> MountOptions:
             data.append(option)
             unknown.append(i)
     if modes:
-        _apply(bits[False], next(mode for mode in _PRECEDENCE if mode in modes))
+        _apply(bits[False], next(mode for mode in _MODES if mode in modes))
     return MountOptions(is_bind, "rbind" in options, bits[False][0], bits[False][1], bits[True][0],
                         bits[True][1], tuple(propagations), superblock, tuple(data), tuple(unknown), "remount" in options,
                         mapping, copies_up, not _ATTRIBUTES.keys().isdisjoint(options))
@@ -150,8 +147,8 @@ def parse_mount_options(options: tuple[str, ...]) -> MountOptions:
 
 def _apply(bits: list[int], option: str) -> None:
     sets, clears = _ATTRIBUTES[option]
-    chosen = bits[1] & _ATIME
-    if chosen and bits[0] & _ATIME != _TAKES_BACK.get(option, bits[0] & _ATIME):
+    is_chosen = bits[1] & _ATIME
+    if is_chosen and option in _TAKES_BACK and bits[0] & _ATIME != _ATTRIBUTES[_TAKES_BACK[option]][0]:
         return
     bits[0] = bits[0] & ~clears | sets
     bits[1] = bits[1] & ~sets | clears
